@@ -1,0 +1,54 @@
+"""RealNVP prior (Dinh et al. 2017) on crops of 32x32.
+
+    train_prior --config configs/prior_realnvp.py:gray --config.clean.spec=CLEAN \
+        --config.validation.spec=HELD_OUT --workdir WORKDIR
+
+Variants: gray, rgb, smoke (tests: seconds).
+@RESULT@
+"""
+
+from ml_collections import config_dict
+
+VARIANTS = ("gray", "rgb", "smoke")
+
+
+def get_config(variant: str = "gray") -> config_dict.ConfigDict:
+    """Returns the configuration of a variant."""
+    if variant not in VARIANTS:
+        raise ValueError(f"variant must be one of {VARIANTS}. Received: {variant=}.")
+
+    def pick(full, **others):
+        return others.get(variant, full)
+
+    size = pick(full=32, smoke=8)
+    return config_dict.create(
+        prior={
+            "flow": "real_nvp",
+            "image_shape": (size, size, pick(full=1, rgb=3)),
+            "flow_options": {
+                "num_levels": pick(full=2, smoke=1),
+                "num_residual_blocks": pick(full=2, smoke=1),
+                "hidden_channels": pick(full=32, smoke=4),
+                "log_scale_bound": 2.0,
+                "logit_alpha": config_dict.placeholder(float),
+            },
+            "dequantization": "gaussian",
+            "dequantization_sigma": 5 / 255,
+            "seed": 0,
+        },
+        clean={"spec": "", "data_dir": config_dict.placeholder(str)},
+        validation={"spec": "", "data_dir": config_dict.placeholder(str)},
+        crops={
+            "batch_size": pick(full=64, smoke=4),
+            "crops_per_image": 8,
+            "augment": True,
+            "seed": 0,
+        },
+        training={
+            "num_steps": pick(full=6500, smoke=4),
+            "steps_per_epoch": pick(full=500, smoke=2),
+            "learning_rate": 1e-3,
+            "warmup_steps": pick(full=100, smoke=1),
+            "clip_norm": 50.0,
+        },
+    ).lock()

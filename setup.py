@@ -1,0 +1,44 @@
+"""Packaging of tfflowdn."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(
+    r'__version__ = "(.+)"', (HERE / "tfflowdn" / "__init__.py").read_text("utf-8")
+).group(1)
+SCRIPTS = ("train_prior", "train_denoiser", "denoise", "evaluate", "export_model")
+
+setup(
+    name="tfflowdn",
+    version=VERSION,
+    description="Image denoising from noisy pictures and unrelated clean ones",
+    long_description=(HERE / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["tfflowdn", "tfflowdn.*"]),
+    python_requires=">=3.11,<3.14",
+    install_requires=[
+        "absl-py>=2.1",
+        "keras>=3.12",
+        "ml_collections>=1.0",
+        "numpy>=2.0",
+        "pillow>=11",
+        "setuptools<82",  # tensorflow-probability imports distutils
+        "tensorboard>=2.20",
+        "tensorflow>=2.21,<2.22",
+        "tensorflow-datasets>=4.9.7",
+        "tensorflow-probability>=0.25,<0.26",
+        "tf-keras>=2.21,<2.22",
+        "tifffile>=2024.1",
+    ],
+    extras_require={
+        "quickstart": ["scikit-image>=0.25"],  # for the photographs in its wheel
+        "test": ["pytest>=8", "ruff>=0.9", "scikit-image>=0.25"],
+    },
+    entry_points={
+        "console_scripts": [f"{name}=tfflowdn.scripts.{name}:main" for name in SCRIPTS]
+    },
+)

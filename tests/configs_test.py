@@ -1,0 +1,105 @@
+"""Every key of every configuration is an argument of the function that it goes to."""
+
+import inspect
+import runpy
+from pathlib import Path
+
+import pytest
+
+from tfflowdn import data, models, training
+from tfflowdn.scripts import train_denoiser, train_prior
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
+# What the scripts add to a section themselves.
+FIT_GIVEN = (
+    "model batches directory validation monitor save_best callbacks loss metrics"
+)
+SECTIONS = {
+    "prior": {
+        "prior": (models.FlowPrior, "trainable kwargs"),
+        "clean": (data.open_source, "channels"),
+        "validation": (data.open_source, "channels"),
+        "crops": (data.random_crops, "source crop_size shuffle_buffer"),
+        "training": (training.fit, FIT_GIVEN),
+    },
+    "denoiser": {
+        "noisy": (data.open_source, "channels"),
+        "clean": (data.open_source, "channels"),
+        "network": (models.ResNetDenoiser, "channels kwargs"),
+        "start.crops": (data.random_crops, "source shuffle_buffer"),
+        "start.noise": (data.GenericNoise, ""),
+        "start.training": (training.fit, FIT_GIVEN),
+        "objective.crops": (data.random_crops, "source shuffle_buffer"),
+        "objective.loss": (models.UnpairedDenoiser, "network prior kwargs"),
+        "objective.training": (training.fit, FIT_GIVEN),
+    },
+}
+READ_BY_NAME = {
+    "prior": set(),
+    "denoiser": {"prior", "validation.noisy", "validation.clean"},
+}
+
+
+def _variants():
+    for path in CONFIGS:
+        module = runpy.run_path(str(path))
+        for variant in module["VARIANTS"]:
+            config = module["get_config"](variant)
+            yield pytest.param(path, config, id=f"{path.stem}:{variant}")
+
+
+VARIANTS = list(_variants())
+
+
+def _leaves(config, prefix=""):
+    for name, value in config.items():
+        if hasattr(value, "items") and name != "flow_options":
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+@pytest.mark.parametrize(("path", "config"), VARIANTS)
+def test_keys_are_the_arguments_of_their_functions(path, config):
+    kind = path.stem.split("_")[0]
+    expected = set(READ_BY_NAME[kind])
+    for section, (function, given) in SECTIONS[kind].items():
+        names = set(inspect.signature(function).parameters) - set(given.split())
+        expected |= {f"{section}.{name}" for name in names}
+    assert set(_leaves(config)) == expected
+
+
+@pytest.mark.parametrize(("path", "config"), VARIANTS)
+def test_flow_options_are_arguments_of_the_flow(path, config):
+    if not path.stem.startswith("prior"):
+        return
+    flow = models.FLOWS[config.prior.flow]
+    names = set(inspect.signature(flow).parameters) - {"image_shape", "seed", "dtype"}
+    assert set(config.prior.flow_options) == names
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_opens_with_what_it_is_and_its_command(path):
+    module = runpy.run_path(str(path))
+    script = "train_prior" if path.stem.startswith("prior") else "train_denoiser"
+    assert f"{script} --config configs/{path.name}" in module["__doc__"]
+    for variant in module["VARIANTS"]:
+        assert variant in module["__doc__"]
+    with pytest.raises(ValueError, match="Received: variant='other'"):
+        module["get_config"]("other")
+
+
+def test_the_sections_are_those_that_the_scripts_name():
+    for name, script in (
+        ("prior", train_prior.train_prior),
+        ("denoiser", train_denoiser.train_denoiser),
+    ):
+        for section in SECTIONS[name]:
+            for part in section.split("."):
+                assert f"`{part}`" in script.__doc__
+
+
+def test_unknown_keys_fail():
+    config = runpy.run_path(str(CONFIGS[0]))["get_config"]("smoke")
+    with pytest.raises(AttributeError):
+        config.unknown = 1

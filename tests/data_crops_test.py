@@ -1,0 +1,203 @@
+"""Crops, grids, whole pictures and pairs."""
+
+import itertools
+import logging
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfflowdn import data
+
+
+def _source(folder, sizes, channels=1, dtype="uint8"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, size in enumerate(sizes):
+        rng = np.random.default_rng(index)
+        array = rng.integers(0, 256, (*size, channels)).astype(dtype)
+        data.write_image(folder / f"{index}.tif", array)
+    return data.open_source(str(folder), channels=channels)
+
+
+def _unsized(source):
+    names = source.names
+    return data.TfdsSource(source.dataset(), names, source.channels, sizes=None)
+
+
+def _take(dataset, count):
+    return np.stack(list(dataset.take(count).as_numpy_iterator()))
+
+
+def _dihedral(array):
+    turned = [np.rot90(array, k) for k in range(4)]
+    return turned + [t[:, ::-1] for t in turned]
+
+
+def _all_crops(source, size):
+    for image in source.dataset().as_numpy_iterator():
+        for top in range(image.shape[0] - size + 1):
+            for left in range(image.shape[1] - size + 1):
+                yield image[top : top + size, left : left + size]
+
+
+def _key(array):
+    return np.rint(array * 255).astype(np.uint8).tobytes()
+
+
+def test_random_crops_have_shape_range_and_end_never(tmp_path):
+    source = _source(tmp_path, [(20, 25), (16, 16)], channels=3)
+    crops = data.random_crops(source, crop_size=16, batch_size=5, crops_per_image=3)
+    assert crops.element_spec == tf.TensorSpec([5, 16, 16, 3], tf.float32)
+    batches = _take(crops, 50)
+    assert batches.min() == 0 and batches.max() == 1
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_random_crops_are_crops_all_and_evenly(tmp_path, augment):
+    source = _source(tmp_path, [(6, 7), (5, 5)])
+    turn = _dihedral if augment else lambda crop: [crop]
+    counts = {_key(t / 255): 0 for c in _all_crops(source, 5) for t in turn(c)}
+    kinds = 8 if augment else 1
+    assert len(counts) == 7 * kinds
+    crops = data.random_crops(source, crop_size=5, batch_size=100, augment=augment)
+    crops = _take(crops, 40).reshape(-1, 5, 5, 1)
+    for crop in crops:
+        counts[_key(crop)] += 1  # a KeyError is a crop that no picture holds
+    # Half of the visits fall on the picture with 6 positions, half on the other.
+    counts = np.sort(list(counts.values())).reshape(7, kinds)
+    expected = len(crops) / 2 / kinds / np.array([6] * 6 + [1])
+    assert np.abs(counts / expected[:, None] - 1).max() < (0.5 if augment else 0.2)
+
+
+def test_random_crops_are_reproducible_and_change_between_epochs(tmp_path):
+    source = _source(tmp_path, [(16, 16)] * 4)
+
+    def run(seed):
+        return _take(data.random_crops(source, crop_size=8, batch_size=8, seed=seed), 9)
+
+    first = run(3)
+    np.testing.assert_array_equal(first, run(3))
+    assert not np.array_equal(first, run(4))
+    assert len({_key(batch) for batch in first}) == len(first)
+
+
+def test_pictures_are_decoded_once(tmp_path, monkeypatch):
+    source = _source(tmp_path, [(8, 8)] * 3)
+    reads = []
+    read_image = data.images.read_image
+    monkeypatch.setattr(
+        data.images, "read_image", lambda p: reads.append(p) or read_image(p)
+    )
+    _take(data.random_crops(source, crop_size=4, batch_size=8), 20)
+    assert len(reads) == 3
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_integer_types_are_scaled_and_floats_are_not(tmp_path, dtype):
+    source = _source(tmp_path, [(8, 8)], dtype=dtype)
+    (stored,) = source.dataset().as_numpy_iterator()
+    expected = data.to_float(stored)
+    crops = data.random_crops(source, crop_size=8, batch_size=2, augment=False)
+    np.testing.assert_array_equal(_take(crops, 1)[0, 0], expected)
+    (grid,) = data.image_batches(source, crop_size=8, batch_size=4).as_numpy_iterator()
+    np.testing.assert_array_equal(grid, expected[None])
+
+
+def test_small_pictures_are_skipped_with_a_warning(tmp_path, caplog):
+    source = _source(tmp_path, [(8, 8), (4, 20), (3, 3)])
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        batches = data.image_batches(source, crop_size=8, batch_size=4)
+    assert "2 of 3 pictures are smaller than crop_size=8" in caplog.text
+    assert [b.shape[0] for b in batches.as_numpy_iterator()] == [1]
+    crops = data.random_crops(_unsized(source), crop_size=8, batch_size=4)
+    assert _take(crops, 2).shape == (2, 4, 8, 8, 1)
+
+
+def test_no_picture_is_large_enough(tmp_path):
+    source = _source(tmp_path, [(8, 8), (4, 20)])
+    message = "none of the 2 is. Received: crop_size=9"
+    for pictures, make in itertools.product(
+        (source, _unsized(source)), (data.random_crops, data.image_batches)
+    ):
+        with pytest.raises(ValueError, match=message):
+            make(pictures, crop_size=9, batch_size=1)
+
+
+@pytest.mark.parametrize(
+    "name", ["crop_size", "batch_size", "crops_per_image", "shuffle_buffer"]
+)
+def test_numbers_below_one(tmp_path, name):
+    source = _source(tmp_path, [(8, 8)])
+    with pytest.raises(ValueError, match=f"{name} must be .* Received: {name}=0"):
+        data.random_crops(source, **{"crop_size": 4, "batch_size": 1, name: 0})
+
+
+def test_image_batches_are_a_centred_grid(tmp_path):
+    source = _source(tmp_path, [(10, 13), (4, 4)])
+    stored = data.to_float(next(source.dataset().as_numpy_iterator()))
+    batches = data.image_batches(source, crop_size=4, batch_size=4)
+    batches = list(batches.as_numpy_iterator())
+    assert [len(batch) for batch in batches] == [4, 3]
+    corners = [(1, 0), (1, 4), (1, 8), (5, 0), (5, 4), (5, 8)]
+    expected = [stored[top : top + 4, left : left + 4] for top, left in corners]
+    np.testing.assert_array_equal(np.concatenate(batches)[:6], expected)
+    dropped = data.image_batches(source, crop_size=4, batch_size=4, drop_remainder=True)
+    assert [len(batch) for batch in dropped.as_numpy_iterator()] == [4]
+
+
+def _pair_folders(tmp_path, noisy_names, clean_names, size=(4, 4)):
+    for folder, names in (("noisy", noisy_names), ("clean", clean_names)):
+        (tmp_path / folder).mkdir()
+        for value, name in enumerate(sorted(names)):
+            array = np.full((*size, 1), 10 * value + (folder == "noisy"), np.uint8)
+            data.write_image(tmp_path / folder / name, array)
+    return tuple(
+        data.open_source(str(tmp_path / folder), channels=1)
+        for folder in ("noisy", "clean")
+    )
+
+
+def test_pairs_match_by_stem(tmp_path):
+    noisy, clean = _pair_folders(
+        tmp_path, ["a.png", "a-b.tif", "c.png"], ["a.tif", "a-b.png", "c.png"]
+    )
+    # "a-b.tif" sorts before "a.png", "a-b.png" before "a.tif": give them another order.
+    pairs = data.paired_images(noisy.select([2, 0, 1]), clean)
+    values = [(x[0, 0, 0], y[0, 0, 0]) for x, y in pairs.as_numpy_iterator()]
+    expected = np.array([(21, 20), (1, 0), (11, 10)]) / 255
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
+
+
+def test_pairs_with_endings_in_one_folder(tmp_path):
+    for name in ("1_real", "1_mean", "2_real", "2_mean"):
+        data.write_image(tmp_path / f"{name}.png", np.zeros((4, 4, 1), np.uint8))
+    noisy, clean = (
+        data.open_source(f"{tmp_path}/*_{kind}.png", channels=1)
+        for kind in ("real", "mean")
+    )
+    endings = {"noisy_ending": "_real", "clean_ending": "_mean"}
+    noisy, clean = data.pair_sources(noisy, clean, **endings)
+    assert noisy.names == ("1_real.png", "2_real.png")
+    assert clean.names == ("1_mean.png", "2_mean.png")
+
+
+def test_pair_errors(tmp_path):
+    noisy, clean = _pair_folders(tmp_path, ["a.png", "b.png"], ["a.png", "c.png"])
+    with pytest.raises(ValueError, match=r"Received: unmatched=\['b', 'c'\]"):
+        data.paired_images(noisy, clean)
+    with pytest.raises(
+        ValueError, match=r"different files. Received in both: \['.*a\.png"
+    ):
+        data.paired_images(noisy, noisy)
+    (tmp_path / "clean" / "a.tif").write_bytes((tmp_path / "clean/a.png").read_bytes())
+    clean = data.open_source(str(tmp_path / "clean"), channels=1)
+    with pytest.raises(ValueError, match=r"clash=\('a\.png', 'a\.tif'\)"):
+        data.paired_images(noisy, clean)
+
+
+def test_pair_sizes_differ(tmp_path):
+    noisy = _source(tmp_path / "noisy", [(4, 4), (4, 5)])
+    clean = _source(tmp_path / "clean", [(4, 4), (4, 4)])
+    message = r"name='1.tif', noisy_size=\(4, 5\), clean_size=\(4, 4\)"
+    with pytest.raises(ValueError, match=message):
+        data.paired_images(noisy, clean)

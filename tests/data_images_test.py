@@ -1,0 +1,272 @@
+"""Reading and writing of picture files."""
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from tfflowdn import data
+
+HEIGHT, WIDTH = 12, 17
+
+
+def _pixels(channels, dtype="uint8"):
+    rng = np.random.default_rng(0)
+    if dtype == "float32":
+        values = rng.normal(size=(HEIGHT, WIDTH, channels))
+    else:
+        values = rng.integers(0, np.iinfo(dtype).max + 1, (HEIGHT, WIDTH, channels))
+    return values.astype(dtype)
+
+
+def _check_header(path, array):
+    channels = data.split_alpha(array)[0].shape[-1]
+    assert data.image_header(path) == (*array.shape[:2], channels, array.dtype)
+
+
+@pytest.mark.parametrize(
+    "suffix, dtype, channels",
+    [(".png", "uint8", c) for c in (1, 2, 3, 4)]
+    + [(".TIF", d, c) for d in ("uint8", "uint16", "float32") for c in (1, 2, 3, 4)]
+    + [(".png", "uint16", 1)],
+)
+def test_write_then_read_is_exact(tmp_path, suffix, dtype, channels):
+    path, array = tmp_path / f"a{suffix}", _pixels(channels, dtype)
+    data.write_image(path, array)
+    result = data.read_image(path)
+    assert result.dtype == array.dtype
+    np.testing.assert_array_equal(result, array)
+    _check_header(path, array)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg_is_close(tmp_path, channels):
+    ramp = np.linspace(0, 255, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH, 1)
+    array = np.repeat(ramp, channels, axis=-1).astype(np.uint8)
+    data.write_image(tmp_path / "a.jpg", array)
+    result = data.read_image(tmp_path / "a.jpg")
+    assert np.abs(result.astype(int) - array).max() < 12
+    _check_header(tmp_path / "a.jpg", array)
+
+
+def test_palette_one_bit_and_cmyk_are_converted(tmp_path):
+    rgb = Image.fromarray(np.repeat(np.eye(8, dtype=np.uint8)[..., None] * 255, 3, -1))
+    cases = {
+        "palette.png": (rgb.quantize(4), 3),
+        "bit.png": (rgb.convert("1"), 1),
+        "bit.tif": (rgb.convert("1"), 1),
+        "palette.tif": (rgb.quantize(4), 3),
+        "cmyk.jpg": (rgb.convert("CMYK"), 3),
+        "cmyk.tif": (rgb.convert("CMYK"), 3),
+    }
+    for name, (picture, channels) in cases.items():
+        picture.save(tmp_path / name)
+        array = data.read_image(tmp_path / name)
+        assert array.shape == (8, 8, channels), name
+        tolerance = 60 if name.endswith("jpg") else 0
+        expected = np.eye(8)[..., None] * 255
+        assert np.abs(array.astype(int) - expected).max() <= tolerance, name
+        _check_header(tmp_path / name, array)
+
+
+def test_transparent_palette_keeps_alpha(tmp_path):
+    picture = Image.fromarray(_pixels(3)).quantize(8)
+    picture.save(tmp_path / "a.png", transparency=0)
+    array = data.read_image(tmp_path / "a.png")
+    assert array.shape == (HEIGHT, WIDTH, 4) and array[..., 3].min() == 0
+    _check_header(tmp_path / "a.png", array)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_alike_by_all_formats(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    deep, shallow = _pixels(1, "uint16"), _pixels(3)
+    Image.fromarray(deep[..., 0]).save(tmp_path / "deep.png", exif=exif)
+    Image.fromarray(shallow).save(tmp_path / "shallow.png", exif=exif)
+    tag = [(0x0112, "H", 1, orientation, True)]
+    for name, array in (("deep.tif", deep[..., 0]), ("shallow.tif", shallow)):
+        kind = "rgb" if array.ndim == 3 else "minisblack"
+        tifffile.imwrite(tmp_path / name, array, photometric=kind, extratags=tag)
+    results = {p.stem + p.suffix: data.read_image(p) for p in tmp_path.iterdir()}
+    for kind in ("deep", "shallow"):
+        png, tif = results[f"{kind}.png"], results[f"{kind}.tif"]
+        np.testing.assert_array_equal(png, tif)
+        rotated = orientation >= 5
+        assert png.shape[:2] == ((WIDTH, HEIGHT) if rotated else (HEIGHT, WIDTH))
+        _check_header(tmp_path / f"{kind}.png", png)
+        _check_header(tmp_path / f"{kind}.tif", tif)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_planar_and_big_endian_tiff(tmp_path, dtype):
+    array = _pixels(3, dtype)
+    planes = np.moveaxis(array, -1, 0)
+    layout = {"photometric": "rgb", "planarconfig": "separate", "byteorder": ">"}
+    tifffile.imwrite(tmp_path / "a.tif", planes, **layout)
+    result = data.read_image(tmp_path / "a.tif")
+    assert result.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(result, array)
+    _check_header(tmp_path / "a.tif", array)
+
+
+def test_float64_tiff_becomes_float32(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.full((4, 4), 0.1))
+    assert data.read_image(tmp_path / "a.tif").dtype == np.float32
+    assert data.image_header(tmp_path / "a.tif").dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_white_is_zero_tiff_is_inverted(tmp_path, dtype):
+    array = _pixels(1, dtype)
+    tifffile.imwrite(tmp_path / "a.tif", array[..., 0], photometric="miniswhite")
+    result = data.read_image(tmp_path / "a.tif")
+    np.testing.assert_array_equal(result, np.iinfo(dtype).max - array)
+
+
+def test_lzw_tiff_of_8_bits(tmp_path):
+    array = _pixels(3)
+    Image.fromarray(array).save(tmp_path / "a.tif", compression="tiff_lzw")
+    np.testing.assert_array_equal(data.read_image(tmp_path / "a.tif"), array)
+
+
+def test_the_content_decides_the_format(tmp_path):
+    array = _pixels(1)
+    data.write_image(tmp_path / "a.png", array)
+    (tmp_path / "a.png").rename(tmp_path / "a.tif")
+    np.testing.assert_array_equal(data.read_image(tmp_path / "a.tif"), array)
+
+
+def _write_16_bit_rgb_png(path):
+    data.write_image(path, _pixels(1, "uint16"))
+    content = bytearray(path.read_bytes())
+    content[25] = 2
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "name, write, message",
+    [
+        ("a.png", _write_16_bit_rgb_png, "must be gray without alpha"),
+        (
+            "a.tif",
+            lambda p: tifffile.imwrite(p, np.zeros((3, 8, 8), "u1"), photometric=1),
+            "one page. Received: num_pages=3",
+        ),
+        ("a.tif", lambda p: tifffile.imwrite(p, np.zeros((8, 8), "i2")), "dtype=int16"),
+        (
+            "a.tif",
+            lambda p: tifffile.imwrite(p, np.zeros((8, 8), "u4")),
+            "dtype=uint32",
+        ),
+        (
+            "a.tif",
+            lambda p: tifffile.imwrite(
+                p, np.zeros((8, 8, 4), "u2"), photometric="rgb", extrasamples=[0]
+            ),
+            "extra sample must be alpha",
+        ),
+        ("a.png", lambda p: p.write_bytes(b"not a picture"), "cannot identify"),
+        ("a.tif", lambda p: p.write_bytes(b"II*\0"), "readable"),
+        ("a.png", lambda p: p.write_bytes(b""), "cannot identify"),
+        ("a.png", lambda p: p.write_bytes(b"\x89PNG\r\n\x1a\n"), "readable"),
+        ("a.png", lambda _: None, "No such file"),
+    ],
+)
+def test_header_and_pixels_of_unfit_files_are_errors(tmp_path, name, write, message):
+    path = tmp_path / name
+    write(path)
+    for read in (data.read_image, data.image_header):
+        with pytest.raises(data.ImageReadError, match=message) as caught:
+            read(path)
+        assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.9])
+@pytest.mark.parametrize(
+    "name, dtype",
+    [("a.png", "uint8"), ("a.jpg", "uint8"), ("a.tif", "uint8"), ("a.tif", "uint16")],
+)
+def test_truncated_files_are_errors(tmp_path, name, dtype, kept):
+    path = tmp_path / name
+    array = np.random.default_rng(0).integers(0, 256, (64, 64, 1))
+    data.write_image(path, array.astype(dtype))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(data.ImageReadError, match=f"{name}', which fails with"):
+        data.read_image(path)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e300])
+def test_non_finite_pixels_are_errors(tmp_path, bad):
+    array = np.zeros((4, 4))
+    array[1, 2] = bad
+    tifffile.imwrite(tmp_path / "a.tif", array)
+    with pytest.raises(data.ImageReadError, match="finite. Received: num_bad=1"):
+        data.read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    "name, array, message",
+    [
+        ("a.png", _pixels(1, "float32"), "format must hold these pixels"),
+        ("a.png", _pixels(3, "uint16"), "suffix='.png', dtype='uint16', channels=3"),
+        ("a.jpg", _pixels(1, "uint16"), "format must hold"),
+        ("a.jpg", _pixels(4), "format must hold"),
+        ("a.tif", _pixels(1).astype("int16"), "format must hold"),
+        ("a.gif", _pixels(1), "path must end in"),
+        ("a.png", _pixels(1)[..., 0], r"must be \[H, W, 1..4\]"),
+        ("a.png", _pixels(5), r"must be \[H, W, 1..4\]"),
+        ("a.tif", np.full((2, 2, 1), np.nan, "float32"), "finite"),
+    ],
+)
+def test_unfit_arrays_are_not_written(tmp_path, name, array, message):
+    with pytest.raises(ValueError, match=message):
+        data.write_image(tmp_path / name, array)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    data.write_image(path, _pixels(1))
+    before = path.read_bytes()
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        data.write_image(path, _pixels(3))
+    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_to_float_and_back(dtype):
+    array = np.arange(np.iinfo(dtype).max + 1).astype(dtype)
+    unit = data.to_float(array)
+    assert unit.dtype == np.float32 and unit[0] == 0 and unit[-1] == 1
+    np.testing.assert_array_equal(data.from_float(unit, dtype), array)
+
+
+def test_from_float_clips_and_rounds_integers_only():
+    array = np.array([-0.5, 0.4999 / 255, 0.5001 / 255, 1.5], np.float32)
+    np.testing.assert_array_equal(data.from_float(array, np.uint8), [0, 0, 1, 255])
+    np.testing.assert_array_equal(data.from_float(array, np.float32), array)
+    np.testing.assert_array_equal(data.to_float(array), array)
+
+
+def test_float_conversion_errors():
+    with pytest.raises(ValueError, match="dtype must be .* Received: dtype='int16'"):
+        data.to_float(np.zeros(2, np.int16))
+    with pytest.raises(ValueError, match="dtype must be .* Received: dtype=int16"):
+        data.from_float(np.zeros(2, np.float32), np.int16)
+    with pytest.raises(ValueError, match="finite"):
+        data.from_float(np.array([np.nan]), np.uint8)
+
+
+def test_split_alpha():
+    for channels, colours in ((1, 1), (2, 1), (3, 3), (4, 3)):
+        array = _pixels(channels)
+        colour, alpha = data.split_alpha(array)
+        np.testing.assert_array_equal(colour, array[..., :colours])
+        if channels == colours:
+            assert alpha is None
+        else:
+            np.testing.assert_array_equal(alpha, array[..., -1:])

@@ -1,0 +1,157 @@
+"""Collections of pictures and the checks made on opening them."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfflowdn import data
+
+
+@pytest.fixture
+def tfds():
+    return pytest.importorskip("tensorflow_datasets")
+
+
+def _write(path, channels=1, dtype="uint8", size=(8, 10), value=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (*size, channels)
+    if value is None:
+        rng = np.random.default_rng(len(path.name))
+        array = (rng.random(shape) * 100).astype(dtype)
+    else:
+        array = np.full(shape, value, dtype)
+    data.write_image(path, array)
+    return array
+
+
+def test_folder_is_recursive_sorted_and_leaves_out_the_rest(tmp_path):
+    names = ["a/2.png", "a/1.JPG", "b.tif", "0.jpeg"]
+    for name in [*names, ".hidden.png", ".git/c.png"]:
+        _write(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no picture")
+    source = data.open_source(str(tmp_path), channels=1)
+    assert source.names == ("0.jpeg", "a/1.JPG", "a/2.png", "b.tif")
+    assert len(source) == 4 and source.channels == 1
+    assert source.sizes == ((8, 10),) * 4 and source.min_size == 8
+
+
+def test_pixels_come_in_the_order_of_the_names(tmp_path):
+    arrays = [_write(tmp_path / f"{name}.png", value=v) for v, name in enumerate("abc")]
+    source = data.open_source(str(tmp_path), channels=1)
+    results = list(source.dataset().as_numpy_iterator())
+    np.testing.assert_array_equal(results, arrays)
+    assert source.dataset().element_spec == tf.TensorSpec([None, None, 1], tf.uint8)
+
+
+def test_glob_and_single_file(tmp_path):
+    for name in ("x/1_real.png", "y/2_real.png", "y/2_mean.png"):
+        _write(tmp_path / name)
+    source = data.open_source(f"{tmp_path}/**/*_real.png", channels=1)
+    assert source.names == ("x/1_real.png", "y/2_real.png")
+    source = data.open_source(f"{tmp_path}/y/2_mean.png", channels=1)
+    assert source.names == ("2_mean.png",)
+
+
+def test_relative_spec(tmp_path, monkeypatch):
+    _write(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    for spec in ("*.png", "a.png", "."):
+        assert data.open_source(spec, channels=1).names == ("a.png",)
+
+
+def test_alpha_is_dropped(tmp_path):
+    array = _write(tmp_path / "a.png", channels=4)
+    source = data.open_source(str(tmp_path), channels=3)
+    (result,) = source.dataset().as_numpy_iterator()
+    np.testing.assert_array_equal(result, array[..., :3])
+
+
+def test_mixed_depths_take_the_deepest(tmp_path):
+    _write(tmp_path / "a.png", value=51)
+    _write(tmp_path / "b.png", dtype="uint16", value=1000)
+    source = data.open_source(str(tmp_path), channels=1)
+    values = [image[0, 0, 0] for image in source.dataset().as_numpy_iterator()]
+    assert source.dtype == "uint16" and values == [51 * 257, 1000]
+    _write(tmp_path / "c.tif", dtype="float32", value=-0.25)
+    source = data.open_source(str(tmp_path), channels=1)
+    values = [image[0, 0, 0] for image in source.dataset().as_numpy_iterator()]
+    np.testing.assert_allclose(values, [0.2, 1000 / 65535, -0.25], rtol=1e-6)
+
+
+def test_select(tmp_path):
+    for index in range(3):
+        _write(tmp_path / f"{index}.png", value=index)
+    source = data.open_source(str(tmp_path), channels=1).select([2, 0])
+    assert source.names == ("2.png", "0.png")
+    values = [image[0, 0, 0] for image in source.dataset().as_numpy_iterator()]
+    assert values == [2, 0]
+
+
+def test_missing_source(tmp_path):
+    with pytest.raises(FileNotFoundError, match="existing folder .* Received: spec="):
+        data.open_source(str(tmp_path / "none"), channels=1)
+
+
+def test_no_picture(tmp_path):
+    (tmp_path / "a.bmp").write_bytes(b"")
+    for spec in (tmp_path, tmp_path / "*.png", tmp_path / "a.bmp"):
+        with pytest.raises(ValueError, match=r"\.png, \.jpg, \.jpeg, \.tif, \.tiff"):
+            data.open_source(str(spec), channels=1)
+
+
+def test_broken_header_names_the_file(tmp_path):
+    _write(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"broken")
+    with pytest.raises(data.ImageReadError, match=r"b\.png"):
+        data.open_source(str(tmp_path), channels=1)
+
+
+def test_broken_pixels_name_the_file(tmp_path):
+    path = tmp_path / "b.png"
+    _write(path, size=(64, 64))
+    path.write_bytes(path.read_bytes()[:500])
+    source = data.open_source(str(tmp_path), channels=1)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"b\.png"):
+        list(source.dataset())
+
+
+def test_wrong_channels(tmp_path):
+    _write(tmp_path / "a.png", channels=3)
+    message = r"must have 1 channel.* convert .* Received: channels=3 in '.*a\.png'"
+    with pytest.raises(ValueError, match=message):
+        data.open_source(str(tmp_path), channels=1)
+    with pytest.raises(
+        ValueError, match="channels must be 1, 3 or None. Received: channels=2"
+    ):
+        data.open_source(str(tmp_path), channels=2)
+
+
+@pytest.mark.parametrize("spec", ["tfds:mnist", "tfds:mnist:test", "tfds:mnist:3.*.*"])
+def test_tfds_of_one_size(tfds, spec):
+    with tfds.testing.mock_data(num_examples=3):
+        source = data.open_source(spec, channels=1)
+    assert source.names == ("000000", "000001", "000002") and source.min_size == 28
+    images = list(source.dataset().as_numpy_iterator())
+    assert len(images) == 3
+    assert all(i.shape == (28, 28, 1) and i.dtype == np.uint8 for i in images)
+
+
+def test_tfds_of_unknown_sizes(tfds):
+    with tfds.testing.mock_data(num_examples=2):
+        source = data.open_source("tfds:tf_flowers", channels=3)
+    assert len(source) == 2 and source.sizes is None and source.min_size is None
+
+
+def test_tfds_errors(tfds, tmp_path):
+    with tfds.testing.mock_data(num_examples=2):
+        with pytest.raises(ValueError, match="channels=1 in 'tfds:mnist'"):
+            data.open_source("tfds:mnist", channels=3)
+        with pytest.raises(ValueError, match='feature "image". Received: features='):
+            data.open_source("tfds:imdb_reviews", channels=3)
+    for name in ("mnist", "no_such_set"):
+        with pytest.raises(FileNotFoundError, match=f"prepared .* spec='tfds:{name}'"):
+            data.open_source(f"tfds:{name}", channels=1, data_dir=tmp_path)
+    with pytest.raises(
+        ValueError, match=r"tfds:NAME\[:SPLIT\]. Received: spec='tfds:'"
+    ):
+        data.open_source("tfds:", channels=1)

@@ -1,0 +1,252 @@
+"""The three flows as distributions: density, samples, weights."""
+
+import inspect
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
+
+from tfflowdn import flows
+from tfflowdn.bijectors import ActNorm, ChannelCoupling, FactorOut, PixelLogit
+from tfflowdn.layers import ActNormParameters, Conditioner, PLUParameters
+
+FLOWS = {
+    "nice": (flows.nice, {"num_steps": 2}),
+    "real_nvp": (flows.real_nvp, {"num_residual_blocks": 1}),
+    "glow": (flows.glow, {"num_steps": 2}),
+}
+
+# Layers and convolutions of log_prob, by hand, with two levels and these options.
+NUM_LAYERS = {
+    "nice": 2 + 2 * 2 + 1,  # Couplings on the checkerboard, two a level; one scale.
+    "real_nvp": 2 * (2 * 6 + 4),  # An ActNorm each; six a level, four at the end.
+    "glow": 2 * 2 * 3 + 1,  # Three layers a step; one split between the two levels.
+}
+NUM_CONVOLUTIONS = {
+    "nice": 3 * 6,
+    "real_nvp": (1 + 2 + 1) * 16,
+    "glow": 2 * 2 * (1 + 3) + 1,
+}
+
+
+@pytest.fixture(params=FLOWS)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def make(randomize):
+    """Makes a small flow with random weights, float64 unless said otherwise."""
+
+    def make_flow(name, image_shape=(4, 4, 1), scale=0.2, **options):
+        function, small = FLOWS[name]
+        defaults = {"num_levels": 2, "hidden_channels": 3, "dtype": "float64"}
+        flow = function(image_shape, **{**defaults, **small, **options})
+        randomize(*flows.layers_of(flow.bijector), scale=scale)
+        return flow
+
+    return make_flow
+
+
+def _images(shape, dtype="float64"):
+    return tf.constant(np.random.default_rng(0).uniform(0, 1, shape), dtype)
+
+
+CHAINS = [
+    ((4, 4, 1), 2, None),
+    ((4, 4, 1), 2, 0.05),
+    ((2, 4, 3), 1, 0.05),
+    ((8, 8, 1), 3, None),
+]
+
+
+@pytest.mark.parametrize("image_shape, num_levels, logit_alpha", CHAINS)
+def test_log_det_and_round_trip(
+    name, make, jacobian_log_det, image_shape, num_levels, logit_alpha
+):
+    flow = make(name, image_shape, num_levels=num_levels, logit_alpha=logit_alpha)
+    bijector, images = flow.bijector, _images((2, *image_shape))
+    latents = bijector.inverse(images)
+    assert latents.shape == images.shape
+    result = bijector.inverse_log_det_jacobian(images, event_ndims=3)
+    assert result.shape == (2,)
+    expected = jacobian_log_det(bijector.inverse, images)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(
+        bijector.forward(tf.identity(latents)), images, atol=1e-9
+    )
+
+
+def test_log_prob_is_normal_density_of_the_latent_plus_log_det(name, make):
+    flow, images = make(name), _images((3, 4, 4, 1))
+    latents = flow.bijector.inverse(tf.identity(images)).numpy()
+    log_det = flow.bijector.inverse_log_det_jacobian(tf.identity(images), 3)
+    normal = -0.5 * (latents**2 + np.log(2 * np.pi)).sum((1, 2, 3))
+    result = flow.log_prob(images)
+    assert result.shape == (3,)
+    np.testing.assert_allclose(result, normal + log_det, rtol=1e-12)
+
+
+def test_log_prob_of_samples_is_change_of_variables(name, make):
+    flow = make(name, logit_alpha=0.05)
+    latents = flow.distribution.sample(4, seed=0)
+    images = flow.bijector.forward(latents)
+    expected = flow.distribution.log_prob(latents)
+    expected -= flow.bijector.forward_log_det_jacobian(latents, event_ndims=3)
+    result = flow.log_prob(tf.identity(images))
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-9)
+
+
+def test_density_in_two_dimensions_integrates_to_one(randomize):
+    def built(layer, channels):
+        layer.build((None, None, None, channels))
+        return layer
+
+    layers = [built(ActNormParameters(dtype="float64"), 2)]
+    layers += [built(Conditioner(1, 8, seed=i, dtype="float64"), 1) for i in range(2)]
+    randomize(*layers, scale=0.5)
+    couplings = [ChannelCoupling(layers[1]), ChannelCoupling(layers[2], swap=True)]
+    chain = tfb.Chain([PixelLogit(0.05), ActNorm(layers[0]), *couplings])
+    base = flows.standard_normal((1, 1, 2), "float64")
+    flow = tfd.TransformedDistribution(base, chain)
+
+    size, low, high = 300, -1.0, 2.0
+    step = (high - low) / size
+    axis = low + step * (np.arange(size) + 0.5)
+    grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 1, 1, 2)
+    density = np.exp(flow.log_prob(tf.constant(grid)))
+    assert density.std() > 0.1
+    np.testing.assert_allclose(density.sum() * step**2, 1, atol=1e-3)
+
+
+def test_flow_works_at_sizes_it_was_not_made_for(name, make):
+    flow = make(name)
+    latents = _images((2, 8, 12, 1))
+    images = flow.bijector.forward(latents)
+    assert images.shape == latents.shape
+    result = flow.bijector.inverse(tf.identity(images))
+    np.testing.assert_allclose(result, latents, atol=1e-9)
+
+
+def test_layers_of_gives_every_layer_once(name, make):
+    bijector = make(name).bijector
+    layers = flows.layers_of(bijector)
+    owners = [part for part in bijector.submodules if hasattr(part, "layer")]
+    assert len(layers) == len(owners) == NUM_LAYERS[name]
+    assert {id(layer) for layer in layers} == {id(part.layer) for part in owners}
+
+
+def test_layers_come_from_the_image_to_the_latent():
+    layers = flows.layers_of(flows.glow((4, 4, 1), num_levels=1, num_steps=1).bijector)
+    assert list(map(type, layers)) == [ActNormParameters, PLUParameters, Conditioner]
+
+
+def test_seed_decides_the_weights_and_no_two_layers_share_one(name):
+    def kernels(seed):
+        function, small = FLOWS[name]
+        flow = function((4, 4, 1), num_levels=2, seed=seed, **small)
+        layers = flows.layers_of(flow.bijector)
+        hidden = [layer.hidden_layers for layer in layers if hasattr(layer, "last")]
+        return [first[0].kernel.numpy().ravel()[:8] for first in hidden if first]
+
+    first, again, other = kernels(0), kernels(0), kernels(1)
+    np.testing.assert_array_equal(np.concatenate(first), np.concatenate(again))
+    assert len({kernel.tobytes() for kernel in first + other}) == 2 * len(first)
+
+
+def test_conditioners_are_evaluated_once(name, make, count_convolutions):
+    flow = make(name, dtype="float32")
+    assert count_convolutions(flow.log_prob, (2, 4, 4, 1)) == NUM_CONVOLUTIONS[name]
+
+
+def test_every_weight_gets_a_gradient(name, make):
+    flow = make(name, num_levels=1)
+    layers = flows.layers_of(flow.bijector)
+    weights = [weight for layer in layers for weight in layer.trainable_weights]
+    images = _images((8, 4, 4, 1)) - 0.5
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(flow.log_prob(images))
+    gradients = tape.gradient(loss, [weight.value for weight in weights])
+    for weight, gradient in zip(weights, gradients, strict=True):
+        assert gradient is not None and np.abs(gradient).max() > 0, weight.path
+
+
+def test_initialize_from_data_standardises_every_act_norm(make):
+    flow = make("real_nvp")
+    images = _images((64, 4, 4, 1))
+    seen = {}
+
+    def record(part, values):
+        if hasattr(part, "bijectors"):
+            for inner in part.bijectors:
+                values = record(inner, values)
+            return values
+        if isinstance(part, FactorOut):
+            kept, out = tf.split(values, 2, axis=-1)
+            return tf.concat([record(part.bijector, kept), out], -1)
+        values = part.inverse(values)
+        if isinstance(part, ActNorm):
+            seen[part.layer] = values.numpy()
+        return values
+
+    latents = flows.initialize_from_data(flow.bijector, images)
+    np.testing.assert_array_equal(latents, record(flow.bijector, images))
+    assert len(seen) == NUM_LAYERS["real_nvp"] // 2
+    for layer, values in seen.items():
+        assert float(layer.initialized) == 1
+        np.testing.assert_allclose(values.mean((0, 1, 2)), 0, atol=1e-9)
+        np.testing.assert_allclose(values.var((0, 1, 2)), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["real_nvp", "glow"])
+def test_log_scales_stay_within_their_bounds(name, make):
+    flow = make(name, scale=1e3, log_scale_bound=1.5)
+    bounds = {ActNormParameters: 8.0, PLUParameters: 8.0, Conditioner: 1.5}
+    images = _images((2, 4, 4, 1))
+    largest = dict.fromkeys(bounds, 0)
+    for layer in flows.layers_of(flow.bijector):
+        channels = layer.trainable_weights[0].shape[-1]
+        if isinstance(layer, Conditioner):
+            channels = (layer.hidden_layers or [layer.last])[0].kernel.shape[2]
+        log_scale = layer(tf.repeat(images, channels, axis=-1))[-1]
+        magnitude = np.abs(log_scale).max()
+        largest[type(layer)] = max(largest[type(layer)], magnitude)
+    for kind, bound in bounds.items():
+        if name == "glow" or kind is not PLUParameters:
+            assert largest[kind] == pytest.approx(bound)
+
+
+@pytest.mark.parametrize("name", ["real_nvp", "glow"])
+def test_samples_are_finite_where_every_coupling_is_at_its_bound(name, make):
+    flow = make(name, dtype="float32", scale=0.1)
+    for layer in flows.layers_of(flow.bijector):
+        if isinstance(layer, Conditioner):
+            half = layer.out_channels
+            layer.last.bias.assign([0.0] * half + [-1e3] * half)
+    latents = 1.5 * flow.distribution.sample(16, seed=0)
+    images = flow.bijector.forward(latents)
+    assert np.isfinite(images).all()
+    # At the bound, a picture is the latent times exp(2) for every coupling it meets.
+    assert np.abs(images).max() > np.exp(4) * np.abs(latents).max()
+    assert np.isfinite(flow.log_prob(tf.identity(images))).all()
+
+
+@pytest.mark.parametrize("image_shape", [(6, 8, 1), (8, 6, 3), (8, 8, 0)])
+def test_shape_must_be_divisible(name, image_shape):
+    message = r"divisible by 2\*\*num_levels.*Received: image_shape=\(.*num_levels=2\."
+    with pytest.raises(ValueError, match=message):
+        FLOWS[name][0](image_shape, num_levels=2)
+
+
+def test_at_least_one_level(name):
+    message = r"num_levels at least 1\. Received: .*num_levels=0\."
+    with pytest.raises(ValueError, match=message):
+        FLOWS[name][0]((4, 4, 1), num_levels=0)
+
+
+def test_options_are_keyword_only_and_image_shape_is_not(name):
+    first, *others = inspect.signature(FLOWS[name][0]).parameters.values()
+    assert first.name == "image_shape" and first.kind is first.POSITIONAL_OR_KEYWORD
+    assert {option.kind for option in others} == {first.KEYWORD_ONLY}

@@ -1,0 +1,372 @@
+"""The scripts end to end on tiny pictures, and their messages for bad input."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfflowdn import FlowPrior, data, inference, training
+from tfflowdn.scripts.denoise import denoise_files
+from tfflowdn.scripts.evaluate import evaluate
+from tfflowdn.scripts.train_denoiser import train_denoiser
+from tfflowdn.scripts.train_prior import train_prior
+
+ROOT = Path(__file__).parent.parent
+
+
+def _config(name, variant="smoke"):
+    return runpy.run_path(str(ROOT / "configs" / f"{name}.py"))["get_config"](variant)
+
+
+def _write_pictures(folder, count=3, size=(20, 24), channels=1, seed=0, noise=0.0):
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for index in range(count):
+        rows, columns = np.meshgrid(*map(np.arange, size), indexing="ij")
+        picture = 0.5 + 0.4 * np.sin(rows / rng.uniform(2, 5) + columns / 4)
+        picture = np.repeat(picture[..., np.newaxis], channels, -1)
+        picture = np.float32(picture + noise * rng.standard_normal(picture.shape))
+        if noise:
+            data.write_image(folder / f"{index}.tif", picture)
+        else:
+            picture = data.from_float(picture, np.uint8)
+            data.write_image(folder / f"{index}.png", picture)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    return {
+        "clean": _write_pictures(folder / "clean", seed=0),
+        "held_out": _write_pictures(folder / "held_out", seed=1),
+        "noisy": _write_pictures(folder / "noisy", seed=2, noise=0.1),
+        "noisy_held_out": _write_pictures(folder / "noisy_held_out", seed=1, noise=0.1),
+        "rgb": _write_pictures(folder / "rgb", channels=3),
+    }
+
+
+def _prior_config(pictures, name="prior_glow"):
+    config = _config(name)
+    config.clean.spec, config.validation.spec = pictures["clean"], pictures["held_out"]
+    return config
+
+
+@pytest.fixture(scope="module")
+def prior_path(pictures, tmp_path_factory):
+    return train_prior(_prior_config(pictures), tmp_path_factory.mktemp("prior"))
+
+
+@pytest.fixture(scope="module")
+def denoiser_path(pictures, prior_path, tmp_path_factory):
+    config = _denoiser_config(pictures, prior_path)
+    return train_denoiser(config, tmp_path_factory.mktemp("denoiser"))
+
+
+def _denoiser_config(pictures, prior_path, name="denoiser_resnet"):
+    config = _config(name)
+    config.prior = str(prior_path)
+    config.clean.spec, config.noisy.spec = pictures["clean"], pictures["noisy"]
+    config.validation.noisy = pictures["noisy_held_out"]
+    config.validation.clean = pictures["held_out"]
+    return config
+
+
+def _history(folder):
+    return (folder / "history.csv").read_text().splitlines()
+
+
+def test_train_prior_writes_its_outputs(prior_path):
+    workdir = prior_path.parent
+    prior = keras.models.load_model(prior_path, compile=False)
+    assert isinstance(prior, FlowPrior)
+    assert prior.initialized
+    assert len(_history(workdir)) == 3
+    assert "val_bits_per_dim" in _history(workdir)[0]
+    assert "gradient_norm" in _history(workdir)[0]
+    grid = data.read_image(workdir / "samples" / "epoch_0002.png")
+    assert grid.shape == (32, 32, 1)
+    events = list((workdir / "logs" / "samples").glob("*tfevents*"))
+    tags = {
+        value.tag
+        for event in tf.compat.v1.train.summary_iterator(str(events[0]))
+        for value in event.summary.value
+    }
+    assert tags == {"samples"}
+    assert not list(workdir.rglob(".tmp.*"))
+
+
+def test_train_prior_resumes_where_it_was(prior_path, pictures, tmp_path):
+    config = _prior_config(pictures)
+    config.training.num_steps = 2
+    train_prior(config, tmp_path)
+    weights = (tmp_path / "last.weights.h5").read_bytes()
+    train_prior(config, tmp_path)
+    assert (tmp_path / "last.weights.h5").read_bytes() == weights
+    config.training.num_steps = 4
+    train_prior(config, tmp_path)
+    assert [row.split(",")[0] for row in _history(tmp_path)] == ["epoch", "0", "1"]
+    del prior_path
+
+
+@pytest.mark.parametrize("name", ["prior_nice", "prior_realnvp", "prior_paper"])
+def test_every_prior_trains(name, pictures, tmp_path):
+    config = _prior_config(pictures, name)
+    config.training.num_steps = config.training.steps_per_epoch = 1
+    prior = keras.models.load_model(train_prior(config, tmp_path), compile=False)
+    assert np.isfinite(prior.log_prob(np.full((1, 8, 8, 1), 0.5))).all()
+
+
+def test_train_denoiser_trains_both_parts(denoiser_path):
+    workdir = denoiser_path.parent
+    for part in ("start", "objective"):
+        assert len(_history(workdir / part)) == 3
+        assert "val_psnr" in _history(workdir / part)[0]
+    network = keras.models.load_model(denoiser_path, compile=False)
+    assert any(np.any(weights) for weights in network.tail.get_weights())
+
+
+def test_each_part_can_be_switched_off(pictures, prior_path, tmp_path):
+    config = _denoiser_config(pictures, prior_path)
+    config.start.training.num_steps = 0
+    config.objective.training.num_steps = 0
+    config.validation.noisy = ""
+    train_denoiser(config, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "denoiser.keras",
+        "model.json",
+    ]
+
+
+def test_paper_denoiser_trains_from_scratch(pictures, prior_path, tmp_path):
+    config = _denoiser_config(pictures, prior_path, "denoiser_paper")
+    config.clean.spec = ""
+    train_denoiser(config, tmp_path)
+    assert not (tmp_path / "start").exists()
+    assert (tmp_path / "objective" / "last.weights.h5").exists()
+
+
+def test_denoise_keeps_names_formats_and_depth(denoiser_path, tmp_path):
+    source = tmp_path / "in" / "deep"
+    source.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    kinds = {
+        "gray.png": (np.uint8, 1),
+        "colour.png": (np.uint8, 3),
+        "alpha.png": (np.uint8, 4),
+        "photo.jpg": (np.uint8, 3),
+        "deep.tif": (np.uint16, 1),
+        "float.tif": (np.float32, 3),
+    }
+    inputs = {}
+    for name, (dtype, channels) in kinds.items():
+        picture = rng.random((13, 17, channels), np.float32)
+        inputs[name] = data.from_float(picture, dtype)
+        data.write_image(source / name, inputs[name])
+    written = denoise_files([str(tmp_path / "in")], tmp_path / "out", denoiser_path)
+    assert {path.name for path in written} == set(kinds)
+    for path in written:
+        assert path.parent.name == "deep"
+        denoised = data.read_image(path)
+        assert denoised.dtype == inputs[path.name].dtype
+        assert denoised.shape == inputs[path.name].shape
+    alpha = data.read_image(tmp_path / "out" / "deep" / "alpha.png")[..., 3]
+    np.testing.assert_array_equal(alpha, inputs["alpha.png"][..., 3])
+    deep = data.read_image(tmp_path / "out" / "deep" / "deep.tif")
+    assert len(np.unique(deep % 257)) > 1  # Never through 8 bits.
+
+
+def test_denoise_overwrites_nothing_unasked(denoiser_path, pictures):
+    before = {path: path.read_bytes() for path in Path(pictures["noisy"]).iterdir()}
+    with pytest.raises(ValueError, match="--overwrite must be set"):
+        denoise_files([pictures["noisy"]], pictures["noisy"], denoiser_path)
+    assert before == {p: p.read_bytes() for p in Path(pictures["noisy"]).iterdir()}
+
+
+def test_denoise_refuses_two_inputs_of_one_output(denoiser_path, pictures, tmp_path):
+    twice = [pictures["clean"], pictures["held_out"]]
+    with pytest.raises(ValueError, match="must not share an output"):
+        denoise_files(twice, tmp_path, denoiser_path)
+
+
+def test_denoise_array_shapes_and_dtypes(denoiser_path):
+    network = inference.load_denoiser(denoiser_path)
+    for shape in [(9, 11), (9, 11, 1), (9, 11, 3), (2, 9, 11, 1), (1, 1), (9, 11, 2)]:
+        for dtype in (np.uint8, np.uint16, np.float32, np.float64):
+            image = data.from_float(np.full(shape, 0.25, np.float32), dtype)
+            denoised = inference.denoise(image, network)
+            assert (denoised.shape, denoised.dtype) == (shape, dtype)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((3, 3, 7)), r"Received: image.shape=\(3, 3, 7\)"),
+        (np.zeros((0, 3)), r"Received: image.shape=\(0, 3\)"),
+        (np.zeros((3, 3), np.int64), "Received: image.dtype=int64"),
+        (np.full((3, 3), np.nan), "Received: 9 that are not"),
+    ],
+)
+def test_denoise_refuses_bad_arrays(image, message, denoiser_path):
+    with pytest.raises(ValueError, match=message):
+        inference.denoise(image, denoiser_path)
+
+
+def test_a_gray_model_denoises_colour_by_the_channel(denoiser_path):
+    network = inference.load_denoiser(denoiser_path)
+    colour = np.random.default_rng(0).random((8, 10, 3), np.float32)
+    planes = [inference.denoise(colour[..., i], network) for i in range(3)]
+    together = inference.denoise(colour, network)
+    np.testing.assert_allclose(together, np.stack(planes, -1), atol=1e-6)
+
+
+def test_evaluate_scores_before_and_after(denoiser_path, pictures):
+    report = evaluate(
+        pictures["noisy_held_out"], pictures["held_out"], str(denoiser_path)
+    )
+    assert set(report["pictures"]) == {"0.tif", "1.tif", "2.tif"}
+    assert report["mean"]["noisy_psnr"] == pytest.approx(20, abs=1.5)
+    network = inference.load_denoiser(denoiser_path)
+    noisy = data.read_image(Path(pictures["noisy_held_out"]) / "0.tif")
+    clean = data.to_float(data.read_image(Path(pictures["held_out"]) / "0.png"))
+    error = np.clip(inference.denoise(noisy, network), 0, 1) - clean
+    expected = -10 * np.log10(np.mean(error**2))
+    assert report["pictures"]["0.tif"]["psnr"] == pytest.approx(expected, abs=1e-3)
+    with pytest.raises(ValueError, match="must be different files"):
+        evaluate(pictures["clean"], pictures["clean"])
+
+
+def test_scripts_run_as_commands(denoiser_path, prior_path, pictures, tmp_path):
+    def run(script, *arguments):
+        return subprocess.run(
+            [sys.executable, "-m", f"tfflowdn.scripts.{script}", *map(str, arguments)],
+            cwd=ROOT,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            capture_output=True,
+            text=True,
+        )
+
+    report = tmp_path / "report.json"
+    held_out = ("--noisy", pictures["noisy_held_out"], "--reference")
+    done = run("evaluate", *held_out, pictures["held_out"], "--output", report)
+    assert done.returncode == 0, done.stderr
+    mean = json.loads(report.read_text())["mean"]
+    assert f"{mean['noisy_psnr']:10.4f}" in done.stdout
+    done = run(
+        "train_prior",
+        *("--config", "configs/prior_glow.py:smoke", "--config.crops.wrong=1"),
+        *("--workdir", tmp_path),
+    )
+    assert done.returncode != 0
+    assert "wrong" in done.stderr
+    output = ("--model", tmp_path / "none.keras", "--output", tmp_path)
+    done = run("denoise", pictures["noisy"], *output)
+    assert done.returncode == 1
+    assert "ValueError: model must be a .keras file" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = run("export_model", denoiser_path, "--name", "d", "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "d" / "1" / "saved_model.pb").exists()
+    del prior_path
+
+
+def _missing_folder(config, _):
+    config.clean.spec = "no/such/folder"
+    return "no/such/folder"
+
+
+def _empty_folder(config, tmp_path):
+    (tmp_path / "empty").mkdir()
+    config.clean.spec = str(tmp_path / "empty")
+    return "empty"
+
+
+def _broken_file(config, tmp_path):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n rest is lost")
+    config.clean.spec = str(tmp_path / "broken")
+    return "a.png"
+
+
+def _small_pictures(config, tmp_path):
+    config.clean.spec = _write_pictures(tmp_path / "small", size=(6, 30))
+    return "crop_size=8"
+
+
+def _rgb_pictures(config, tmp_path):
+    config.clean.spec = _write_pictures(tmp_path / "rgb", channels=3)
+    return "channels"
+
+
+def _odd_crop(config, _):
+    config.prior.image_shape = (10, 10, 1)
+    return "divisible by 2\\*\\*num_levels"
+
+
+def _non_finite(config, tmp_path):
+    (tmp_path / "nan").mkdir()
+    picture = np.full((20, 20, 1), np.nan, np.float32)
+    data.write_image(tmp_path / "nan" / "a.tif", picture)
+    config.clean.spec = str(tmp_path / "nan")
+    return "finite"
+
+
+def _other_model(config, tmp_path):
+    training.prepare_workdir(tmp_path, {**config.prior.to_dict(), "flow": "nice"})
+    return r"\['flow'\] differ"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        _missing_folder,
+        _empty_folder,
+        _broken_file,
+        _small_pictures,
+        _rgb_pictures,
+        _odd_crop,
+        _non_finite,
+        _other_model,
+    ],
+)
+def test_train_prior_says_what_is_wrong(spoil, pictures, tmp_path):
+    config = _prior_config(pictures)
+    message = spoil(config, tmp_path)
+    with pytest.raises((ValueError, tf.errors.OpError), match=message):
+        train_prior(config, tmp_path)
+    assert not (tmp_path / "last.weights.h5").exists()
+
+
+def test_train_denoiser_says_what_is_wrong(
+    pictures, prior_path, denoiser_path, tmp_path
+):
+    def fails(message, **changes):
+        config = _denoiser_config(pictures, prior_path)
+        for key, value in changes.items():
+            config.update_from_flattened_dict({key.replace("__", "."): value})
+        with pytest.raises(ValueError, match=message):
+            train_denoiser(config, tmp_path)
+
+    fails("prior must be a .keras file", prior="none.keras")
+    fails("prior must hold a FlowPrior", prior=str(denoiser_path))
+    fails("channels", noisy__spec=pictures["rgb"])
+    fails("must be divisible by 4", objective__crops__crop_size=10)
+    fails("prior_weight must be a number", objective__loss__prior_weight="much")
+
+
+def test_training_stops_at_a_non_finite_loss(pictures, tmp_path):
+    config = _prior_config(pictures)
+    train_prior(config, tmp_path)
+    good = (tmp_path / "last.weights.h5").read_bytes()
+    config.training.num_steps = 20
+    config.training.learning_rate = float("inf")
+    with pytest.raises(training.NonFiniteError, match=r"at step \d+\.$"):
+        train_prior(config, tmp_path)
+    assert (tmp_path / "last.weights.h5").read_bytes() == good

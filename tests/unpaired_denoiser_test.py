@@ -1,0 +1,203 @@
+"""UnpairedDenoiser: its objective, training, freezing, saving and replicas."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfflowdn.models import ResNetDenoiser, UnpairedDenoiser
+
+
+def _pictures(count=8, size=4, channels=1, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.float32(rng.uniform(0, 1, (count, size, size, channels)))
+
+
+def _network(randomize=None, **options):
+    defaults = {"num_blocks": 1, "hidden_channels": 2}
+    network = ResNetDenoiser(**{**defaults, **options})
+    if randomize is not None:
+        randomize(network, scale=0.1)
+    return network
+
+
+@pytest.fixture
+def make(randomize, make_prior):
+    """Makes a tiny denoiser with random weights and a prior of its own."""
+
+    def make_denoiser(network=None, **options):
+        prior = make_prior("nice")
+        network = _network(randomize) if network is None else network
+        model = UnpairedDenoiser(network, prior, **{"blur_sigma": 0.5, **options})
+        model.compile(optimizer=keras.optimizers.SGD(0.1))
+        return model
+
+    return make_denoiser
+
+
+def _copy(weights):
+    return [weight.numpy().copy() for weight in weights]
+
+
+def _equal(before, after):
+    return [np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
+
+
+def _blurred(images, sigma):
+    radius = int(np.ceil(3 * sigma))
+    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    taps /= taps.sum()
+    padding = [(0, 0), (radius, radius), (radius, radius), (0, 0)]
+    padded = np.pad(images, padding, mode="symmetric")
+    windows = np.lib.stride_tricks.sliding_window_view(
+        padded, (len(taps), len(taps)), (1, 2)
+    )
+    return np.einsum("bhwcij,i,j->bhwc", windows, taps, taps)
+
+
+def _sigma(noisy):
+    stencil = np.diff(np.diff(noisy, 2, axis=1), 2, axis=2)
+    return np.median(np.abs(stencil), axis=(1, 2, 3)) / (6 * 0.67448975)
+
+
+@pytest.mark.parametrize("prior_weight", [0, 0.02, "map"])
+def test_objective_is_that_of_the_paper(make, prior_weight):
+    model = make(prior_weight=prior_weight, blur_sigma=0.7, map_factor=0.4)
+    denoised, noisy = _pictures(3), _pictures(3, seed=1)
+    loss, blur_mse, nats = model.objective(tf.constant(denoised), tf.constant(noisy))
+    difference = _blurred(denoised, 0.7) - _blurred(noisy, 0.7)
+    expected_mse = (difference**2).mean((1, 2, 3))
+    expected_nats = -model.prior.log_prob(denoised).numpy() / 16
+    weight = 0.4 * 2 * _sigma(noisy) ** 2 if prior_weight == "map" else prior_weight
+    np.testing.assert_allclose(blur_mse, expected_mse, rtol=1e-4)
+    np.testing.assert_allclose(nats, expected_nats, rtol=1e-5)
+    np.testing.assert_allclose(loss, expected_mse + weight * expected_nats, rtol=1e-4)
+
+
+@pytest.mark.parametrize("prior_weight", [0.01, "map"])
+def test_fit_lowers_the_loss_and_changes_the_network_only(make, prior_weight):
+    model, noisy = make(prior_weight=prior_weight), _pictures()
+    model.compile(optimizer=keras.optimizers.Adam(1e-2))
+    network, prior = _copy(model.network.weights), _copy(model.prior.weights)
+    fit = {"batch_size": 4, "epochs": 6, "shuffle": False, "verbose": 0}
+    history = model.fit(noisy, **fit).history
+    assert history["loss"][-1] < history["loss"][0]
+    assert not any(_equal(network, _copy(model.network.weights)))
+    assert all(_equal(prior, _copy(model.prior.weights)))
+
+
+def test_only_the_network_is_trainable(make):
+    model = make()
+    paths = {weight.path for weight in model.trainable_weights}
+    assert paths == {weight.path for weight in model.network.trainable_weights}
+    assert not model.prior.trainable
+
+
+def test_first_step_is_gradient_descent_on_the_mean_objective(make):
+    model, noisy = make(prior_weight=0.05), _pictures()
+    variables = model.network.trainable_variables
+    before = _copy(variables)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(model.objective(model(noisy), tf.constant(noisy))[0])
+    gradients = tape.gradient(loss, [variable.value for variable in variables])
+    model.fit(noisy, batch_size=8, verbose=0)
+    for value, old, gradient in zip(variables, before, gradients, strict=True):
+        np.testing.assert_allclose(value, old - 0.1 * gradient, atol=1e-6)
+
+
+def test_trackers_have_their_names_and_values(make):
+    model, noisy = make(prior_weight=0.03), _pictures()
+    logs = model.evaluate(noisy, batch_size=4, return_dict=True, verbose=0)
+    assert logs.keys() == {"loss", "blur_mse", "prior_bits_per_dim"}
+    denoised = model(noisy)
+    loss, blur_mse, nats = model.objective(denoised, tf.constant(noisy))
+    assert logs["loss"] == pytest.approx(np.mean(loss), rel=1e-4)
+    assert logs["blur_mse"] == pytest.approx(np.mean(blur_mse), rel=1e-4)
+    bits = np.mean(model.prior.bits_per_dim(denoised))
+    assert logs["prior_bits_per_dim"] == pytest.approx(bits, rel=1e-4)
+    assert bits == pytest.approx(np.mean(nats) / np.log(2) + 8, rel=1e-4)
+
+
+def test_psnr_is_tracked_in_validation_with_references_only(make):
+    model, noisy, clean = make(), _pictures(), _pictures(seed=1)
+    names = {"loss", "blur_mse", "prior_bits_per_dim"}
+    fit = {"batch_size": 4, "shuffle": False, "verbose": 0}
+    without = model.fit(noisy, validation_data=(noisy,), **fit).history
+    assert without.keys() == names | {f"val_{name}" for name in names}
+    history = model.fit(noisy, validation_data=(noisy, clean), **fit).history
+    assert history.keys() == without.keys() | {"val_psnr"}
+    denoised = np.clip(model.predict(noisy, verbose=0), 0, 1)
+    errors = ((denoised - clean) ** 2).mean((1, 2, 3))
+    expected = np.mean(-10 * np.log10(errors))
+    assert history["val_psnr"][-1] == pytest.approx(expected, rel=1e-4)
+
+
+def test_references_are_not_looked_at_in_training(make):
+    noisy, weights = _pictures(), []
+    for clean in (None, _pictures(seed=1)):
+        model = make()
+        model.fit(noisy, clean, batch_size=8, shuffle=False, verbose=0)
+        weights.append(_copy(model.network.weights))
+    for without, given in zip(*weights, strict=True):
+        np.testing.assert_allclose(without, given, atol=1e-7)
+
+
+def test_users_network_and_callback(make):
+    inputs = keras.Input((None, None, 1))
+    hidden = keras.layers.Conv2D(2, 3, padding="same", activation="relu")(inputs)
+    outputs = keras.layers.Conv2D(1, 3, padding="same")(hidden)
+    network, noisy, seen = keras.Model(inputs, outputs), _pictures(), []
+    model = make(network)
+    before = _copy(network.weights)
+    callback = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append((epoch, sorted(logs)))
+    )
+    model.fit(noisy, batch_size=4, epochs=2, callbacks=[callback], verbose=0)
+    names = ["blur_mse", "loss", "prior_bits_per_dim"]
+    assert seen == [(0, names), (1, names)]
+    assert not any(_equal(before, _copy(network.weights)))
+    np.testing.assert_array_equal(model(noisy), network(noisy))
+
+
+@pytest.mark.parametrize("prior_weight", [0.02, "map"])
+def test_save_and_load(make, tmp_path, prior_weight):
+    model, noisy = make(prior_weight=prior_weight, map_factor=0.2), _pictures()
+    model.fit(noisy, batch_size=8, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(noisy), model(noisy))
+    assert (loaded.prior_weight, loaded.map_factor) == (prior_weight, 0.2)
+    assert loaded.blur.sigma == 0.5 and not loaded.prior.trainable_weights
+    terms = [m.objective(m(noisy), tf.constant(noisy)) for m in (model, loaded)]
+    np.testing.assert_allclose(*terms, rtol=1e-6)
+    model.fit(noisy, batch_size=8, verbose=0)
+    loaded.fit(noisy, batch_size=8, verbose=0)
+    for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("prior_weight", [0.05, "map"])
+def test_one_and_two_replicas_take_the_same_step(make, strategies, prior_weight):
+    noisy, weights, logs = _pictures(), [], []
+    for strategy in strategies:
+        with strategy.scope():
+            model = make(prior_weight=prior_weight)
+        before = _copy(model.network.weights)
+        dataset = tf.data.Dataset.from_tensor_slices(noisy).batch(8)
+        logs.append(model.fit(dataset, shuffle=False, verbose=0).history)
+        weights.append(_copy(model.network.weights))
+        assert not any(_equal(before, weights[-1]))
+    for one, two in zip(*weights, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-6)
+    for name, values in logs[0].items():
+        assert values == pytest.approx(logs[1][name], rel=1e-5)
+
+
+@pytest.mark.parametrize("prior_weight", [-0.1, "auto", None, float("nan")])
+def test_prior_weight_must_be_a_number_or_map(tiny_prior, prior_weight):
+    message = (
+        "prior_weight must be a number of 0 or more, or .map.. "
+        f"Received: prior_weight={prior_weight!r}."
+    )
+    with pytest.raises(ValueError, match=message):
+        UnpairedDenoiser(_network(), tiny_prior, prior_weight=prior_weight)

@@ -1,0 +1,26 @@
+"""Invertible maps of images: `tfb.Bijector`s that own no weights.
+
+Sign and direction, once: `forward` is latent z -> image x (sampling), `inverse` is
+x -> z. So `log_prob(x) = base.log_prob(inverse(x)) + inverse_log_det_jacobian(x)`.
+Weights belong to the Keras layers that the bijectors are given (`bijector.layer`).
+"""
+
+from tfflowdn.bijectors.act_norm import ActNorm
+from tfflowdn.bijectors.channel_coupling import ChannelCoupling
+from tfflowdn.bijectors.checkerboard_coupling import CheckerboardCoupling
+from tfflowdn.bijectors.factor_out import FactorOut
+from tfflowdn.bijectors.invertible_convolution import InvertibleConvolution
+from tfflowdn.bijectors.logit import PixelLogit
+from tfflowdn.bijectors.one_pass import OnePassBijector
+from tfflowdn.bijectors.squeeze import Squeeze
+
+__all__ = [
+    "ActNorm",
+    "ChannelCoupling",
+    "CheckerboardCoupling",
+    "FactorOut",
+    "InvertibleConvolution",
+    "OnePassBijector",
+    "PixelLogit",
+    "Squeeze",
+]

@@ -1,0 +1,64 @@
+"""Base of the bijectors whose map and log-det come from one computation."""
+
+from __future__ import annotations
+
+import abc
+
+import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
+
+__all__ = ["OnePassBijector"]
+
+
+class OnePassBijector(tfb.Bijector, abc.ABC):
+    """Image bijector that computes a value and its log-det together, once.
+
+    `tfd.TransformedDistribution.log_prob` asks for `inverse(y)` and then for
+    `inverse_log_det_jacobian(y)`. A coupling that answers the two apart evaluates
+    its conditioner twice. Here `inverse` leaves the log-det on the very tensor that
+    it was given, and TFP hands the same tensor to the log-det hook that follows.
+    The log-det lives as long as that tensor does, so neither threads nor replicas
+    can mix theirs up.
+
+    Subclasses write `_forward_and_ildj` and `_inverse_and_ildj`. The sign is said
+    here once for all: both return the log-det of the *inverse* map, `x = g^-1(y)`,
+    log |det dx/dy|, of shape [batch].
+    """
+
+    def __init__(self, *, parameters: dict, name: str, validate_args: bool = False):
+        super().__init__(
+            forward_min_event_ndims=3,
+            validate_args=validate_args,
+            parameters=parameters,
+            name=name,
+        )
+
+    @abc.abstractmethod
+    def _forward_and_ildj(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns `y` [batch, H, W, C] and log |det dx/dy| [...]."""
+
+    @abc.abstractmethod
+    def _inverse_and_ildj(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns `x` [batch, H, W, C] and log |det dx/dy| [...]."""
+
+    def _forward(self, x):
+        y, ildj = self._forward_and_ildj(x)
+        self._keep(y, ildj)
+        return y
+
+    def _inverse(self, y):
+        x, ildj = self._inverse_and_ildj(y)
+        self._keep(y, ildj)
+        return x
+
+    def _inverse_log_det_jacobian(self, y):
+        owner, ildj = getattr(y, "_tfflowdn_ildj", (None, None))
+        return ildj if owner is self else self._inverse_and_ildj(y)[1]
+
+    def _keep(self, y, ildj):
+        y._tfflowdn_ildj = (self, ildj)
+
+    @classmethod
+    def _parameter_properties(cls, dtype):
+        del dtype
+        return {}

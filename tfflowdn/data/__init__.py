@@ -1,0 +1,42 @@
+"""Pictures in files, collections of them, input pipelines, and noise."""
+
+from tfflowdn.data.crops import image_batches, random_crops
+from tfflowdn.data.image_source import ImageSource
+from tfflowdn.data.images import (
+    IMAGE_SUFFIXES,
+    ImageHeader,
+    ImageReadError,
+    from_float,
+    image_header,
+    read_image,
+    split_alpha,
+    to_float,
+    write_image,
+)
+from tfflowdn.data.noise import NOISES, GenericNoise, add_noise
+from tfflowdn.data.pairs import pair_sources, paired_images
+from tfflowdn.data.sources import FileSource, open_source
+from tfflowdn.data.tfds_source import TfdsSource
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "NOISES",
+    "FileSource",
+    "GenericNoise",
+    "ImageHeader",
+    "ImageReadError",
+    "ImageSource",
+    "TfdsSource",
+    "add_noise",
+    "from_float",
+    "image_batches",
+    "image_header",
+    "open_source",
+    "pair_sources",
+    "paired_images",
+    "random_crops",
+    "read_image",
+    "split_alpha",
+    "to_float",
+    "write_image",
+]

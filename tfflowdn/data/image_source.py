@@ -1,0 +1,59 @@
+"""What every collection of pictures is."""
+
+import abc
+from typing import Any
+
+import tensorflow as tf
+
+__all__ = ["ImageSource", "check_channels"]
+
+
+class ImageSource(abc.ABC):
+    """A fixed, ordered collection of pictures with one number of channels.
+
+    Attributes:
+      channels: 1 (gray) or 3 (RGB), of every picture.
+      names: One name a picture, in the order of `dataset()`.
+      sizes: (height, width) of each picture; None when unknown before decoding.
+    """
+
+    channels: int
+    names: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...] | None
+
+    @abc.abstractmethod
+    def dataset(self) -> tf.data.Dataset:
+        """Pictures [H, W, channels] of one dtype, without alpha, decoded on each pass.
+
+        uint8 if all pictures have 8 bits; uint16 if some have 16 (8-bit ones times
+        257); float32 in units where the integer types span [0, 1] if some are float.
+        The caller caches. A picture that breaks only on decoding raises
+        `tf.errors.InvalidArgumentError` with the message of `ImageReadError`.
+        """
+
+    @abc.abstractmethod
+    def verify(self) -> None:
+        """Decodes every picture once, so that a broken one is found before any work.
+
+        Raises:
+          ImageReadError: For the first file whose pixels cannot be read.
+        """
+
+    @property
+    def min_size(self) -> int | None:
+        """Smallest height or width of all pictures; None when unknown."""
+        return None if self.sizes is None else min(min(size) for size in self.sizes)
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.names)
+
+
+def check_channels(where: str, received: Any, channels: int) -> None:
+    """Raises ValueError unless the pictures at `where` have `channels` channels."""
+    if received != channels:
+        raise ValueError(
+            f"Every picture must have {channels} channel(s), alpha not counted; "
+            "convert the pictures, or use a model with their number of channels. "
+            f"Received: channels={received} in {where!r}."
+        )

@@ -1,0 +1,279 @@
+"""Reading and writing single pictures: PNG, JPEG and, by `tiff`, TIFF."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from tfflowdn.data import tiff
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "ImageHeader",
+    "ImageReadError",
+    "from_float",
+    "image_header",
+    "read_image",
+    "split_alpha",
+    "to_float",
+    "write_image",
+]
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_ORIENTATION_TAG = 0x0112
+_CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "I;16": 1}
+_JPEG_QUALITY = 95
+
+
+class ImageReadError(ValueError):
+    """A picture file that cannot be read; the message names the file and the cause."""
+
+
+class ImageHeader(NamedTuple):
+    """Size and kind of a picture, as `read_image` would return it.
+
+    Attributes:
+      height: rows, after the stored orientation is applied.
+      width: columns, after the stored orientation is applied.
+      channels: 1 (gray) or 3 (colour); alpha is not counted.
+      dtype: uint8, uint16 or float32.
+    """
+
+    height: int
+    width: int
+    channels: int
+    dtype: np.dtype
+
+
+def image_header(path: str | os.PathLike) -> ImageHeader:
+    """Reads size, channels and dtype of a picture without decoding its pixels.
+
+    Args:
+      path: A PNG, JPEG or TIFF file.
+
+    Returns:
+      The header that fits the array of `read_image`, alpha left out.
+
+    Raises:
+      ImageReadError: The file is missing, broken, or of an unsupported kind.
+    """
+    with _reading(path):
+        if tiff.is_tiff(path):
+            with tiff.open_page(path) as page:
+                return _header(*tiff.describe(page))
+        with _open_pillow(path) as picture:
+            mode = _target_mode(picture)
+            # The PNG class's own getexif() decodes the pixels to look behind them.
+            exif = Image.Image.getexif(picture)
+            return _header(
+                picture.size[::-1],
+                exif.get(_ORIENTATION_TAG, 1),
+                _CHANNELS[mode],
+                np.uint16 if mode == "I;16" else np.uint8,
+            )
+
+
+def read_image(path: str | os.PathLike) -> np.ndarray:
+    """Reads a picture at the depth it is stored with.
+
+    Palette, CMYK and 1-bit pictures become 8-bit RGB(A) or gray, the stored
+    orientation is applied, and float64 becomes float32. The file's content, not its
+    suffix, says which format it is.
+
+    Args:
+      path: A PNG, JPEG or single-page TIFF file.
+
+    Returns:
+      [H, W, C] of uint8, uint16 or float32; C is 1 (gray), 2 (gray and alpha),
+      3 (RGB) or 4 (RGB and alpha).
+
+    Raises:
+      ImageReadError: The file is missing, broken, of an unsupported kind, would
+        lose bits (16-bit RGB PNG), or holds non-finite pixels.
+    """
+    with _reading(path):
+        if not tiff.is_tiff(path):
+            return _read_pillow(path)
+        with tiff.open_page(path) as page:
+            header = _header(*tiff.describe(page))
+            if header.dtype != np.uint8:
+                array = tiff.read_page(page, header.dtype)
+                _check_finite(array)
+                return array
+        # Pillow decodes LZW and JPEG in TIFF, which tifffile leaves to imagecodecs.
+        return _read_pillow(path, formats=("TIFF",))
+
+
+def write_image(path: str | os.PathLike, array: np.ndarray) -> None:
+    """Writes a picture in the format of the suffix, whole or not at all.
+
+    The file is written under a temporary name beside `path`, then renamed.
+
+    Args:
+      path: Ends in one of `IMAGE_SUFFIXES`; its folder must exist.
+      array: [H, W, C], C 1..4. TIFF takes uint8, uint16 and float32; PNG uint8, and
+        uint16 gray; JPEG (quality 95) uint8 gray or RGB.
+
+    Raises:
+      ValueError: The format cannot hold this array, or a pixel is not finite.
+    """
+    path = Path(path)
+    save = _writer(path, array)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def to_float(array: np.ndarray) -> np.ndarray:
+    """Scales a stored picture to float32, integers from [0, max] to [0, 1].
+
+    Float pixels are kept as they are, so they may lie outside [0, 1].
+
+    Raises:
+      ValueError: The dtype is not uint8, uint16 or floating.
+    """
+    if array.dtype in (np.uint8, np.uint16):
+        return array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
+    if array.dtype.kind == "f":
+        return array.astype(np.float32)
+    dtype = array.dtype.name
+    raise ValueError(f"dtype must be uint8, uint16 or float. Received: {dtype=}.")
+
+
+def from_float(array: np.ndarray, dtype: np.typing.DTypeLike) -> np.ndarray:
+    """Inverts `to_float`: clips and rounds for integers, leaves float values alone.
+
+    Args:
+      array: float pixels, [0, 1] being the range of the integer types.
+      dtype: uint8, uint16 or float32.
+
+    Raises:
+      ValueError: Another dtype, or a non-finite pixel for an integer dtype.
+    """
+    dtype = np.dtype(dtype)
+    if dtype == np.float32:
+        return array.astype(np.float32)
+    if dtype not in (np.uint8, np.uint16):
+        raise ValueError(
+            f"dtype must be uint8, uint16 or float32. Received: {dtype=!s}."
+        )
+    _check_finite(array)
+    scale = np.iinfo(dtype).max
+    return np.rint(np.clip(array, 0, 1) * np.float32(scale)).astype(dtype)
+
+
+def split_alpha(array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Splits [..., C] into colour and alpha [..., 1]; alpha is None unless C is 2 or 4.
+
+    Args:
+      array: [..., C] with C in 1..4.
+    """
+    if array.shape[-1] in (2, 4):
+        return array[..., :-1], array[..., -1:]
+    return array, None
+
+
+@contextlib.contextmanager
+def _reading(path: str | os.PathLike) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise
+    # Broken files raise nearly anything: SyntaxError, zlib.error, struct.error, ...
+    except Exception as error:
+        raise ImageReadError(
+            f"The picture must be readable. Received: path={os.fspath(path)!r}, "
+            f"which fails with {type(error).__name__}: {error}"
+        ) from error
+
+
+def _header(size: tuple, orientation: int, channels: int, dtype) -> ImageHeader:
+    height, width = size if orientation < 5 else size[::-1]
+    colour = channels - (channels in (2, 4))
+    return ImageHeader(int(height), int(width), colour, np.dtype(dtype))
+
+
+@contextlib.contextmanager
+def _open_pillow(
+    path: str | os.PathLike, formats: tuple[str, ...] = ("PNG", "JPEG")
+) -> Iterator[Image.Image]:
+    with open(path, "rb") as file:
+        start = file.read(26)
+    if start.startswith(_PNG_SIGNATURE):
+        depth, colour_type = start[24], start[25]
+        if depth == 16 and colour_type != 0:
+            raise ValueError(
+                "a 16-bit PNG must be gray without alpha (Pillow reads others at 8 "
+                "bits); convert it to TIFF. Received: PNG colour type "
+                f"{colour_type} at 16 bits."
+            )
+    with Image.open(path, formats=formats) as picture:
+        yield picture
+
+
+def _target_mode(picture: Image.Image) -> str:
+    mode = picture.mode
+    if mode in _CHANNELS:
+        return mode
+    if mode in ("P", "PA"):
+        return "RGBA" if picture.has_transparency_data else "RGB"
+    modes = {"1": "L", "I": "I;16", "I;16B": "I;16", "CMYK": "RGB", "YCbCr": "RGB"}
+    if mode not in modes:
+        raise ValueError(f"the pixels must be gray or RGB. Received: {mode=}.")
+    return modes[mode]
+
+
+def _read_pillow(
+    path: str | os.PathLike, formats: tuple[str, ...] = ("PNG", "JPEG")
+) -> np.ndarray:
+    with _open_pillow(path, formats) as picture:
+        picture.load()
+        mode = _target_mode(picture)
+        picture = ImageOps.exif_transpose(picture)
+        if mode == "I;16":
+            return np.array(picture, np.uint16)[..., np.newaxis]
+        if picture.mode != mode:
+            picture = picture.convert(mode)
+        array = np.array(picture, np.uint8)
+        return array.reshape(array.shape[:2] + (-1,))
+
+
+def _check_finite(array: np.ndarray) -> None:
+    num_bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+    if num_bad:
+        raise ValueError(f"every pixel must be finite. Received: {num_bad=}.")
+
+
+def _writer(path: Path, array: np.ndarray) -> Callable[[Path], None]:
+    if array.ndim != 3 or not 1 <= array.shape[2] <= 4 or 0 in array.shape:
+        raise ValueError(f"array must be [H, W, 1..4]. Received: {array.shape=}.")
+    _check_finite(array)
+    suffix, dtype, channels = path.suffix.lower(), array.dtype.name, array.shape[2]
+    pixels = array[..., 0] if channels == 1 else array
+    if suffix in (".tif", ".tiff"):
+        if dtype in ("uint8", "uint16", "float32"):
+            return lambda file: tiff.write(file, pixels)
+    elif suffix == ".png":
+        if dtype == "uint8" or (dtype == "uint16" and channels == 1):
+            return lambda file: Image.fromarray(pixels).save(file, format="PNG")
+    elif suffix in (".jpg", ".jpeg"):
+        if dtype == "uint8" and channels in (1, 3):
+            return lambda file: Image.fromarray(pixels).save(
+                file, format="JPEG", quality=_JPEG_QUALITY
+            )
+    else:
+        raise ValueError(f"path must end in {IMAGE_SUFFIXES}. Received: {path=!s}.")
+    raise ValueError(
+        "The format must hold these pixels: TIFF takes uint8, uint16 and float32; PNG "
+        "uint8, and uint16 with 1 channel; JPEG uint8 with 1 or 3 channels. "
+        f"Received: {suffix=}, {dtype=}, {channels=}."
+    )

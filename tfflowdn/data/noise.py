@@ -1,0 +1,195 @@
+"""Noise: the models of the measurements (NumPy) and generic noise for training (TF)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+__all__ = [
+    "NOISES",
+    "GenericNoise",
+    "add_noise",
+    "correlated",
+    "gaussian",
+    "heteroscedastic",
+    "poisson",
+]
+
+
+def gaussian(
+    image: np.ndarray, rng: np.random.Generator, *, noise_sigma: float
+) -> np.ndarray:
+    """White noise: x + noise_sigma * n."""
+    return _float32(image + noise_sigma * rng.standard_normal(image.shape))
+
+
+def poisson(
+    image: np.ndarray, rng: np.random.Generator, *, peak: float = 30.0
+) -> np.ndarray:
+    """Shot noise: Poisson(peak * x) / peak; x is clipped at 0 from below."""
+    return _float32(rng.poisson(peak * np.maximum(image, 0)) / peak)
+
+
+def heteroscedastic(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    gain_sigma: float = 40 / 255,
+    read_sigma: float = 10 / 255,
+) -> np.ndarray:
+    """Camera noise: variance gain_sigma^2 * max(x, 0) + read_sigma^2, white."""
+    scale = np.sqrt(gain_sigma**2 * np.maximum(image, 0) + read_sigma**2)
+    return _float32(image + scale * rng.standard_normal(image.shape))
+
+
+def correlated(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    noise_sigma: float = 25 / 255,
+    blur_sigma: float = 1.0,
+) -> np.ndarray:
+    """White noise blurred by a Gaussian of blur_sigma pixels, scaled to noise_sigma.
+
+    The standard deviation is noise_sigma at every pixel, borders included: the white
+    noise is drawn on a larger field and divided by the norm of the kernel.
+    """
+    radius = int(np.ceil(4 * blur_sigma))
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / blur_sigma) ** 2)
+    kernel /= np.sqrt(np.sum(kernel**2))
+    height, width, channels = image.shape
+    field = rng.standard_normal((height + 2 * radius, width + 2 * radius, channels))
+    field = sum(k * field[i : i + height] for i, k in enumerate(kernel))
+    field = sum(k * field[:, i : i + width] for i, k in enumerate(kernel))
+    return _float32(image + noise_sigma * field)
+
+
+NOISES: dict[str, Callable[..., np.ndarray]] = {
+    "gaussian": gaussian,
+    "poisson": poisson,
+    "heteroscedastic": heteroscedastic,
+    "correlated": correlated,
+}
+
+
+def add_noise(
+    image: np.ndarray, kind: str, rng: np.random.Generator, **params: Any
+) -> np.ndarray:
+    """Adds noise of a named kind; the result is neither clipped nor quantised.
+
+    Args:
+      image: float [H, W, C], units of [0, 1].
+      kind: A key of `NOISES`.
+      rng: `numpy.random.default_rng([seed, index])` makes it fixed per picture.
+      **params: Keywords of that noise model; sigmas in the units of the image.
+
+    Returns:
+      float32 [H, W, C].
+
+    Raises:
+      ValueError: `kind` is not known, or the image is not float [H, W, C].
+    """
+    if kind not in NOISES:
+        raise ValueError(f"kind must be one of {sorted(NOISES)}. Received: {kind=}.")
+    if image.ndim != 3 or image.dtype.kind != "f":
+        shape, dtype = image.shape, image.dtype.name
+        raise ValueError(
+            f"image must be float [H, W, C]. Received: {shape=}, {dtype=}."
+        )
+    return NOISES[kind](image, rng, **params)
+
+
+class GenericNoise:
+    """Noise of random kind and level, for training without knowledge of the noise.
+
+    Each picture of a batch gets x + sqrt(gain * max(x, 0) + read_sigma^2) * n with
+
+    * read_sigma uniform in [0, max_sigma];
+    * gain = gain_sigma^2, gain_sigma (its sigma where x = 1) uniform in [0, max_sigma]
+      with `gain_probability`, else 0;
+    * n standard normal: white, or with `correlated_probability` blurred by a Gaussian
+      of blur_sigma uniform in `blur_range` and scaled back to unit variance.
+
+    Args:
+      max_sigma: Largest read and gain sigma, in the units of the image.
+      gain_probability: Share of pictures whose noise depends on the signal.
+      correlated_probability: Share of pictures with spatially correlated noise.
+      blur_range: Smallest and largest blur_sigma, pixels.
+
+    Raises:
+      ValueError: A parameter is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_sigma: float = 50 / 255,
+        gain_probability: float = 0.5,
+        correlated_probability: float = 0.25,
+        blur_range: tuple[float, float] = (0.3, 1.5),
+    ):
+        if max_sigma <= 0:
+            raise ValueError(f"max_sigma must be positive. Received: {max_sigma=}.")
+        probabilities = (gain_probability, correlated_probability)
+        if not all(0 <= p <= 1 for p in probabilities):
+            raise ValueError(
+                "Probabilities must be in [0, 1]. Received: "
+                f"{gain_probability=}, {correlated_probability=}."
+            )
+        if not 0 < blur_range[0] <= blur_range[1]:
+            raise ValueError(f"blur_range must be 0 < a <= b. Received: {blur_range=}.")
+        self.max_sigma = max_sigma
+        self.gain_probability = gain_probability
+        self.correlated_probability = correlated_probability
+        self.blur_range = tuple(blur_range)
+
+    def __call__(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Adds noise, a function of the arguments alone.
+
+        Args:
+          images: float32 [B, H, W, C], units of [0, 1]; any dimension may be dynamic.
+          seed: Two integers, as for `tf.random.stateless_normal`.
+
+        Returns:
+          Noisy images, float32 [B, H, W, C], not clipped.
+        """
+        images = tf.convert_to_tensor(images, tf.float32)
+        level_seed, field_seed = tf.unstack(tf.random.split(seed, 2))
+        uniform = tf.random.stateless_uniform([5, tf.shape(images)[0]], level_seed)
+        read_sigma = self.max_sigma * uniform[0]
+        has_gain = tf.cast(uniform[1] < self.gain_probability, tf.float32)
+        gain_sigma = has_gain * self.max_sigma * uniform[2]
+        low, high = self.blur_range
+        blur_sigma = low + (high - low) * uniform[3]
+        blur_sigma = tf.where(uniform[4] < self.correlated_probability, blur_sigma, 0.0)
+        gain, read = (tf.reshape(s**2, [-1, 1, 1, 1]) for s in (gain_sigma, read_sigma))
+        scale = tf.sqrt(gain * tf.nn.relu(images) + read)
+        noisy = images + scale * self._unit_field(images, blur_sigma, field_seed)
+        return tf.ensure_shape(noisy, images.shape)
+
+    def _unit_field(
+        self, images: tf.Tensor, blur_sigma: tf.Tensor, seed: tf.Tensor
+    ) -> tf.Tensor:
+        batch, height, width, channels = tf.unstack(tf.shape(images))
+        radius = int(np.ceil(4 * self.blur_range[1]))
+        shape = [batch, channels, height + 2 * radius, width + 2 * radius]
+        field = tf.random.stateless_normal(shape, seed)
+        field = tf.matmul(_blur_matrix(height, radius, blur_sigma), field)
+        blur = _blur_matrix(width, radius, blur_sigma)
+        field = tf.matmul(field, blur, transpose_b=True)
+        return tf.transpose(field, [0, 2, 3, 1])
+
+
+def _blur_matrix(size: tf.Tensor, radius: int, blur_sigma: tf.Tensor) -> tf.Tensor:
+    # Rows of unit norm: white noise of unit variance keeps it. Sigma 0 is a copy.
+    offset = tf.range(size + 2 * radius) - tf.range(size)[:, tf.newaxis] - radius
+    distance = tf.cast(offset, tf.float32) / tf.maximum(
+        blur_sigma[:, tf.newaxis, tf.newaxis, tf.newaxis], 1e-2
+    )
+    matrix = tf.exp(-0.5 * distance**2)  # [B, 1, size, size + 2 radius]
+    return tf.math.l2_normalize(matrix, axis=-1)
+
+
+def _float32(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32)

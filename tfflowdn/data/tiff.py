@@ -1,0 +1,115 @@
+"""Reading and writing TIFF: what `images` needs, of any depth and orientation."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+__all__ = ["describe", "is_tiff", "open_page", "read_page", "write"]
+
+_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_ORIENTATION_TAG = 0x0112
+
+
+def is_tiff(path: str | os.PathLike) -> bool:
+    """Whether the file's first bytes are those of a TIFF."""
+    with open(path, "rb") as file:
+        return file.read(4) in _SIGNATURES
+
+
+@contextlib.contextmanager
+def open_page(path: str | os.PathLike) -> Iterator[tifffile.TiffPage]:
+    """Opens the only page of a TIFF file; ValueError if there are more."""
+    with tifffile.TiffFile(path) as tiff:
+        if len(tiff.pages) != 1:
+            num_pages = len(tiff.pages)
+            raise ValueError(f"a TIFF must hold one page. Received: {num_pages=}.")
+        yield tiff.pages[0]
+
+
+def describe(page: tifffile.TiffPage) -> tuple[tuple[int, int], int, int, np.dtype]:
+    """Reads what a page holds, without its pixels.
+
+    Returns:
+      The stored (height, width), the EXIF orientation that is still to be applied,
+      the number of channels, alpha included, and the dtype: uint8, uint16 or float32.
+
+    Raises:
+      ValueError: If the page is of an unsupported kind.
+    """
+    dtype, bits, axes = page.dtype, page.bitspersample, page.axes
+    kind = "" if dtype is None else dtype.kind
+    whole = kind == "b" or (kind in "uf" and dtype.itemsize * 8 == bits)
+    if not whole or (kind == "u" and bits > 16):
+        raise ValueError(
+            "the pixels must be 8- or 16-bit unsigned or float. "
+            f"Received: dtype={dtype!s}, {bits=}."
+        )
+    samples = _samples(page)
+    if axes not in ("YX", "YXS", "SYX") or not 1 <= samples <= 4:
+        raise ValueError(
+            f"the page must be gray or RGB, 1 to 4 samples. Received: {axes=}, "
+            f"{samples=}."
+        )
+    size = (page.imagelength, page.imagewidth)
+    stored = {"b": np.uint8, "f": np.float32}.get(kind, dtype)
+    return size, _orientation(page), samples, np.dtype(stored)
+
+
+def read_page(page: tifffile.TiffPage, dtype: np.dtype) -> np.ndarray:
+    """Reads a page's pixels, [H, W, C] of `dtype`, the orientation applied."""
+    array = page.asarray()
+    if page.axes == "YX":
+        array = array[..., np.newaxis]
+    elif page.axes == "SYX":
+        array = np.moveaxis(array, 0, -1)
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        array = (np.iinfo(array.dtype).max if array.dtype.kind == "u" else 1) - array
+    array = _orient(array, _orientation(page))
+    with np.errstate(over="ignore"):  # The caller looks for pixels that overflow.
+        return np.ascontiguousarray(array, dtype)
+
+
+def write(path: Path, pixels: np.ndarray) -> None:
+    """Writes pixels [H, W] or [H, W, C], a last one of 2 or 4 channels being alpha."""
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    tifffile.imwrite(
+        path,
+        pixels,
+        photometric="minisblack" if channels < 3 else "rgb",
+        planarconfig="contig" if channels > 1 else None,
+        extrasamples=["unassalpha"] if channels in (2, 4) else None,
+        metadata=None,
+    )
+
+
+def _samples(page: tifffile.TiffPage) -> int:
+    kind, extra = page.photometric, page.extrasamples
+    kinds = tifffile.PHOTOMETRIC
+    converted = (kinds.PALETTE, kinds.SEPARATED, kinds.YCBCR)
+    if kind in converted and page.dtype == np.uint8:
+        return 3
+    if kind not in (kinds.MINISBLACK, kinds.MINISWHITE, kinds.RGB):
+        raise ValueError(
+            f"the colours must be gray or RGB. Received: photometric={kind}."
+        )
+    if any(e not in tifffile.EXTRASAMPLE.__members__.values() or not e for e in extra):
+        raise ValueError(
+            f"an extra sample must be alpha. Received: extrasamples={extra}."
+        )
+    return page.samplesperpixel
+
+
+def _orientation(page: tifffile.TiffPage) -> int:
+    tag = page.tags.get(_ORIENTATION_TAG)
+    return 1 if tag is None else int(tag.value)
+
+
+def _orient(array: np.ndarray, orientation: int) -> np.ndarray:
+    if orientation >= 5:
+        array = array.swapaxes(0, 1)
+    flips = {2: 1, 3: (0, 1), 4: 0, 6: 1, 7: (0, 1), 8: 0}
+    return np.flip(array, flips[orientation]) if orientation in flips else array

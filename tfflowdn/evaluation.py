@@ -1,0 +1,47 @@
+"""PSNR and SSIM of pictures against references."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from tfflowdn import metrics
+
+__all__ = ["score_pairs", "summarize"]
+
+
+def score_pairs(
+    pairs: Iterable[tuple[np.ndarray, np.ndarray]],
+    denoise: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> list[dict[str, float]]:
+    """Scores pictures before and, with `denoise`, after it.
+
+    Args:
+      pairs: (picture, reference), each float32 [H, W, C] in [0, 1] units.
+      denoise: Maps a picture to a denoised one.
+
+    Returns:
+      For each pair `noisy_psnr` (dB) and `noisy_ssim`, and with `denoise` also `psnr`
+      and `ssim`; pictures are clipped to [0, 1], data range 1.
+    """
+    rows = []
+    for picture, reference in pairs:
+        row = _scores(reference, picture, "noisy_")
+        if denoise is not None:
+            row |= _scores(reference, denoise(picture), "")
+        rows.append(row)
+    return rows
+
+
+def summarize(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Returns the mean over pictures of each score."""
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def _scores(reference, picture, prefix):
+    picture = np.clip(picture, 0, 1)
+    return {
+        f"{prefix}psnr": float(metrics.psnr(reference, picture, data_range=1.0)),
+        f"{prefix}ssim": float(metrics.ssim(reference, picture, data_range=1.0)),
+    }

@@ -1,0 +1,300 @@
+"""The three flows: functions that compose bijectors and layers into a distribution."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import keras
+import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
+
+from tfflowdn.bijectors import (
+    ActNorm,
+    ChannelCoupling,
+    CheckerboardCoupling,
+    FactorOut,
+    InvertibleConvolution,
+    PixelLogit,
+    Squeeze,
+)
+from tfflowdn.layers import ActNormParameters, Conditioner, PLUParameters
+
+__all__ = [
+    "glow",
+    "initialize_from_data",
+    "layers_of",
+    "nice",
+    "real_nvp",
+    "standard_normal",
+]
+
+ImageShape = tuple[int, int, int]
+
+
+def nice(
+    image_shape: ImageShape,
+    *,
+    num_levels: int = 2,
+    num_steps: int = 4,
+    hidden_channels: int = 64,
+    logit_alpha: float | None = None,
+    seed: int = 0,
+    dtype: str = "float32",
+) -> tfd.TransformedDistribution:
+    """NICE (Dinh et al. 2015, arXiv 1410.8516), convolutional.
+
+    `num_steps` additive couplings on a checkerboard, then `num_steps` over the
+    channels after each of `num_levels` squeezes, then a diagonal scale.
+
+    Args:
+      image_shape: (H, W, C), H and W divisible by 2**num_levels.
+      num_levels: Number of squeezes.
+      num_steps: Number of additive couplings a level.
+      hidden_channels: Width of the conditioners.
+      logit_alpha: Alpha of the logit of the pixels; None leaves them linear.
+      seed: Seed of the initial weights.
+      dtype: Floating type of pixels and weights.
+
+    Returns:
+      The distribution of images [H, W, C] with pixels in [0, 1].
+
+    Raises:
+      ValueError: If the shape is not divisible.
+    """
+    _check_shape(image_shape, num_levels)
+    build = _Builder(seed, dtype, hidden_channels, log_scale_bound=None)
+    channels = image_shape[-1]
+    bijectors = [
+        build.coupling(channels, i, checkerboard=True) for i in range(num_steps)
+    ]
+    for _ in range(num_levels):
+        channels *= 4
+        bijectors.append(Squeeze())
+        bijectors += [build.coupling(channels, i) for i in range(num_steps)]
+    bijectors.append(build.act_norm(channels))
+    bijectors += [tfb.Invert(Squeeze()) for _ in range(num_levels)]
+    return _distribution(image_shape, bijectors, logit_alpha, dtype)
+
+
+def real_nvp(
+    image_shape: ImageShape,
+    *,
+    num_levels: int = 2,
+    num_residual_blocks: int = 2,
+    hidden_channels: int = 32,
+    log_scale_bound: float = 2.0,
+    logit_alpha: float | None = None,
+    seed: int = 0,
+    dtype: str = "float32",
+) -> tfd.TransformedDistribution:
+    """RealNVP (Dinh et al. 2017, arXiv 1605.08803).
+
+    At each of `num_levels` scales: three affine couplings on a checkerboard, a
+    squeeze, three over the channels, and half of the channels is factored out; four
+    more on a checkerboard at the last scale. The paper's batch normalisations are
+    ActNorms here, since the statistics of a batch differ in training and in use.
+
+    Args:
+      image_shape: (H, W, C), H and W divisible by 2**num_levels.
+      num_levels: Number of scales, each with a squeeze.
+      num_residual_blocks: Residual blocks of each conditioner.
+      hidden_channels: Width of the conditioners.
+      log_scale_bound: Largest magnitude of a coupling's log-scale, nats.
+      logit_alpha: Alpha of the logit of the pixels; None leaves them linear.
+      seed: Seed of the initial weights.
+      dtype: Floating type of pixels and weights.
+
+    Returns:
+      The distribution of images [H, W, C] with pixels in [0, 1].
+
+    Raises:
+      ValueError: If the shape is not divisible.
+    """
+    _check_shape(image_shape, num_levels)
+    build = _Builder(seed, dtype, hidden_channels, log_scale_bound, num_residual_blocks)
+
+    def couplings(channels, count, checkerboard):
+        for i in range(count):
+            yield build.act_norm(channels)
+            yield build.coupling(channels, i, checkerboard)
+
+    def scale(channels, levels_left):
+        if levels_left == 0:
+            return list(couplings(channels, 4, checkerboard=True))
+        return [
+            *couplings(channels, 3, checkerboard=True),
+            Squeeze(),
+            *couplings(4 * channels, 3, checkerboard=False),
+            FactorOut(tfb.Chain(scale(2 * channels, levels_left - 1))),
+            tfb.Invert(Squeeze()),
+        ]
+
+    bijectors = scale(image_shape[-1], num_levels)
+    return _distribution(image_shape, bijectors, logit_alpha, dtype)
+
+
+def glow(
+    image_shape: ImageShape,
+    *,
+    num_levels: int = 3,
+    num_steps: int = 8,
+    hidden_channels: int = 64,
+    log_scale_bound: float = 2.0,
+    logit_alpha: float | None = None,
+    seed: int = 0,
+    dtype: str = "float32",
+) -> tfd.TransformedDistribution:
+    """Glow (Kingma and Dhariwal 2018, arXiv 1807.03039).
+
+    At each of `num_levels` scales: a squeeze, `num_steps` times ActNorm, invertible
+    1x1 convolution and affine coupling; then half of the channels is factored out,
+    with a mean and a scale predicted from the other half.
+
+    Args:
+      image_shape: (H, W, C), H and W divisible by 2**num_levels.
+      num_levels: Number of scales, each with a squeeze.
+      num_steps: Number of flow steps a scale.
+      hidden_channels: Width of the conditioners.
+      log_scale_bound: Largest magnitude of a coupling's log-scale, nats.
+      logit_alpha: Alpha of the logit of the pixels; None leaves them linear.
+      seed: Seed of the initial weights.
+      dtype: Floating type of pixels and weights.
+
+    Returns:
+      The distribution of images [H, W, C] with pixels in [0, 1].
+
+    Raises:
+      ValueError: If the shape is not divisible.
+    """
+    _check_shape(image_shape, num_levels)
+    build = _Builder(seed, dtype, hidden_channels, log_scale_bound)
+
+    def steps(channels):
+        for _ in range(num_steps):
+            yield build.act_norm(channels)
+            yield build.invertible_convolution(channels)
+            yield build.coupling(channels)
+
+    def scale(channels, levels_left):
+        inner = [Squeeze(), *steps(4 * channels)]
+        if levels_left > 1:
+            inner.append(build.split_prior(4 * channels))
+            inner.append(FactorOut(tfb.Chain(scale(2 * channels, levels_left - 1))))
+        return [*inner, tfb.Invert(Squeeze())]
+
+    bijectors = scale(image_shape[-1], num_levels)
+    return _distribution(image_shape, bijectors, logit_alpha, dtype)
+
+
+def standard_normal(image_shape, dtype="float32") -> tfd.Distribution:
+    """Returns the base distribution of latents of `image_shape` [H, W, C]."""
+    return tfd.Independent(
+        tfd.Normal(tf.zeros(image_shape, dtype), tf.ones([], dtype)),
+        reinterpreted_batch_ndims=3,
+    )
+
+
+def layers_of(bijector: tfb.Bijector) -> list[keras.layers.Layer]:
+    """Returns the Keras layers that own the weights, from the image to the latent."""
+    if _is_chain(bijector):
+        return [layer for part in bijector.bijectors for layer in layers_of(part)]
+    if isinstance(bijector, FactorOut):
+        return layers_of(bijector.bijector)
+    return [bijector.layer] if hasattr(bijector, "layer") else []
+
+
+def initialize_from_data(bijector: tfb.Bijector, images: tf.Tensor) -> tf.Tensor:
+    """Sets every ActNorm from a batch, one after the other, from image to latent.
+
+    Args:
+      bijector: A flow's bijector.
+      images: Concrete (eager) images [batch, H, W, C].
+
+    Returns:
+      The latents [batch, H, W, C] of the images.
+    """
+    if _is_chain(bijector):
+        for part in bijector.bijectors:
+            images = initialize_from_data(part, images)
+        return images
+    if isinstance(bijector, FactorOut):
+        kept, factored_out = tf.split(images, 2, axis=-1)
+        kept = initialize_from_data(bijector.bijector, kept)
+        return tf.concat([kept, factored_out], axis=-1)
+    if isinstance(bijector, ActNorm):
+        bijector.initialize(images)
+    return bijector.inverse(images)
+
+
+class _Builder:
+    """Makes bijectors with built layers, each with a name and a seed of its own."""
+
+    def __init__(
+        self, seed, dtype, hidden_channels, log_scale_bound, num_residual_blocks=0
+    ):
+        self._seeds: Iterator[int] = itertools.count(seed * 10_007, 101)
+        self._dtype = dtype
+        self._conditioner = {
+            "hidden_channels": hidden_channels,
+            "num_residual_blocks": num_residual_blocks,
+            "affine": log_scale_bound is not None,
+            "log_scale_bound": log_scale_bound,
+        }
+
+    def act_norm(self, channels):
+        return ActNorm(self._built(ActNormParameters(dtype=self._dtype), channels))
+
+    def invertible_convolution(self, channels):
+        layer = PLUParameters(seed=next(self._seeds), dtype=self._dtype)
+        return InvertibleConvolution(self._built(layer, channels))
+
+    def coupling(self, channels, index=0, checkerboard=False):
+        swap = bool(index % 2)
+        if checkerboard:
+            return CheckerboardCoupling(self.conditioner(channels, channels), swap=swap)
+        half = channels // 2
+        return ChannelCoupling(self.conditioner(half, half), swap=swap)
+
+    def split_prior(self, channels):
+        half = channels // 2
+        layer = self.conditioner(half, half, num_residual_blocks=None)
+        return ChannelCoupling(layer, name="split_prior")
+
+    def conditioner(self, in_channels, out_channels, **overrides):
+        arguments = {**self._conditioner, **overrides}
+        layer = Conditioner(
+            out_channels, seed=next(self._seeds), dtype=self._dtype, **arguments
+        )
+        return self._built(layer, in_channels)
+
+    def _built(self, layer, channels):
+        layer.build((None, None, None, channels))
+        return layer
+
+
+def _is_chain(bijector):
+    # tfb.Chain(...) of our bijectors is an instance of its base class, not of Chain.
+    return hasattr(bijector, "bijectors")
+
+
+def _distribution(image_shape, bijectors, logit_alpha, dtype):
+    if logit_alpha is None:
+        preprocess = tfb.Shift(tf.constant(0.5, dtype))
+    else:
+        preprocess = PixelLogit(logit_alpha)
+    return tfd.TransformedDistribution(
+        standard_normal(image_shape, dtype), tfb.Chain([preprocess, *bijectors])
+    )
+
+
+def _check_shape(image_shape, num_levels):
+    height, width, channels = image_shape
+    factor = 2**num_levels
+    if num_levels < 1 or channels < 1 or height % factor or width % factor:
+        raise ValueError(
+            "image_shape must be (H, W, C) with H and W divisible by 2**num_levels, "
+            "and num_levels at least 1. "
+            f"Received: image_shape={tuple(image_shape)}, num_levels={num_levels}."
+        )

@@ -1,0 +1,20 @@
+"""Keras layers: the owners of every weight, and the fixed blur."""
+
+from tfflowdn.layers.act_norm import ActNormParameters
+from tfflowdn.layers.conditioner import Conditioner
+from tfflowdn.layers.gaussian_blur import GaussianBlur
+from tfflowdn.layers.padding import mirror_pad
+from tfflowdn.layers.pixel_shuffle import depth_to_space, space_to_depth
+from tfflowdn.layers.plu import PLUParameters
+from tfflowdn.layers.residual_block import ResidualBlock
+
+__all__ = [
+    "ActNormParameters",
+    "Conditioner",
+    "GaussianBlur",
+    "PLUParameters",
+    "ResidualBlock",
+    "depth_to_space",
+    "mirror_pad",
+    "space_to_depth",
+]

@@ -1,0 +1,57 @@
+"""Weights of ActNorm."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+__all__ = ["ActNormParameters"]
+
+
+@keras.saving.register_keras_serializable("tfflowdn")
+class ActNormParameters(keras.layers.Layer):
+    """Owns the shift and the log-scale of an ActNorm, and whether data set them.
+
+    Called with images [batch, H, W, C], returns `shift` [C] and `log_scale` [C], the
+    latter within +-`log_scale_bound`. Both start at zero, until `initialize` sets
+    them from a batch (Kingma and Dhariwal 2018, section 3.1).
+
+    Args:
+      log_scale_bound: Largest magnitude of the log-scale, nats.
+    """
+
+    def __init__(self, log_scale_bound: float = 8.0, **kwargs):
+        super().__init__(**kwargs)
+        self.log_scale_bound = log_scale_bound
+
+    def build(self, input_shape):
+        """Creates the weights for images [batch, H, W, C]."""
+        channels = input_shape[-1]
+        self.shift = self.add_weight(
+            shape=(channels,), initializer="zeros", name="shift"
+        )
+        self.log_scale = self.add_weight(
+            shape=(channels,), initializer="zeros", name="log_scale"
+        )
+        self.initialized = self.add_weight(
+            shape=(), initializer="zeros", trainable=False, name="initialized"
+        )
+
+    def call(self, images):
+        """Returns shift and log_scale, both [C]."""
+        del images
+        bound = self.log_scale_bound
+        return ops.convert_to_tensor(self.shift), ops.clip(
+            self.log_scale, -bound, bound
+        )
+
+    def initialize(self, images) -> None:
+        """Sets the weights so that (images + shift) exp(log_scale) is standardised."""
+        mean, variance = ops.moments(images, axes=[0, 1, 2])
+        self.shift.assign(-mean)
+        self.log_scale.assign(-0.5 * ops.log(variance + 1e-6))
+        self.initialized.assign(1.0)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "log_scale_bound": self.log_scale_bound}

@@ -1,0 +1,118 @@
+"""Conditioners: the networks inside of the couplings."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from tfflowdn.layers.residual_block import ResidualBlock
+
+__all__ = ["Conditioner"]
+
+
+@keras.saving.register_keras_serializable("tfflowdn")
+class Conditioner(keras.layers.Layer):
+    """Convolutional network that gives a coupling its shift and log-scale.
+
+    Called with images [batch, H, W, C], returns `shift` [batch, H, W, out_channels]
+    and `log_scale` of the same shape, within +-`log_scale_bound` (a tanh), or None
+    where `affine` is False. The last convolution starts at zero, so that the coupling
+    starts as the identity.
+
+    Args:
+      out_channels: Channels of shift and of log_scale.
+      hidden_channels: Width of the hidden layers.
+      num_residual_blocks: Number of residual blocks between the first and the last
+        convolution (RealNVP). 0: one 1x1 convolution (Glow); None: nothing, one
+        convolution from input to output.
+      affine: Whether there is a log-scale.
+      log_scale_bound: Largest magnitude of the log-scale, nats.
+      seed: Seed of the weights.
+    """
+
+    def __init__(
+        self,
+        out_channels: int,
+        hidden_channels: int = 64,
+        num_residual_blocks: int | None = 0,
+        affine: bool = True,
+        log_scale_bound: float = 2.0,
+        seed: int = 0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.out_channels = out_channels
+        self.hidden_channels = hidden_channels
+        self.num_residual_blocks = num_residual_blocks
+        self.affine = affine
+        self.log_scale_bound = log_scale_bound
+        self.seed = seed
+        self.hidden_layers = self._hidden_layers()
+        self.last = keras.layers.Conv2D(
+            out_channels * (2 if affine else 1),
+            3,
+            padding="same",
+            kernel_initializer="zeros",
+            dtype=self.dtype_policy,
+            name="last",
+        )
+
+    def build(self, input_shape):
+        """Builds every convolution for images [batch, H, W, C]."""
+        shape = tuple(input_shape)
+        for layer in [*self.hidden_layers, self.last]:
+            layer.build(shape)
+            shape = layer.compute_output_shape(shape)
+
+    def call(self, images):
+        """Returns (shift, log_scale or None)."""
+        hidden = images
+        for layer in self.hidden_layers:
+            hidden = layer(hidden)
+        out = self.last(hidden)
+        if not self.affine:
+            return out, None
+        shift, log_scale = ops.split(out, 2, axis=-1)
+        bound = self.log_scale_bound
+        return shift, bound * ops.tanh(log_scale / bound)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        config = {
+            "out_channels": self.out_channels,
+            "hidden_channels": self.hidden_channels,
+            "num_residual_blocks": self.num_residual_blocks,
+            "affine": self.affine,
+            "log_scale_bound": self.log_scale_bound,
+            "seed": self.seed,
+        }
+        return {**super().get_config(), **config}
+
+    def _hidden_layers(self):
+        if self.num_residual_blocks is None:
+            return []
+        first = self._convolution(3, self.seed, "first")
+        if self.num_residual_blocks == 0:
+            return [first, self._convolution(1, self.seed + 1, "middle")]
+        blocks = [
+            ResidualBlock(
+                self.hidden_channels,
+                preactivated=True,
+                seed=self.seed + i,
+                dtype=self.dtype_policy,
+                name=f"block_{i}",
+            )
+            for i in range(self.num_residual_blocks)
+        ]
+        return [first, *blocks]
+
+    def _convolution(self, size, seed, name):
+        return keras.layers.Conv2D(
+            self.hidden_channels,
+            size,
+            padding="same",
+            activation="relu",
+            kernel_initializer=keras.initializers.HeNormal(seed),
+            dtype=self.dtype_policy,
+            name=name,
+        )

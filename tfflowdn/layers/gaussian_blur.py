@@ -1,0 +1,60 @@
+"""The fixed blur B of the data term."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfflowdn.layers.padding import mirror_pad
+
+__all__ = ["GaussianBlur"]
+
+
+@keras.saving.register_keras_serializable("tfflowdn")
+class GaussianBlur(keras.layers.Layer):
+    """Depthwise Gaussian blur with a fixed kernel.
+
+    Images [batch, H, W, C] to the same shape, each channel by itself. The kernel
+    reaches three sigma; the image is mirrored at its border, so that a constant
+    image stays what it is. It has no weights.
+
+    Args:
+      sigma: Standard deviation of the kernel in pixels; 0 leaves images untouched.
+    """
+
+    def __init__(self, sigma: float, **kwargs):
+        super().__init__(**kwargs)
+        if not 0 <= sigma < np.inf:
+            raise ValueError(
+                f"sigma must be 0 or more pixels. Received: sigma={sigma}."
+            )
+        self.sigma = sigma
+        self.radius = int(np.ceil(3 * sigma))
+
+    def call(self, images):
+        """Returns the blurred images."""
+        if self.radius == 0:
+            return images
+        taps = ops.cast(_taps(self.sigma, self.radius), images.dtype)
+        channels = images.shape[-1]
+        for axis in (1, 2):
+            images = mirror_pad(images, axis, self.radius, self.radius)
+            shape = [1, 1, 1, 1]
+            shape[axis - 1] = -1
+            kernel = ops.tile(ops.reshape(taps, shape), [1, 1, channels, 1])
+            images = ops.depthwise_conv(images, kernel, padding="valid")
+        return images
+
+    def compute_output_shape(self, input_shape):
+        """Returns the input's shape."""
+        return input_shape
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "sigma": self.sigma}
+
+
+def _taps(sigma, radius):
+    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    return taps / taps.sum()

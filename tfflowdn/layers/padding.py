@@ -1,0 +1,28 @@
+"""Padding by mirrored pixels, for any amount and any size."""
+
+from __future__ import annotations
+
+from keras import ops
+
+__all__ = ["mirror_pad"]
+
+
+def mirror_pad(images, axis: int, before, after):
+    """Pads one axis by its mirror image, the edge pixel included.
+
+    The mirror image is mirrored on as often as needed, so that the amount may exceed
+    the image's size.
+
+    Args:
+      images: Tensor [batch, H, W, C].
+      axis: The axis to pad.
+      before: Number of pixels to add at the axis' start, a number or a scalar tensor.
+      after: Number of pixels to add at its end.
+
+    Returns:
+      The padded tensor.
+    """
+    size = ops.shape(images)[axis]
+    index = ops.mod(ops.arange(-before, size + after), 2 * size)
+    index = ops.minimum(index, 2 * size - 1 - index)
+    return ops.take(images, index, axis=axis)

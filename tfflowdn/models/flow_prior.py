@@ -1,0 +1,282 @@
+"""FlowPrior: a normalizing flow as a Keras model."""
+
+from __future__ import annotations
+
+import inspect
+import math
+
+import keras
+import tensorflow as tf
+from tensorflow_probability import distributions as tfd
+
+from tfflowdn import flows
+from tfflowdn.metrics import bits_per_dim
+
+__all__ = ["FLOWS", "FlowPrior"]
+
+FLOWS = {"nice": flows.nice, "real_nvp": flows.real_nvp, "glow": flows.glow}
+DEQUANTIZATIONS = ("uniform", "gaussian", None)
+
+
+@keras.saving.register_keras_serializable("tfflowdn")
+class FlowPrior(keras.Model):
+    """The density of clean pictures, learned by maximum likelihood (stage 1).
+
+    A Keras model around one of the flows of `tfflowdn.flows`: `compile`, `fit` on
+    images [batch, H, W, C] with pixels in [0, 1], `save` to `.keras` and load. The
+    flow is convolutional: images of any size divisible by `size_multiple` have a
+    density, whatever the size it was trained on.
+
+    In training and in validation the pixels are dequantised: a flow on discrete
+    values would put infinite density on them (Theis et al. 2016). `log_prob` adds no
+    noise: it is the density at the very pixels that it is given.
+
+    Args:
+      flow: "nice", "real_nvp" or "glow".
+      image_shape: (H, W, C) of the training crops and, by default, of samples.
+      flow_options: Further keyword arguments of the flow's function.
+      dequantization: "uniform" (8-bit pixels, each spread over its own 1/255),
+        "gaussian" (noise of `dequantization_sigma`) or None (continuous data).
+      dequantization_sigma: Standard deviation of the Gaussian noise, in [0, 1] units.
+      seed: Seed of the initial weights and of the dequantisation noise.
+      trainable: False freezes all of the flow, as does setting it later.
+
+    Raises:
+      ValueError: For an unknown flow or dequantization, or a shape that the flow's
+        squeezes do not divide.
+    """
+
+    def __init__(
+        self,
+        flow: str = "glow",
+        image_shape: tuple[int, int, int] = (32, 32, 1),
+        *,
+        flow_options: dict | None = None,
+        dequantization: str | None = "uniform",
+        dequantization_sigma: float = 5 / 255,
+        seed: int = 0,
+        trainable: bool = True,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        _check_choice("flow", flow, tuple(FLOWS))
+        _check_choice("dequantization", dequantization, DEQUANTIZATIONS)
+        self.flow = flow
+        self.image_shape = tuple(image_shape)
+        self.flow_options = dict(flow_options or {})
+        self.dequantization = dequantization
+        self.dequantization_sigma = dequantization_sigma
+        self.seed = seed
+        self.distribution = FLOWS[flow](
+            self.image_shape,
+            seed=seed,
+            dtype=self.variable_dtype,
+            **self.flow_options,
+        )
+        self.flow_layers = flows.layers_of(self.distribution.bijector)
+        self.loss_tracker = keras.metrics.Mean("loss")
+        self.bits_per_dim_tracker = keras.metrics.Mean("bits_per_dim")
+        self.gradient_norm_tracker = keras.metrics.Mean("gradient_norm")
+        self._traced_log_prob = tf.function(self._log_prob, reduce_retracing=True)
+        self._traced_forward = tf.function(
+            self.distribution.bijector.forward, reduce_retracing=True
+        )
+        self.built = True
+        self.trainable = trainable  # Last: it reaches the layers made above.
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the images."""
+        return self.image_shape[-1]
+
+    @property
+    def size_multiple(self) -> int:
+        """Number that heights and widths must be divisible by."""
+        default = inspect.signature(FLOWS[self.flow]).parameters["num_levels"].default
+        return 2 ** self.flow_options.get("num_levels", default)
+
+    @property
+    def initialized(self) -> bool:
+        """Whether every ActNorm was set from data."""
+        flags = [layer.initialized for layer in self._act_norms()]
+        return all(bool(flag.numpy()) for flag in flags)
+
+    def initialize(self, images) -> None:
+        """Sets every ActNorm from a batch of images [batch, H, W, C], dequantised.
+
+        `fit` does so with its first batch; a reload keeps it.
+        """
+        images = tf.convert_to_tensor(images, self.compute_dtype)
+        self.check_images(images)
+        images = self.dequantize(images, seed=[self.seed, -1])
+        flows.initialize_from_data(self.distribution.bijector, images)
+
+    def log_prob(self, images) -> tf.Tensor:
+        """Returns the log-density of each image, in nats, [batch].
+
+        Args:
+          images: [batch, H, W, C] with pixels in [0, 1]; H and W divisible by
+            `size_multiple`.
+
+        Raises:
+          ValueError: If rank, channels or size do not fit.
+        """
+        images = tf.convert_to_tensor(images, self.compute_dtype)
+        self.check_images(images)
+        if tf.executing_eagerly():
+            return self._traced_log_prob(images)
+        return self._log_prob(images)
+
+    def bits_per_dim(self, images) -> tf.Tensor:
+        """Returns the bits/dim, as 8-bit data, of images [batch, H, W, C], [batch]."""
+        images = tf.convert_to_tensor(images, self.compute_dtype)
+        return bits_per_dim(self.log_prob(images), _num_dims(images))
+
+    def sample(
+        self,
+        num_samples: int,
+        temperature: float = 1.0,
+        seed: int | None = None,
+        image_shape: tuple[int, int, int] | None = None,
+    ) -> tf.Tensor:
+        """Draws images.
+
+        Args:
+          num_samples: Number of images.
+          temperature: Factor on the latents' standard deviation.
+          seed: Seed of the latents; None draws anew.
+          image_shape: (H, W, C) of the images; by default that of the training.
+
+        Returns:
+          Images [num_samples, H, W, C], not clipped to [0, 1].
+        """
+        shape = (num_samples, *(image_shape or self.image_shape))
+        if seed is None:
+            latents = tf.random.normal(shape, dtype=self.compute_dtype)
+        else:
+            latents = tf.random.stateless_normal(
+                shape, [seed, 0], dtype=self.compute_dtype
+            )
+        self.check_images(latents)
+        return self._traced_forward(temperature * latents)
+
+    def call(self, images, training=None):
+        """Returns `log_prob(images)`, [batch]."""
+        del training
+        return self.log_prob(images)
+
+    def fit(self, x=None, y=None, **kwargs):
+        """Trains on images or on a dataset of batches, see `keras.Model.fit`."""
+        if x is not None and not self.initialized:
+            self.initialize(_first_batch(x, kwargs.get("batch_size") or 32))
+        # Built here, since slots made inside of the step would trace it twice.
+        self.optimizer.build(self.trainable_variables)
+        return super().fit(x, y, **kwargs)
+
+    def train_step(self, data):
+        """One step of maximum likelihood: minimises nats per dimension."""
+        images = keras.utils.unpack_x_y_sample_weight(data)[0]
+        context = tf.distribute.get_replica_context()
+        step = tf.cast(self.optimizer.iterations, tf.int32)
+        replica = tf.cast(context.replica_id_in_sync_group, tf.int32)
+        images = self.dequantize(images, [self.seed + replica, step])
+        variables = self.trainable_variables
+        with tf.GradientTape() as tape:
+            log_prob = self.log_prob(images)
+            loss = -tf.reduce_mean(log_prob) / _num_dims(images, log_prob.dtype)
+            # Gradients are summed over the replicas.
+            replica_loss = loss / context.num_replicas_in_sync
+        gradients = tape.gradient(replica_loss, variables)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        self.gradient_norm_tracker.update_state(
+            tf.linalg.global_norm(gradients) * context.num_replicas_in_sync
+        )
+        return self._update_likelihood(images, log_prob)
+
+    def test_step(self, data):
+        """Updates loss and bits_per_dim, with dequantisation noise of a fixed seed."""
+        images = keras.utils.unpack_x_y_sample_weight(data)[0]
+        images = self.dequantize(images, [self.seed, -1])
+        logs = self._update_likelihood(images, self.log_prob(images))
+        return {name: logs[name] for name in ("loss", "bits_per_dim")}
+
+    def dequantize(self, images, seed) -> tf.Tensor:
+        """Adds dequantisation noise to images [batch, H, W, C]; `seed` is two ints."""
+        images = tf.cast(images, self.compute_dtype)
+        shape = tf.shape(images)
+        if self.dequantization == "uniform":
+            noise = (
+                tf.random.stateless_uniform(shape, seed, -0.5, 0.5, images.dtype) / 255
+            )
+        elif self.dequantization == "gaussian":
+            noise = tf.random.stateless_normal(shape, seed, dtype=images.dtype)
+            noise *= self.dequantization_sigma
+        else:
+            return images
+        return images + tf.ensure_shape(noise, images.shape)
+
+    def check_images(self, images) -> None:
+        """Raises ValueError unless images are [batch, H, W, C] that the flow takes."""
+        shape, multiple = tuple(images.shape), self.size_multiple
+        if len(shape) != 4 or shape[-1] != self.channels:
+            raise ValueError(
+                f"images must be [batch, H, W, {self.channels}] for this prior. "
+                f"Received: images.shape={shape}."
+            )
+        if any(size is not None and size % multiple for size in shape[1:3]):
+            raise ValueError(
+                f"The height and width of images must be divisible by {multiple} for "
+                f"this prior. Received: images.shape={shape}."
+            )
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        config = {
+            "flow": self.flow,
+            "image_shape": self.image_shape,
+            "flow_options": self.flow_options,
+            "dequantization": self.dequantization,
+            "dequantization_sigma": self.dequantization_sigma,
+            "seed": self.seed,
+        }
+        return {**super().get_config(), **config}
+
+    def _log_prob(self, images):
+        images = tf.identity(images)  # A new tensor: TFP's cache must not answer.
+        shape = images.shape[1:]
+        if not shape.is_fully_defined():
+            shape = tf.shape(images)[1:]
+        base = flows.standard_normal(shape, self.compute_dtype)
+        return tfd.TransformedDistribution(base, self.distribution.bijector).log_prob(
+            images
+        )
+
+    def _update_likelihood(self, images, log_prob):
+        bits = bits_per_dim(log_prob, _num_dims(images, log_prob.dtype))
+        self.bits_per_dim_tracker.update_state(bits)
+        self.loss_tracker.update_state((bits - 8) * math.log(2))
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    def _act_norms(self):
+        return [layer for layer in self.flow_layers if hasattr(layer, "initialized")]
+
+
+def _num_dims(images, dtype=tf.float32):
+    return tf.cast(tf.reduce_prod(tf.shape(images)[1:]), dtype)
+
+
+def _first_batch(x, batch_size):
+    if isinstance(x, tf.data.Dataset | tf.distribute.DistributedDataset):
+        x = next(iter(x))
+    elif hasattr(x, "shape"):
+        x = x[:batch_size]
+    else:
+        x = x[0]
+    return x[0] if isinstance(x, tuple | list) else x
+
+
+def _check_choice(name, value, choices):
+    if value not in choices:
+        raise ValueError(
+            f"{name} must be one of {choices}. Received: {name}={value!r}."
+        )

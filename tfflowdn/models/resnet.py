@@ -1,0 +1,136 @@
+"""The denoiser's network."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from tfflowdn.layers import ResidualBlock, depth_to_space, mirror_pad, space_to_depth
+
+__all__ = ["ResNetDenoiser"]
+
+
+@keras.saving.register_keras_serializable("tfflowdn")
+class ResNetDenoiser(keras.Model):
+    """Residual network without normalisation: noisy pictures plus a correction.
+
+    Pictures [batch, H, W, channels] of any size to the same shape. The correction
+    starts at zero. Without biases the network is homogeneous, f(a x) = a f(x), and
+    carries over to noise levels that it was not trained on (Mohan et al. 2020,
+    arXiv 1906.05478).
+
+    Args:
+      channels: Channels of the pictures, 1 or 3.
+      num_blocks: Number of residual blocks, two 3x3 convolutions each.
+      hidden_channels: Width of the blocks.
+      scale: The blocks run on pictures squeezed by this factor (space to depth);
+        sizes that it does not divide are mirrored up inside and cropped back.
+      use_bias: Whether the convolutions have biases.
+      precision: Keras dtype policy of the blocks, "float32" or "mixed_bfloat16";
+        weights and output are float32 in both.
+      seed: Seed of the weights.
+    """
+
+    def __init__(
+        self,
+        channels: int = 1,
+        *,
+        num_blocks: int = 6,
+        hidden_channels: int = 64,
+        scale: int = 2,
+        use_bias: bool = False,
+        precision: str = "float32",
+        seed: int = 0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.num_blocks = num_blocks
+        self.hidden_channels = hidden_channels
+        self.scale = scale
+        self.use_bias = use_bias
+        self.precision = precision
+        self.seed = seed
+        self.head = keras.layers.Conv2D(
+            hidden_channels,
+            3,
+            padding="same",
+            use_bias=use_bias,
+            kernel_initializer=keras.initializers.HeNormal(seed),
+            dtype=precision,
+            name="head",
+        )
+        self.blocks = [
+            ResidualBlock(
+                hidden_channels,
+                use_bias=use_bias,
+                seed=seed + 1 + i,
+                dtype=precision,
+                name=f"block_{i}",
+            )
+            for i in range(num_blocks)
+        ]
+        self.tail = keras.layers.Conv2D(
+            channels * scale**2,
+            3,
+            padding="same",
+            use_bias=use_bias,
+            kernel_initializer="zeros",
+            dtype="float32",
+            name="tail",
+        )
+        self.build((None, None, None, channels))
+
+    @property
+    def receptive_radius(self) -> int:
+        """Pixels around an output pixel that it depends on, at most."""
+        return self.scale * (2 * self.num_blocks + 2) + self.scale - 1
+
+    def build(self, input_shape):
+        """Builds every convolution."""
+        *sizes, channels = input_shape
+        hidden_shape = (*sizes, self.hidden_channels)
+        self.head.build((*sizes, channels * self.scale**2))
+        for block in self.blocks:
+            block.build(hidden_shape)
+        self.tail.build(hidden_shape)
+        self.built = True
+
+    def call(self, noisy, training=None):
+        """Returns the denoised pictures."""
+        del training
+        if noisy.shape[-1] != self.channels:
+            raise ValueError(
+                f"noisy must be [batch, H, W, {self.channels}] for this network. "
+                f"Received: noisy.shape={tuple(noisy.shape)}."
+            )
+        _, height, width, _ = ops.shape(noisy)
+        padded = self._pad(self._pad(noisy, 1), 2)
+        hidden = self.head(space_to_depth(padded, self.scale))
+        for block in self.blocks:
+            hidden = block(hidden)
+        correction = depth_to_space(self.tail(hidden), self.scale)
+        return noisy + correction[:, :height, :width]
+
+    def compute_output_shape(self, input_shape):
+        """Returns the input's shape."""
+        return input_shape
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        config = {
+            "channels": self.channels,
+            "num_blocks": self.num_blocks,
+            "hidden_channels": self.hidden_channels,
+            "scale": self.scale,
+            "use_bias": self.use_bias,
+            "precision": self.precision,
+            "seed": self.seed,
+        }
+        return {**super().get_config(), **config}
+
+    def _pad(self, noisy, axis):
+        size = noisy.shape[axis]
+        if size is not None and size % self.scale == 0:
+            return noisy
+        return mirror_pad(noisy, axis, 0, -ops.shape(noisy)[axis] % self.scale)

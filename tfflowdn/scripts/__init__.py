@@ -1,0 +1,1 @@
+"""The commands; `python -m tfflowdn.scripts.NAME --help` tells their flags."""

@@ -1,0 +1,87 @@
+"""Scores pictures against their references.
+
+    evaluate --noisy NOISY --reference CLEAN [--model DENOISER.keras] [--output JSON]
+
+prints PSNR and SSIM of each picture and their means: of the pictures in NOISY as they
+are and, with a model, denoised by it. Files are matched by name without suffix.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from absl import flags
+
+from tfflowdn import data, evaluation, inference
+from tfflowdn.scripts import command
+
+__all__ = ["evaluate", "main"]
+
+FLAGS = flags.FLAGS
+
+
+def evaluate(noisy: str, reference: str, model: str | None = None) -> dict:
+    """Scores the pictures of two sources.
+
+    Args:
+      noisy: Folder, glob or file of pictures.
+      reference: The same of their references.
+      model: Path of a denoiser's `.keras` file, or None.
+
+    Returns:
+      `mean`, a dictionary of scores, and `pictures`, one by name.
+
+    Raises:
+      ValueError: If names or sizes do not match, or a file is in both sources.
+    """
+    network = inference.load_denoiser(model) if model else None
+    channels = inference.num_channels(network) if model else None
+    sources = data.pair_sources(
+        data.open_source(noisy, channels=channels),
+        data.open_source(reference, channels=channels),
+    )
+    rows = evaluation.score_pairs(
+        data.paired_images(*sources).as_numpy_iterator(),
+        network and (lambda picture: inference.denoise(picture, network)),
+    )
+    pictures = dict(zip(sources[0].names, rows, strict=True))
+    return {"mean": evaluation.summarize(rows), "pictures": pictures}
+
+
+def _table(report):
+    scores = list(report["mean"])
+    rows = [*report["pictures"].items(), ("mean", report["mean"])]
+    width = max(len(name) for name, _ in rows)
+    lines = [" ".join([" " * width, *(f"{score:>10}" for score in scores)])]
+    for name, row in rows:
+        lines.append(
+            " ".join([f"{name:<{width}}", *(f"{row[s]:10.4f}" for s in scores)])
+        )
+    return "\n".join(lines)
+
+
+def _main(argv):
+    del argv
+    report = evaluate(FLAGS.noisy, FLAGS.reference, FLAGS.model)
+    print(_table(report))
+    if FLAGS.output:
+        path = Path(FLAGS.output)
+        temporary = path.with_name(f".tmp.{path.name}")
+        temporary.write_text(json.dumps(report, indent=2) + "\n")
+        os.replace(temporary, path)
+
+
+def main():
+    """Runs the script."""
+    flags.DEFINE_string("noisy", None, "Pictures: a folder, a glob or a file.")
+    flags.DEFINE_string("reference", None, "Their references, of the same names.")
+    flags.DEFINE_string("model", None, "A denoiser, a .keras file; none: as they are.")
+    flags.DEFINE_string("output", None, "JSON file to write.")
+    flags.mark_flags_as_required(["noisy", "reference"])
+    command.run(_main)
+
+
+if __name__ == "__main__":
+    main()

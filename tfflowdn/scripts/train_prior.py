@@ -1,0 +1,83 @@
+"""Trains a flow prior on clean pictures (stage 1).
+
+    train_prior --config configs/prior_glow.py:gray --config.clean.spec=CLEAN \
+        --config.validation.spec=HELD_OUT --workdir WORKDIR
+
+writes WORKDIR/best.keras (the prior with the lowest validation bits/dim),
+last.weights.h5 (to go on from), samples/, history.csv and logs/ for TensorBoard.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from absl import flags, logging
+from ml_collections import config_dict
+
+from tfflowdn import data, training
+from tfflowdn.models import FlowPrior
+from tfflowdn.scripts import command
+
+__all__ = ["main", "train_prior"]
+
+FLAGS = flags.FLAGS
+
+
+def train_prior(config: config_dict.ConfigDict, workdir: str) -> Path:
+    """Trains the prior of a configuration; each section is a function's arguments.
+
+    Args:
+      config: `prior` (FlowPrior), `clean` and `validation` (data.open_source),
+        `crops` (data.random_crops), `training` (training.fit).
+      workdir: Where the outputs go; a run that was killed goes on there.
+
+    Returns:
+      The path of the trained prior, `best.keras`.
+
+    Raises:
+      ValueError: For bad pictures, sizes or a work directory of another run.
+    """
+    channels, crop_size = config.prior.image_shape[-1], config.prior.image_shape[0]
+    clean = data.open_source(**config.clean, channels=channels)
+    held_out = data.open_source(**config.validation, channels=channels)
+    clean.verify()
+    held_out.verify()
+    crops = {**config.crops, "crop_size": crop_size}
+    validation = data.image_batches(
+        held_out, crop_size=crop_size, batch_size=config.crops.batch_size
+    )
+
+    def batches(step):
+        return data.random_crops(clean, **{**crops, "seed": config.crops.seed + step})
+
+    directory = training.prepare_workdir(workdir, config.prior.to_dict())
+    with training.default_strategy().scope():
+        prior = FlowPrior(**config.prior)
+        training.fit(
+            prior,
+            batches,
+            directory=directory,
+            validation=validation,
+            monitor="val_bits_per_dim",
+            save_best=lambda path: training.save_copy(prior, path),
+            callbacks=[training.SampleGrid(directory)],
+            **config.training,
+        )
+    best = directory / "best.keras"
+    logging.info("The prior is in %s", best)
+    return best
+
+
+def _main(argv):
+    del argv
+    train_prior(FLAGS.config, FLAGS.workdir)
+
+
+def main():
+    """Runs the script."""
+    command.define_training_flags("train_prior")
+    command.run(_main)
+
+
+if __name__ == "__main__":
+    main()

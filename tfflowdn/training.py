@@ -1,0 +1,266 @@
+"""Training runs: one `fit` for every stage, its work directory and callbacks."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfflowdn.data import write_image
+
+__all__ = [
+    "NonFiniteError",
+    "SampleGrid",
+    "default_strategy",
+    "fit",
+    "prepare_workdir",
+    "save_copy",
+]
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss that is not a number, or infinite."""
+
+
+def default_strategy() -> tf.distribute.Strategy:
+    """Returns MirroredStrategy over all GPUs if there are several, else the default."""
+    if len(tf.config.list_logical_devices("GPU")) > 1:
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
+def prepare_workdir(workdir: str | os.PathLike, identity: dict) -> Path:
+    """Makes a work directory, or checks that it belongs to the same run.
+
+    Args:
+      workdir: The directory; made if it is absent.
+      identity: What makes a model another model, as JSON types.
+
+    Raises:
+      ValueError: If the directory holds a run of another model.
+    """
+    workdir = Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    path = workdir / "model.json"
+    identity = json.loads(json.dumps(identity))
+    if path.exists():
+        found = json.loads(path.read_text())
+        names = sorted(set(found) | set(identity))
+        differing = [n for n in names if found.get(n) != identity.get(n)]
+        if differing:
+            raise ValueError(
+                "workdir must be new or hold a run of the same model; "
+                f"{differing} differ from {path.name} in it. "
+                f"Received: workdir={str(workdir)!r}."
+            )
+    else:
+        _replace(path, lambda temporary: temporary.write_text(json.dumps(identity)))
+    return workdir
+
+
+def fit(
+    model: keras.Model,
+    batches: Callable[[int], tf.data.Dataset],
+    *,
+    directory: str | os.PathLike,
+    num_steps: int,
+    steps_per_epoch: int,
+    learning_rate: float,
+    warmup_steps: int = 0,
+    clip_norm: float | None = None,
+    validation: tf.data.Dataset | None = None,
+    monitor: str | None = None,
+    save_best: Callable[[Path], None] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    loss=None,
+    metrics=None,
+) -> None:
+    """Trains with Adam for a number of steps, or for those that are left of them.
+
+    The learning rate rises over `warmup_steps` and falls along a cosine to a
+    hundredth. After each epoch of `steps_per_epoch`, `directory` gets
+    `last.weights.h5` (weights, optimizer, step), `history.csv` and TensorBoard's
+    events in `logs/`; a run that finds `last.weights.h5` goes on from there.
+
+    Args:
+      model: The model; compiled here.
+      batches: Gives the endless dataset of a run that begins at the given step.
+      directory: Where the outputs go; made if it is absent.
+      num_steps: Number of steps in all.
+      steps_per_epoch: Steps between two validations and checkpoints.
+      learning_rate: Adam's largest learning rate.
+      warmup_steps: Steps of the linear rise.
+      clip_norm: Bound on the gradient's global norm; None for none.
+      validation: Dataset for `model.evaluate` after each epoch.
+      monitor: Name of the log that `save_best` goes by; lower is better, higher for
+        a name that ends in "psnr".
+      save_best: Called with `best.keras`'s temporary path whenever it improves.
+      callbacks: Further callbacks.
+      loss: For `compile`, where the model has no `train_step` of its own.
+      metrics: For `compile`, likewise.
+
+    Raises:
+      NonFiniteError: At the step whose loss is not finite; the checkpoint of the last
+        epoch is left as it was.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    schedule = _cosine(num_steps, learning_rate, warmup_steps)
+    optimizer = keras.optimizers.Adam(schedule, global_clipnorm=clip_norm)
+    optimizer.build(model.trainable_variables)
+    model.compile(optimizer=optimizer, loss=loss, metrics=metrics)
+    last = directory / "last.weights.h5"
+    if last.exists():
+        model.load_weights(last)
+    step = int(optimizer.iterations.numpy())
+    if step >= num_steps:
+        return
+    history = directory / "history.csv"
+    best = _best_so_far(history, monitor) if step else None
+    model.fit(
+        batches(step),
+        initial_epoch=step // steps_per_epoch,
+        epochs=math.ceil(num_steps / steps_per_epoch),
+        steps_per_epoch=steps_per_epoch,
+        validation_data=validation,
+        shuffle=False,
+        verbose=1 if sys.stdout.isatty() else 2,
+        callbacks=[
+            _StopOnNonFinite(last),
+            *callbacks,
+            keras.callbacks.CSVLogger(history, append=bool(step)),
+            keras.callbacks.TensorBoard(directory / "logs", write_graph=False),
+            _Checkpoint(directory, monitor, save_best, best),
+        ],
+    )
+
+
+def save_copy(model: keras.Model, path: str | os.PathLike, **overrides) -> None:
+    """Saves a model to `.keras` without its optimizer, in one rename.
+
+    Args:
+      model: A model with `get_config`.
+      path: The file, its name ends in `.keras`.
+      **overrides: Constructor arguments of the copy that differ from the model's.
+    """
+    copy = type(model).from_config({**model.get_config(), **overrides})
+    copy.set_weights(model.get_weights())
+    _replace(Path(path), copy.save)
+
+
+class SampleGrid(keras.callbacks.Callback):
+    """Writes a grid of a prior's samples after each epoch, as PNG and to TensorBoard.
+
+    Args:
+      directory: The PNGs go to `samples/`, TensorBoard's events to `logs/samples/`.
+      num_samples: Number of samples, a square number.
+      temperature: Factor on the latents' standard deviation.
+      seed: Seed of the latents, the same each time.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        num_samples: int = 16,
+        temperature: float = 0.8,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self._directory = Path(directory)
+        self._arguments = (num_samples, temperature, seed)
+        self._side = math.isqrt(num_samples)
+        self._writer = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Draws the samples and writes the grid."""
+        del logs
+        samples = np.clip(self.model.sample(*self._arguments), 0, 1)
+        grid = _grid(np.uint8(np.round(255 * samples)), self._side)
+        folder = self._directory / "samples"
+        folder.mkdir(exist_ok=True)
+        write_image(folder / f"epoch_{epoch + 1:04d}.png", grid)
+        if self._writer is None:
+            path = self._directory / "logs" / "samples"
+            self._writer = tf.summary.create_file_writer(str(path))
+        with self._writer.as_default():
+            tf.summary.image("samples", grid[np.newaxis], step=epoch + 1)
+        self._writer.flush()
+
+
+class _StopOnNonFinite(keras.callbacks.Callback):
+    def __init__(self, last):
+        super().__init__()
+        self._last = last
+
+    def on_train_batch_end(self, batch, logs=None):
+        del batch
+        for name, value in (logs or {}).items():
+            if not np.isfinite(value):
+                step = int(self.model.optimizer.iterations.numpy())
+                kept = (
+                    f"The last good checkpoint is {self._last}."
+                    if self._last.exists()
+                    else "There is no checkpoint before it."
+                )
+                raise NonFiniteError(
+                    f"Training stopped: {name} must be finite. {kept} A lower "
+                    f"learning_rate may help. Received: {name}={value} at step {step}."
+                )
+
+
+class _Checkpoint(keras.callbacks.Callback):
+    def __init__(self, directory, monitor, save_best, best):
+        super().__init__()
+        self._directory = directory
+        self._monitor = monitor
+        self._save_best = save_best
+        self._best = best
+
+    def on_epoch_end(self, epoch, logs=None):
+        del epoch
+        if self._save_best is not None:
+            value = _cost(self._monitor, logs[self._monitor])
+            if self._best is None or value < self._best:
+                self._best = value
+                self._save_best(self._directory / "best.keras")
+        _replace(self._directory / "last.weights.h5", self.model.save_weights)
+
+
+def _cosine(num_steps, learning_rate, warmup_steps):
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup_steps else learning_rate,
+        decay_steps=max(1, num_steps - warmup_steps),
+        alpha=0.01,
+        warmup_target=learning_rate if warmup_steps else None,
+        warmup_steps=warmup_steps,
+    )
+
+
+def _cost(monitor, value):
+    return -float(value) if monitor.endswith("psnr") else float(value)
+
+
+def _best_so_far(history, monitor):
+    if monitor is None or not history.exists():
+        return None
+    rows = np.genfromtxt(history, delimiter=",", names=True)
+    return min(_cost(monitor, value) for value in np.atleast_1d(rows[monitor]))
+
+
+def _replace(path, write):
+    """Calls `write` with a temporary path beside `path`, then renames it."""
+    temporary = path.with_name(f".tmp.{path.name}")
+    write(temporary)
+    os.replace(temporary, path)
+
+
+def _grid(images, side):
+    rows = [np.concatenate(images[i * side : (i + 1) * side], 1) for i in range(side)]
+    return np.concatenate(rows, 0)

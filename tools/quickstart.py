@@ -1,0 +1,101 @@
+"""First use: trains both stages on real photographs and denoises one that was held out.
+
+    python tools/quickstart.py
+
+takes the photographs that scikit-image's wheel carries, as gray pictures. A small Glow
+learns a prior from the clean pool; a denoiser starts on the clean pool with generic
+noise and goes on under the prior on the noisy pool (sigma 25 of 255). Nothing has seen
+the held-out picture. quickstart/ gets the pictures, the models and comparison.png,
+noisy | denoised | clean. About 4 minutes on 2 cores.
+"""
+
+from __future__ import annotations
+
+import runpy
+import time
+from pathlib import Path
+
+import numpy as np
+import skimage
+from absl import app, flags
+from PIL import Image
+
+from tfflowdn import data, denoise, evaluation
+from tfflowdn.scripts.train_denoiser import train_denoiser
+from tfflowdn.scripts.train_prior import train_prior
+
+FLAGS = flags.FLAGS
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+CLEAN = (
+    "astronaut.png",
+    "chelsea.png",
+    "motorcycle_left.png",
+    "brick.png",
+    "grass.png",
+)
+VALIDATION = ("moon.png",)
+NOISY = ("coffee.png", "rocket.jpg", "coins.png", "gravel.png")
+HELD_OUT = "camera.png"
+NOISE_SIGMA = 25 / 255
+
+
+def _photograph(name):
+    """Returns a photograph of scikit-image's wheel as gray uint8 [H, W, 1]."""
+    path = Path(skimage.__file__).parent / "data" / name
+    return np.asarray(Image.open(path).convert("L"))[..., np.newaxis]
+
+
+def _add_noise(picture, index):
+    rng = np.random.default_rng([0, index])
+    return data.add_noise(
+        data.to_float(picture), "gaussian", rng, noise_sigma=NOISE_SIGMA
+    )
+
+
+def _write_pictures(folder):
+    for pool, names in (("clean", CLEAN), ("validation", VALIDATION), ("noisy", NOISY)):
+        (folder / pool).mkdir(parents=True, exist_ok=True)
+        for index, name in enumerate(names):
+            picture = _photograph(name)
+            if pool == "noisy":
+                picture = _add_noise(picture, index)
+            data.write_image(folder / pool / f"{Path(name).stem}.tif", picture)
+
+
+def _train(folder):
+    def config(name):
+        return runpy.run_path(str(CONFIGS / name))["get_config"]("quickstart")
+
+    prior = config("prior_glow.py")
+    prior.clean.spec = str(folder / "clean")
+    prior.validation.spec = str(folder / "validation")
+    denoiser = config("denoiser_resnet.py")
+    denoiser.prior = str(train_prior(prior, folder / "prior"))
+    denoiser.clean.spec = str(folder / "clean")
+    denoiser.noisy.spec = str(folder / "noisy")
+    return train_denoiser(denoiser, folder / "denoiser")
+
+
+def _main(argv):
+    del argv
+    start, folder = time.monotonic(), Path(FLAGS.output)
+    _write_pictures(folder)
+    model = _train(folder)
+    clean = data.to_float(_photograph(HELD_OUT))
+    noisy = _add_noise(_photograph(HELD_OUT), len(NOISY))
+    denoised = denoise(noisy, model)
+    row = evaluation.score_pairs([(noisy, clean)], lambda _: denoised)[0]
+    middle = (slice(60, 316), slice(128, 384))
+    shown = np.concatenate([p[middle] for p in (noisy, denoised, clean)], axis=1)
+    data.write_image(folder / "comparison.png", data.from_float(shown, np.uint8))
+    print(
+        f"{HELD_OUT}, never seen: PSNR {row['noisy_psnr']:.2f} dB noisy, "
+        f"{row['psnr']:.2f} dB denoised (SSIM {row['noisy_ssim']:.3f}, "
+        f"{row['ssim']:.3f}). {folder / 'comparison.png'} shows noisy | denoised | "
+        f"clean. {(time.monotonic() - start) / 60:.1f} minutes."
+    )
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("output", "quickstart", "Folder to write.")
+    app.run(_main)
