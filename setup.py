@@ -26,7 +26,7 @@ setup(
         "ml_collections>=1.0",
         "numpy>=2.0",
         "pillow>=11",
-        "setuptools<82",  # tensorflow-probability imports distutils
+        "setuptools",  # tensorflow-probability imports distutils, its shim
         "tensorboard>=2.20",
         "tensorflow>=2.21,<2.22",
         "tensorflow-datasets>=4.9.7",

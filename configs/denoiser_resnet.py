@@ -60,9 +60,9 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
         },
         objective={
             "crops": {
-                "crop_size": pick(full=32, smoke=8),
-                "batch_size": pick(full=64, quickstart=16, smoke=4),
-                "crops_per_image": 8,
+                "crop_size": pick(full=64, quickstart=48, smoke=8),
+                "batch_size": pick(full=16, quickstart=8, smoke=4),
+                "crops_per_image": 4,
                 "augment": True,
                 "seed": 1,
             },

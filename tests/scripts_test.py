@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tifffile
 
 from tfflowdn import FlowPrior, data, inference, training
 from tfflowdn.scripts.denoise import denoise_files
@@ -313,7 +314,7 @@ def _odd_crop(config, _):
 def _non_finite(config, tmp_path):
     (tmp_path / "nan").mkdir()
     picture = np.full((20, 20, 1), np.nan, np.float32)
-    data.write_image(tmp_path / "nan" / "a.tif", picture)
+    tifffile.imwrite(tmp_path / "nan" / "a.tif", picture)
     config.clean.spec = str(tmp_path / "nan")
     return "finite"
 
@@ -339,7 +340,7 @@ def _other_model(config, tmp_path):
 def test_train_prior_says_what_is_wrong(spoil, pictures, tmp_path):
     config = _prior_config(pictures)
     message = spoil(config, tmp_path)
-    with pytest.raises((ValueError, tf.errors.OpError), match=message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
         train_prior(config, tmp_path)
     assert not (tmp_path / "last.weights.h5").exists()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
@@ -122,11 +123,12 @@ def fit(
     step = int(optimizer.iterations.numpy())
     if step >= num_steps:
         return
-    history = directory / "history.csv"
-    best = _best_so_far(history, monitor) if step else None
+    epoch = step // steps_per_epoch
+    history = _History(directory / "history.csv", first_epoch=epoch)
+    best = history.best(monitor) if save_best else None
     model.fit(
         batches(step),
-        initial_epoch=step // steps_per_epoch,
+        initial_epoch=epoch,
         epochs=math.ceil(num_steps / steps_per_epoch),
         steps_per_epoch=steps_per_epoch,
         validation_data=validation,
@@ -135,7 +137,7 @@ def fit(
         callbacks=[
             _StopOnNonFinite(last),
             *callbacks,
-            keras.callbacks.CSVLogger(history, append=bool(step)),
+            history,
             keras.callbacks.TensorBoard(directory / "logs", write_graph=False),
             _Checkpoint(directory, monitor, save_best, best),
         ],
@@ -215,6 +217,32 @@ class _StopOnNonFinite(keras.callbacks.Callback):
                 )
 
 
+class _History(keras.callbacks.Callback):
+    """Appends each epoch's logs to a CSV file, from `first_epoch` on."""
+
+    def __init__(self, path, first_epoch):
+        super().__init__()
+        self._path = path
+        self._rows = self._read()[:first_epoch] if path.exists() else []
+
+    def best(self, monitor):
+        return min((_cost(monitor, row[monitor]) for row in self._rows), default=None)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._rows.append({"epoch": epoch, **(logs or {})})
+        _replace(self._path, self._write)
+
+    def _read(self):
+        with self._path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def _write(self, path):
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(self._rows[0]))
+            writer.writeheader()
+            writer.writerows(self._rows)
+
+
 class _Checkpoint(keras.callbacks.Callback):
     def __init__(self, directory, monitor, save_best, best):
         super().__init__()
@@ -245,13 +273,6 @@ def _cosine(num_steps, learning_rate, warmup_steps):
 
 def _cost(monitor, value):
     return -float(value) if monitor.endswith("psnr") else float(value)
-
-
-def _best_so_far(history, monitor):
-    if monitor is None or not history.exists():
-        return None
-    rows = np.genfromtxt(history, delimiter=",", names=True)
-    return min(_cost(monitor, value) for value in np.atleast_1d(rows[monitor]))
 
 
 def _replace(path, write):

@@ -1,5 +1,7 @@
 """Input pipelines: random training crops, validation grids and whole images."""
 
+import math
+
 import tensorflow as tf
 from absl import logging
 
@@ -104,6 +106,11 @@ def image_batches(
 
     crops = _large_enough(source, crop_size).map(grid).unbatch()
     batches = crops.batch(batch_size, drop_remainder=drop_remainder)
+    if source.sizes is not None:  # Keras warns of a dataset without a length.
+        num_crops = sum((h // crop_size) * (w // crop_size) for h, w in source.sizes)
+        num_batches = num_crops / batch_size
+        num_batches = int(num_batches) if drop_remainder else math.ceil(num_batches)
+        batches = batches.apply(tf.data.experimental.assert_cardinality(num_batches))
     return batches.map(to_unit).prefetch(tf.data.AUTOTUNE)
 
 

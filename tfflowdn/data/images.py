@@ -154,17 +154,17 @@ def from_float(array: np.ndarray, dtype: np.typing.DTypeLike) -> np.ndarray:
 
     Args:
       array: float pixels, [0, 1] being the range of the integer types.
-      dtype: uint8, uint16 or float32.
+      dtype: uint8, uint16 or a floating type.
 
     Raises:
       ValueError: Another dtype, or a non-finite pixel for an integer dtype.
     """
     dtype = np.dtype(dtype)
-    if dtype == np.float32:
-        return array.astype(np.float32)
+    if dtype.kind == "f":
+        return array.astype(dtype)
     if dtype not in (np.uint8, np.uint16):
         raise ValueError(
-            f"dtype must be uint8, uint16 or float32. Received: {dtype=!s}."
+            f"dtype must be uint8, uint16 or floating. Received: {dtype=!s}."
         )
     _check_finite(array)
     scale = np.iinfo(dtype).max

@@ -169,8 +169,9 @@ class FlowPrior(keras.Model):
         """Trains on images or on a dataset of batches, see `keras.Model.fit`."""
         if x is not None and not self.initialized:
             self.initialize(_first_batch(x, kwargs.get("batch_size") or 32))
-        # Built here, since slots made inside of the step would trace it twice.
-        self.optimizer.build(self.trainable_variables)
+        if self.compiled:
+            # Slots made inside of the step would have it traced twice.
+            self.optimizer.build(self.trainable_variables)
         return super().fit(x, y, **kwargs)
 
     def train_step(self, data):
