@@ -94,7 +94,7 @@ def fit(
       model: The model; compiled here.
       batches: Gives the endless dataset of a run that begins at the given step.
       directory: Where the outputs go; made if it is absent.
-      num_steps: Number of steps in all.
+      num_steps: Number of steps in all, a multiple of `steps_per_epoch`.
       steps_per_epoch: Steps between two validations and checkpoints.
       learning_rate: Adam's largest learning rate.
       warmup_steps: Steps of the linear rise.
@@ -108,9 +108,15 @@ def fit(
       metrics: For `compile`, likewise.
 
     Raises:
+      ValueError: If `num_steps` is no multiple of `steps_per_epoch`.
       NonFiniteError: At the step whose loss is not finite; the checkpoint of the last
         epoch is left as it was.
     """
+    if num_steps % steps_per_epoch:
+        raise ValueError(
+            "num_steps must be a multiple of steps_per_epoch. "
+            f"Received: {num_steps=}, {steps_per_epoch=}."
+        )
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     schedule = _cosine(num_steps, learning_rate, warmup_steps)
@@ -129,7 +135,7 @@ def fit(
     model.fit(
         batches(step),
         initial_epoch=epoch,
-        epochs=math.ceil(num_steps / steps_per_epoch),
+        epochs=num_steps // steps_per_epoch,
         steps_per_epoch=steps_per_epoch,
         validation_data=validation,
         shuffle=False,
