@@ -68,10 +68,10 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
             },
             "loss": {"blur_sigma": 0.0, "prior_weight": "map", "map_factor": 0.35},
             "training": {
-                "num_steps": pick(full=2000, quickstart=200, smoke=4),
-                "steps_per_epoch": pick(full=500, quickstart=100, smoke=2),
+                "num_steps": pick(full=1000, quickstart=200, smoke=4),
+                "steps_per_epoch": pick(full=250, quickstart=100, smoke=2),
                 "learning_rate": 1e-4,
-                "warmup_steps": pick(full=100, quickstart=20, smoke=1),
+                "warmup_steps": pick(full=50, quickstart=20, smoke=1),
                 "clip_norm": 1.0,
             },
         },
