@@ -70,6 +70,8 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "blur_sigma": 0.0,
                 "prior_weight": 1.5e-6 * 3072,
                 "map_factor": config_dict.placeholder(float),
+                "dequantize": False,
+                "seed": 0,
             },
             "training": {
                 "num_steps": pick(full=100_000, smoke=4),

@@ -60,6 +60,20 @@ def _sigma(noisy):
     return np.median(np.abs(stencil), axis=(1, 2, 3)) / (6 * 0.67448975)
 
 
+def test_prior_is_evaluated_with_its_dequantisation_noise(make_prior):
+    prior = make_prior("nice", dequantization="gaussian", dequantization_sigma=0.1)
+    denoised, noisy = tf.constant(_pictures(3)), tf.constant(_pictures(3, seed=1))
+    model = UnpairedDenoiser(_network(), prior, prior_weight=1.0)
+    _, mse, nats = model.objective(denoised, noisy, seed=(3, 4))
+    with_noise = prior.dequantize(denoised, (3, 4))
+    assert np.std(with_noise - denoised) == pytest.approx(0.1, rel=0.3)
+    np.testing.assert_allclose(nats, -prior.log_prob(with_noise) / 16, rtol=1e-5)
+    np.testing.assert_allclose(mse, ((denoised - noisy) ** 2).numpy().mean((1, 2, 3)))
+    model = UnpairedDenoiser(_network(), prior, prior_weight=1.0, dequantize=False)
+    nats = model.objective(denoised, noisy, seed=(3, 4))[2]
+    np.testing.assert_allclose(nats, -prior.log_prob(denoised) / 16, rtol=1e-5)
+
+
 @pytest.mark.parametrize("prior_weight", [0, 0.02, "map"])
 def test_objective_is_that_of_the_paper(make, prior_weight):
     model = make(prior_weight=prior_weight, blur_sigma=0.7, map_factor=0.4)

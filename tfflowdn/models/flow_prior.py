@@ -12,7 +12,7 @@ from tensorflow_probability import distributions as tfd
 from tfflowdn import flows
 from tfflowdn.metrics import bits_per_dim
 
-__all__ = ["FLOWS", "FlowPrior"]
+__all__ = ["FLOWS", "FlowPrior", "step_seed"]
 
 FLOWS = {"nice": flows.nice, "real_nvp": flows.real_nvp, "glow": flows.glow}
 DEQUANTIZATIONS = ("uniform", "gaussian", None)
@@ -177,20 +177,18 @@ class FlowPrior(keras.Model):
     def train_step(self, data):
         """One step of maximum likelihood: minimises nats per dimension."""
         images = keras.utils.unpack_x_y_sample_weight(data)[0]
-        context = tf.distribute.get_replica_context()
-        step = tf.cast(self.optimizer.iterations, tf.int32)
-        replica = tf.cast(context.replica_id_in_sync_group, tf.int32)
-        images = self.dequantize(images, [self.seed + replica, step])
+        images = self.dequantize(images, step_seed(self.seed, self.optimizer))
         variables = self.trainable_variables
         with tf.GradientTape() as tape:
             log_prob = self.log_prob(images)
             loss = -tf.reduce_mean(log_prob) / _num_dims(images, log_prob.dtype)
             # Gradients are summed over the replicas.
-            replica_loss = loss / context.num_replicas_in_sync
+            num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
+            replica_loss = loss / num_replicas
         gradients = tape.gradient(replica_loss, variables)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         self.gradient_norm_tracker.update_state(
-            tf.linalg.global_norm(gradients) * context.num_replicas_in_sync
+            tf.linalg.global_norm(gradients) * num_replicas
         )
         return self._update_likelihood(images, log_prob)
 
@@ -260,6 +258,13 @@ class FlowPrior(keras.Model):
 
     def _act_norms(self):
         return [layer for layer in self.flow_layers if hasattr(layer, "initialized")]
+
+
+def step_seed(seed: int, optimizer: keras.optimizers.Optimizer) -> list:
+    """Returns two ints, a stateless seed of its own for each step and each replica."""
+    context = tf.distribute.get_replica_context()
+    replica = tf.cast(context.replica_id_in_sync_group, tf.int32)
+    return [seed + replica, tf.cast(optimizer.iterations, tf.int32)]
 
 
 def _num_dims(images, dtype=tf.float32):

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tfflowdn import losses
 from tfflowdn.layers import GaussianBlur
 from tfflowdn.metrics import PSNR
+from tfflowdn.models.flow_prior import step_seed
 
 __all__ = ["UnpairedDenoiser"]
 
@@ -22,6 +23,9 @@ class UnpairedDenoiser(keras.Model):
 
     with D the network's output for the noisy pictures N, B a Gaussian blur, f_C the
     prior and lambda its weight (Kattakinda and Rajagopalan 2020, arXiv 2009.11532).
+    A flow expects the dequantisation noise that it was trained with: `dequantize` adds
+    the same to D where the prior is evaluated, and the steps average over it.
+
     `fit` takes batches of noisy pictures [batch, H, W, C] in [0, 1] units; validation
     data may be (noisy, clean), then `psnr` is tracked.
 
@@ -32,6 +36,9 @@ class UnpairedDenoiser(keras.Model):
       prior_weight: lambda, or "map" for `map_factor` times 2 sigma^2, with sigma
         estimated from each noisy picture.
       map_factor: Factor on the MAP weight.
+      dequantize: Whether the prior is evaluated at D plus its dequantisation noise;
+        False for D itself.
+      seed: Seed of that noise.
 
     Raises:
       ValueError: For a weight that is no number of 0 or more and not "map".
@@ -44,7 +51,9 @@ class UnpairedDenoiser(keras.Model):
         *,
         blur_sigma: float = 0.0,
         prior_weight: float | str = "map",
-        map_factor: float = 0.35,
+        map_factor: float = 0.45,
+        dequantize: bool = True,
+        seed: int = 0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -55,6 +64,8 @@ class UnpairedDenoiser(keras.Model):
         self.blur = GaussianBlur(blur_sigma)
         self.prior_weight = prior_weight
         self.map_factor = map_factor
+        self.dequantize = dequantize
+        self.seed = seed
         self.loss_tracker = keras.metrics.Mean("loss")
         self.blur_mse_tracker = keras.metrics.Mean("blur_mse")
         self.prior_bits_per_dim_tracker = keras.metrics.Mean("prior_bits_per_dim")
@@ -65,9 +76,17 @@ class UnpairedDenoiser(keras.Model):
         """Returns the denoised pictures, of the shape of the noisy ones."""
         return self.network(noisy, training=training)
 
-    def objective(self, denoised, noisy):
-        """Returns (loss, blur_mse, nats per dimension) of each picture, [batch]."""
+    def objective(self, denoised, noisy, seed=(0, -1)):
+        """Returns (loss, blur_mse, nats per dimension) of each picture, [batch].
+
+        Args:
+          denoised: D, [batch, H, W, C] in [0, 1] units.
+          noisy: N, of the same shape.
+          seed: Two ints, of the dequantisation noise.
+        """
         blur_mse = losses.blur_fidelity(denoised, noisy, self.blur)
+        if self.dequantize:
+            denoised = self.prior.dequantize(denoised, seed)
         nats = losses.negative_log_likelihood(self.prior, denoised)
         return blur_mse + self._weight(noisy) * nats, blur_mse, nats
 
@@ -75,9 +94,10 @@ class UnpairedDenoiser(keras.Model):
         """One step on noisy pictures; references, if any, are not looked at."""
         noisy = keras.utils.unpack_x_y_sample_weight(data)[0]
         variables = self.network.trainable_variables
+        seed = step_seed(self.seed, self.optimizer)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in variables])
-            terms = self.objective(self(noisy, training=True), noisy)
+            terms = self.objective(self(noisy, training=True), noisy, seed)
             # Gradients are summed over the replicas.
             num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
             replica_loss = tf.reduce_mean(terms[0]) / num_replicas
@@ -108,6 +128,8 @@ class UnpairedDenoiser(keras.Model):
             "blur_sigma": self.blur.sigma,
             "prior_weight": self.prior_weight,
             "map_factor": self.map_factor,
+            "dequantize": self.dequantize,
+            "seed": self.seed,
         }
         return {**super().get_config(), **config}
 
