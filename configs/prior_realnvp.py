@@ -45,8 +45,8 @@ def get_config(variant: str = "gray") -> config_dict.ConfigDict:
             "seed": 0,
         },
         training={
-            "num_steps": pick(full=1000, smoke=4),
-            "steps_per_epoch": pick(full=250, smoke=2),
+            "num_steps": pick(full=500, smoke=4),
+            "steps_per_epoch": pick(full=125, smoke=2),
             "learning_rate": 1e-3,
             "warmup_steps": pick(full=100, smoke=1),
             "clip_norm": 50.0,

@@ -201,3 +201,9 @@ def test_pair_sizes_differ(tmp_path):
     message = r"name='1.tif', noisy_size=\(4, 5\), clean_size=\(4, 4\)"
     with pytest.raises(ValueError, match=message):
         data.paired_images(noisy, clean)
+
+
+def test_a_batch_that_cannot_be_filled_is_an_error(tmp_path):
+    source = _source(tmp_path, [(8, 8)])
+    with pytest.raises(ValueError, match="Received: num_crops=1, batch_size=2"):
+        data.image_batches(source, crop_size=8, batch_size=2, drop_remainder=True)

@@ -134,6 +134,21 @@ def test_train_denoiser_trains_both_parts(denoiser_path):
     assert any(np.any(weights) for weights in network.tail.get_weights())
 
 
+def test_both_trainings_run_on_two_replicas(pictures, tmp_path, monkeypatch):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    monkeypatch.setattr(training, "default_strategy", lambda: strategy)
+    prior_config = _prior_config(pictures)
+    prior_config.training.num_steps = 2
+    prior = train_prior(prior_config, tmp_path / "prior")
+    config = _denoiser_config(pictures, prior)
+    config.start.training.num_steps = config.objective.training.num_steps = 2
+    denoiser = train_denoiser(config, tmp_path / "denoiser")
+    network = inference.load_denoiser(denoiser)
+    assert any(np.any(weights) for weights in network.tail.get_weights())
+    for folder in ("prior", "denoiser/start", "denoiser/objective"):
+        assert len(_history(tmp_path / folder)) == 2
+
+
 def test_each_part_can_be_switched_off(pictures, prior_path, tmp_path):
     config = _denoiser_config(pictures, prior_path)
     config.start.training.num_steps = 0

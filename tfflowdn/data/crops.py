@@ -91,7 +91,8 @@ def image_batches(
       Finite dataset of float32 [batch_size, crop_size, crop_size, C], in order.
 
     Raises:
-      ValueError: No picture is large enough, or a number is below 1.
+      ValueError: No picture is large enough, there is no whole batch though the rest
+        is left out, or a number is below 1.
     """
     _check_positive(crop_size=crop_size, batch_size=batch_size)
 
@@ -110,6 +111,11 @@ def image_batches(
         num_crops = sum((h // crop_size) * (w // crop_size) for h, w in source.sizes)
         num_batches = num_crops / batch_size
         num_batches = int(num_batches) if drop_remainder else math.ceil(num_batches)
+        if num_batches == 0:
+            raise ValueError(
+                "The pictures must give a whole batch of crops. "
+                f"Received: {num_crops=}, {batch_size=}."
+            )
         batches = batches.apply(tf.data.experimental.assert_cardinality(num_batches))
     return batches.map(to_unit).prefetch(tf.data.AUTOTUNE)
 

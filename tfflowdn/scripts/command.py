@@ -23,7 +23,11 @@ def define_training_flags(script: str) -> None:
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
-    """Runs `main(argv)` under absl; a bad input ends it with a message and code 1."""
+    """Runs `main(argv)` under absl; a bad input ends it with a message and code 1.
+
+    `--help` shows the docstring of `main`'s module, however the script was started.
+    """
+    sys.modules["__main__"].__doc__ = sys.modules[main.__module__].__doc__
 
     def guarded(argv):
         try:

@@ -148,7 +148,10 @@ def _check_crop_size(crop_size, prior):
 
 
 def _validation(specs, prior):
-    """Returns batches of one (noisy, clean), cut to a size that the prior takes."""
+    """Returns batches of one (noisy, clean), cut to a size that the prior takes.
+
+    Each replica gets the same picture: none may be left with an empty batch.
+    """
     if not specs.noisy:
         return None
     sources = (
@@ -156,12 +159,15 @@ def _validation(specs, prior):
         for spec in (specs.noisy, specs.clean)
     )
 
-    def cut(*images):
+    num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
+
+    def cut_and_repeat(*images):
         multiple = prior.size_multiple
         size = tf.shape(images[0])[:2] // multiple * multiple
-        return tuple(image[tf.newaxis, : size[0], : size[1]] for image in images)
+        cut = (image[tf.newaxis, : size[0], : size[1]] for image in images)
+        return tuple(tf.repeat(image, num_replicas, axis=0) for image in cut)
 
-    return data.paired_images(*sources).map(cut)
+    return data.paired_images(*sources).map(cut_and_repeat)
 
 
 def _main(argv):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import tensorflow as tf
 from absl import flags, logging
 from ml_collections import config_dict
 
@@ -37,32 +38,42 @@ def train_prior(config: config_dict.ConfigDict, workdir: str) -> Path:
     Raises:
       ValueError: For bad pictures, sizes or a work directory of another run.
     """
-    channels, crop_size = config.prior.image_shape[-1], config.prior.image_shape[0]
-    clean = data.open_source(**config.clean, channels=channels)
-    held_out = data.open_source(**config.validation, channels=channels)
+    with training.default_strategy().scope():
+        return _train(config, workdir)
+
+
+def _train(config, workdir):
+    crop_size, _, channels = config.prior.image_shape
+    clean, held_out = (
+        data.open_source(**config[name], channels=channels)
+        for name in ("clean", "validation")
+    )
     clean.verify()
     held_out.verify()
-    crops = {**config.crops, "crop_size": crop_size}
+    num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
     validation = data.image_batches(
-        held_out, crop_size=crop_size, batch_size=config.crops.batch_size
+        held_out,
+        crop_size=crop_size,
+        batch_size=config.crops.batch_size,
+        drop_remainder=num_replicas > 1,  # No replica may have an empty batch.
     )
+    crops = {**config.crops, "crop_size": crop_size}
 
     def batches(step):
         return data.random_crops(clean, **{**crops, "seed": config.crops.seed + step})
 
+    prior = FlowPrior(**config.prior)
     directory = training.prepare_workdir(workdir, config.prior.to_dict())
-    with training.default_strategy().scope():
-        prior = FlowPrior(**config.prior)
-        training.fit(
-            prior,
-            batches,
-            directory=directory,
-            validation=validation,
-            monitor="val_bits_per_dim",
-            save_best=lambda path: training.save_copy(prior, path),
-            callbacks=[training.SampleGrid(directory)],
-            **config.training,
-        )
+    training.fit(
+        prior,
+        batches,
+        directory=directory,
+        validation=validation,
+        monitor="val_bits_per_dim",
+        save_best=lambda path: training.save_copy(prior, path),
+        callbacks=[training.SampleGrid(directory)],
+        **config.training,
+    )
     best = directory / "best.keras"
     logging.info("The prior is in %s", best)
     return best
