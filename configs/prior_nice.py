@@ -4,7 +4,8 @@
         --config.validation.spec=HELD_OUT --workdir WORKDIR
 
 Variants: gray, rgb, smoke (tests: seconds).
-@RESULT@
+Result (gray): 6.220 bits/dim on the validation pictures of train400 with noise of
+5/255, after 2,000 steps of 0.6 s on 2 cores (20 minutes). rgb was not run.
 """
 
 from ml_collections import config_dict
