@@ -90,7 +90,7 @@ def tiny_prior(make_prior):
 
 @pytest.fixture(scope="session")
 def strategies():
-    """One and two replicas."""
+    """One and two replicas, the only MirroredStrategy: a second one would clash."""
     return [
         tf.distribute.get_strategy(),
         tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]),

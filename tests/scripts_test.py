@@ -134,9 +134,10 @@ def test_train_denoiser_trains_both_parts(denoiser_path):
     assert any(np.any(weights) for weights in network.tail.get_weights())
 
 
-def test_both_trainings_run_on_two_replicas(pictures, tmp_path, monkeypatch):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    monkeypatch.setattr(training, "default_strategy", lambda: strategy)
+def test_both_trainings_run_on_two_replicas(
+    pictures, strategies, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(training, "default_strategy", lambda: strategies[1])
     prior_config = _prior_config(pictures)
     prior_config.training.num_steps = 2
     prior = train_prior(prior_config, tmp_path / "prior")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import math
 import os
@@ -30,6 +31,7 @@ class NonFiniteError(ArithmeticError):
     """A loss that is not a number, or infinite."""
 
 
+@functools.cache  # Two strategies of one process would mix up their all-reduces.
 def default_strategy() -> tf.distribute.Strategy:
     """Returns MirroredStrategy over all GPUs if there are several, else the default."""
     if len(tf.config.list_logical_devices("GPU")) > 1:
