@@ -51,6 +51,7 @@ def pictures(tmp_path_factory):
         "noisy": _write_pictures(folder / "noisy", seed=2, noise=0.1),
         "noisy_held_out": _write_pictures(folder / "noisy_held_out", seed=1, noise=0.1),
         "rgb": _write_pictures(folder / "rgb", channels=3),
+        "noisy_rgb": _write_pictures(folder / "noisy_rgb", channels=3, noise=0.1),
     }
 
 
@@ -148,6 +149,35 @@ def test_both_trainings_run_on_two_replicas(
     assert any(np.any(weights) for weights in network.tail.get_weights())
     for folder in ("prior", "denoiser/start", "denoiser/objective"):
         assert len(_history(tmp_path / folder)) == 2
+
+
+def test_rgb_pictures_train_both_stages(pictures, tmp_path):
+    config = _prior_config(pictures)
+    config.prior.image_shape = (8, 8, 3)
+    config.clean.spec = config.validation.spec = pictures["rgb"]
+    config.training.num_steps = 2
+    prior = train_prior(config, tmp_path / "prior")
+    grid = data.read_image(tmp_path / "prior" / "samples" / "epoch_0001.png")
+    assert grid.shape == (32, 32, 3)
+    config = _denoiser_config(pictures, prior)
+    config.clean.spec = config.validation.clean = pictures["rgb"]
+    config.noisy.spec = config.validation.noisy = pictures["noisy_rgb"]
+    config.start.training.num_steps = config.objective.training.num_steps = 2
+    network = inference.load_denoiser(train_denoiser(config, tmp_path / "denoiser"))
+    assert inference.num_channels(network) == 3
+    for shape in [(7, 9, 3), (7, 9)]:  # Gray is denoised by a colour model, too.
+        image = np.full(shape, 128, np.uint8)
+        assert inference.denoise(image, network).shape == shape
+
+
+def test_another_prior_in_the_workdir_is_said_before_the_start(
+    pictures, prior_path, tmp_path
+):
+    training.prepare_workdir(tmp_path / "objective", {"prior": "another"})
+    config = _denoiser_config(pictures, prior_path)
+    with pytest.raises(ValueError, match=r"\['prior'\] differ"):
+        train_denoiser(config, tmp_path)
+    assert not (tmp_path / "start").exists()
 
 
 def test_each_part_can_be_switched_off(pictures, prior_path, tmp_path):
@@ -375,6 +405,8 @@ def test_train_denoiser_says_what_is_wrong(
     fails("prior must hold a FlowPrior", prior=str(denoiser_path))
     fails("channels", noisy__spec=pictures["rgb"])
     fails("must be divisible by 4", objective__crops__crop_size=10)
+    fails("multiple of steps_per_epoch", objective__training__num_steps=3)
+    assert not list(tmp_path.iterdir())
     fails("prior_weight must be a number", objective__loss__prior_weight="much")
 
 

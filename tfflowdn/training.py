@@ -20,6 +20,7 @@ from tfflowdn.data import write_image
 __all__ = [
     "NonFiniteError",
     "SampleGrid",
+    "check_steps",
     "default_strategy",
     "fit",
     "prepare_workdir",
@@ -68,6 +69,15 @@ def prepare_workdir(workdir: str | os.PathLike, identity: dict) -> Path:
     return workdir
 
 
+def check_steps(num_steps: int, steps_per_epoch: int) -> None:
+    """Raises ValueError unless `num_steps` is a multiple of `steps_per_epoch`."""
+    if num_steps % steps_per_epoch:
+        raise ValueError(
+            "num_steps must be a multiple of steps_per_epoch. "
+            f"Received: {num_steps=}, {steps_per_epoch=}."
+        )
+
+
 def fit(
     model: keras.Model,
     batches: Callable[[int], tf.data.Dataset],
@@ -114,11 +124,7 @@ def fit(
       NonFiniteError: At the step whose loss is not finite; the checkpoint of the last
         epoch is left as it was.
     """
-    if num_steps % steps_per_epoch:
-        raise ValueError(
-            "num_steps must be a multiple of steps_per_epoch. "
-            f"Received: {num_steps=}, {steps_per_epoch=}."
-        )
+    check_steps(num_steps, steps_per_epoch)
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     schedule = _cosine(num_steps, learning_rate, warmup_steps)

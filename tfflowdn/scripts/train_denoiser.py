@@ -57,11 +57,16 @@ def _train(config, workdir):
     network = ResNetDenoiser(prior.channels, **config.network)
     denoiser = UnpairedDenoiser(network, prior, **config.objective.loss)
     _check_crop_size(config.objective.crops.crop_size, prior)
+    for part in (config.start.training, config.objective.training):
+        training.check_steps(part.num_steps, part.steps_per_epoch)
     validation = _validation(config.validation, prior)
     generic_pairs = _generic_pairs(config, prior.channels)
     noisy_crops = _noisy_crops(config, prior.channels)
     identity = {"network": config.network.to_dict(), "channels": prior.channels}
     directory = training.prepare_workdir(workdir, identity)
+    if noisy_crops:
+        digest = hashlib.sha256(Path(config.prior).read_bytes()).hexdigest()
+        training.prepare_workdir(directory / "objective", {"prior": digest})
     if generic_pairs:
         logging.info("Start: generic synthetic noise on the clean pictures")
         training.fit(
@@ -75,13 +80,10 @@ def _train(config, workdir):
         )
     if noisy_crops:
         logging.info("Objective: the noisy pictures under the prior")
-        digest = hashlib.sha256(Path(config.prior).read_bytes()).hexdigest()
         training.fit(
             denoiser,
             noisy_crops,
-            directory=training.prepare_workdir(
-                directory / "objective", {"prior": digest}
-            ),
+            directory=directory / "objective",
             validation=validation,
             **config.objective.training,
         )
