@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator
 
@@ -17,9 +18,15 @@ from tfflowdn.bijectors import (
     FactorOut,
     InvertibleConvolution,
     PixelLogit,
+    Repeat,
     Squeeze,
 )
-from tfflowdn.layers import ActNormParameters, Conditioner, PLUParameters
+from tfflowdn.layers import (
+    ActNormParameters,
+    Conditioner,
+    PLUParameters,
+    WeightStack,
+)
 
 __all__ = [
     "glow",
@@ -40,6 +47,7 @@ def nice(
     num_steps: int = 4,
     hidden_channels: int = 64,
     logit_alpha: float | None = None,
+    recompute: bool = False,
     seed: int = 0,
     dtype: str = "float32",
 ) -> tfd.TransformedDistribution:
@@ -54,6 +62,8 @@ def nice(
       num_steps: Number of additive couplings a level.
       hidden_channels: Width of the conditioners.
       logit_alpha: Alpha of the logit of the pixels; None leaves them linear.
+      recompute: Whether the gradient evaluates each step once more, which keeps the
+        memory that of one step.
       seed: Seed of the initial weights.
       dtype: Floating type of pixels and weights.
 
@@ -64,16 +74,13 @@ def nice(
       ValueError: If the shape is not divisible.
     """
     _check_shape(image_shape, num_levels)
-    build = _Builder(seed, dtype, hidden_channels, log_scale_bound=None)
+    build = _Builder(seed, dtype, recompute, hidden_channels, log_scale_bound=None)
     channels = image_shape[-1]
-    bijectors = [
-        build.coupling(channels, i, checkerboard=True) for i in range(num_steps)
-    ]
+    bijectors = [build.checkerboard_couplings(channels, num_steps)]
     for _ in range(num_levels):
         channels *= 4
-        bijectors.append(Squeeze())
-        bijectors += [build.coupling(channels, i) for i in range(num_steps)]
-    bijectors.append(build.act_norm(channels))
+        bijectors += [Squeeze(), build.channel_couplings(channels, num_steps)]
+    bijectors.append(ActNorm(build.act_norm(channels)))
     bijectors += [tfb.Invert(Squeeze()) for _ in range(num_levels)]
     return _distribution(image_shape, bijectors, logit_alpha, dtype)
 
@@ -86,6 +93,7 @@ def real_nvp(
     hidden_channels: int = 32,
     log_scale_bound: float = 2.0,
     logit_alpha: float | None = None,
+    recompute: bool = False,
     seed: int = 0,
     dtype: str = "float32",
 ) -> tfd.TransformedDistribution:
@@ -103,6 +111,8 @@ def real_nvp(
       hidden_channels: Width of the conditioners.
       log_scale_bound: Largest magnitude of a coupling's log-scale, nats.
       logit_alpha: Alpha of the logit of the pixels; None leaves them linear.
+      recompute: Whether the gradient evaluates each step once more, which keeps the
+        memory that of one step.
       seed: Seed of the initial weights.
       dtype: Floating type of pixels and weights.
 
@@ -113,20 +123,15 @@ def real_nvp(
       ValueError: If the shape is not divisible.
     """
     _check_shape(image_shape, num_levels)
-    build = _Builder(seed, dtype, hidden_channels, log_scale_bound, num_residual_blocks)
-
-    def couplings(channels, count, checkerboard):
-        for i in range(count):
-            yield build.act_norm(channels)
-            yield build.coupling(channels, i, checkerboard)
+    build = _Builder(seed, dtype, recompute, hidden_channels, log_scale_bound, num_residual_blocks)
 
     def scale(channels, levels_left):
         if levels_left == 0:
-            return list(couplings(channels, 4, checkerboard=True))
+            return [build.checkerboard_couplings(channels, 4, act_norm=True)]
         return [
-            *couplings(channels, 3, checkerboard=True),
+            build.checkerboard_couplings(channels, 3, act_norm=True),
             Squeeze(),
-            *couplings(4 * channels, 3, checkerboard=False),
+            build.channel_couplings(4 * channels, 3, act_norm=True),
             FactorOut(tfb.Chain(scale(2 * channels, levels_left - 1))),
             tfb.Invert(Squeeze()),
         ]
@@ -143,6 +148,7 @@ def glow(
     hidden_channels: int = 64,
     log_scale_bound: float = 2.0,
     logit_alpha: float | None = None,
+    recompute: bool = False,
     seed: int = 0,
     dtype: str = "float32",
 ) -> tfd.TransformedDistribution:
@@ -159,6 +165,8 @@ def glow(
       hidden_channels: Width of the conditioners.
       log_scale_bound: Largest magnitude of a coupling's log-scale, nats.
       logit_alpha: Alpha of the logit of the pixels; None leaves them linear.
+      recompute: Whether the gradient evaluates each step once more, which keeps the
+        memory that of one step.
       seed: Seed of the initial weights.
       dtype: Floating type of pixels and weights.
 
@@ -169,16 +177,10 @@ def glow(
       ValueError: If the shape is not divisible.
     """
     _check_shape(image_shape, num_levels)
-    build = _Builder(seed, dtype, hidden_channels, log_scale_bound)
-
-    def steps(channels):
-        for _ in range(num_steps):
-            yield build.act_norm(channels)
-            yield build.invertible_convolution(channels)
-            yield build.coupling(channels)
+    build = _Builder(seed, dtype, recompute, hidden_channels, log_scale_bound)
 
     def scale(channels, levels_left):
-        inner = [Squeeze(), *steps(4 * channels)]
+        inner = [Squeeze(), build.glow_steps(4 * channels, num_steps)]
         if levels_left > 1:
             inner.append(build.split_prior(4 * channels))
             inner.append(FactorOut(tfb.Chain(scale(2 * channels, levels_left - 1))))
@@ -219,6 +221,8 @@ def initialize_from_data(bijector: tfb.Bijector, images: tf.Tensor) -> tf.Tensor
         for part in bijector.bijectors:
             images = initialize_from_data(part, images)
         return images
+    if isinstance(bijector, Repeat):
+        return _initialize_repeat(bijector, images)
     if isinstance(bijector, FactorOut):
         kept, factored_out = tf.split(images, 2, axis=-1)
         kept = initialize_from_data(bijector.bijector, kept)
@@ -228,14 +232,29 @@ def initialize_from_data(bijector: tfb.Bijector, images: tf.Tensor) -> tf.Tensor
     return bijector.inverse(images)
 
 
+def _initialize_repeat(repeat, images):
+    for i in range(repeat.layer.num_copies):
+        repeat.layer.read(i)
+        images = initialize_from_data(repeat.steps[i % len(repeat.steps)], images)
+        repeat.layer.write(i)
+    return images
+
+
 class _Builder:
     """Makes bijectors with built layers, each with a name and a seed of its own."""
 
     def __init__(
-        self, seed, dtype, hidden_channels, log_scale_bound, num_residual_blocks=0
+        self,
+        seed,
+        dtype,
+        recompute,
+        hidden_channels,
+        log_scale_bound,
+        num_residual_blocks=0,
     ):
         self._seeds: Iterator[int] = itertools.count(seed * 10_007, 101)
         self._dtype = dtype
+        self._recompute = recompute
         self._conditioner = {
             "hidden_channels": hidden_channels,
             "num_residual_blocks": num_residual_blocks,
@@ -244,18 +263,44 @@ class _Builder:
         }
 
     def act_norm(self, channels):
-        return ActNorm(self._built(ActNormParameters(dtype=self._dtype), channels))
+        return self._built(ActNormParameters(dtype=self._dtype), channels)
 
-    def invertible_convolution(self, channels):
-        layer = PLUParameters(seed=next(self._seeds), dtype=self._dtype)
-        return InvertibleConvolution(self._built(layer, channels))
-
-    def coupling(self, channels, index=0, checkerboard=False):
-        swap = bool(index % 2)
-        if checkerboard:
-            return CheckerboardCoupling(self.conditioner(channels, channels), swap=swap)
+    def glow_steps(self, channels, count):
         half = channels // 2
-        return ChannelCoupling(self.conditioner(half, half), swap=swap)
+
+        def layers():
+            yield self.act_norm(channels)
+            yield self._plu(channels)
+            yield self.conditioner(half, half)
+
+        def step(act_norm, plu, conditioner):
+            yield ActNorm(act_norm)
+            yield InvertibleConvolution(plu)
+            yield ChannelCoupling(conditioner)
+
+        return self._repeat(count, layers, [step])
+
+    def channel_couplings(self, channels, count, act_norm=False):
+        return self._couplings(ChannelCoupling, channels, channels // 2, count, act_norm)
+
+    def checkerboard_couplings(self, channels, count, act_norm=False):
+        return self._couplings(CheckerboardCoupling, channels, channels, count, act_norm)
+
+    def _couplings(self, coupling, channels, conditioned, count, act_norm):
+        """`count` couplings whose halves swap from one to the next."""
+
+        def layers():
+            if act_norm:
+                yield self.act_norm(channels)
+            yield self.conditioner(conditioned, conditioned)
+
+        def step(*act_norms_and_conditioner, swap):
+            *act_norms, conditioner = act_norms_and_conditioner
+            yield from map(ActNorm, act_norms)
+            yield coupling(conditioner, swap=swap)
+
+        steps = [functools.partial(step, swap=swap) for swap in (False, True)]
+        return self._repeat(count, layers, steps)
 
     def split_prior(self, channels):
         half = channels // 2
@@ -268,6 +313,15 @@ class _Builder:
             out_channels, seed=next(self._seeds), dtype=self._dtype, **arguments
         )
         return self._built(layer, in_channels)
+
+    def _repeat(self, count, layers, steps):
+        copies = [list(layers()) for _ in range(count)]
+        steps = [tfb.Chain(list(step(*copies[0]))) for step in steps]
+        return Repeat(steps, WeightStack(copies), recompute=self._recompute)
+
+    def _plu(self, channels):
+        layer = PLUParameters(seed=next(self._seeds), dtype=self._dtype)
+        return self._built(layer, channels)
 
     def _built(self, layer, channels):
         layer.build((None, None, None, channels))

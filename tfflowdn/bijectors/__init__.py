@@ -12,6 +12,7 @@ from tfflowdn.bijectors.factor_out import FactorOut
 from tfflowdn.bijectors.invertible_convolution import InvertibleConvolution
 from tfflowdn.bijectors.logit import PixelLogit
 from tfflowdn.bijectors.one_pass import OnePassBijector
+from tfflowdn.bijectors.repeat import Repeat
 from tfflowdn.bijectors.squeeze import Squeeze
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "InvertibleConvolution",
     "OnePassBijector",
     "PixelLogit",
+    "Repeat",
     "Squeeze",
 ]

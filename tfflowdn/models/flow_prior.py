@@ -6,6 +6,7 @@ import inspect
 import math
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
@@ -98,8 +99,8 @@ class FlowPrior(keras.Model):
     @property
     def initialized(self) -> bool:
         """Whether every ActNorm was set from data."""
-        flags = [layer.initialized for layer in self._act_norms()]
-        return all(bool(flag.numpy()) for flag in flags)
+        flags = [w for w in self.weights if w.name.endswith("initialized")]
+        return all(np.all(flag) for flag in flags)
 
     def initialize(self, images) -> None:
         """Sets every ActNorm from a batch of images [batch, H, W, C], dequantised.
@@ -255,9 +256,6 @@ class FlowPrior(keras.Model):
         self.bits_per_dim_tracker.update_state(bits)
         self.loss_tracker.update_state((bits - 8) * math.log(2))
         return {metric.name: metric.result() for metric in self.metrics}
-
-    def _act_norms(self):
-        return [layer for layer in self.flow_layers if hasattr(layer, "initialized")]
 
 
 def step_seed(seed: int, optimizer: keras.optimizers.Optimizer) -> list:

@@ -1,0 +1,108 @@
+"""Repeat: the same steps again and again, each time with weights of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
+
+from tfflowdn.bijectors.one_pass import OnePassBijector
+
+__all__ = ["Repeat"]
+
+
+class Repeat(OnePassBijector):
+    """A chain of steps that are alike, traced once however many they are.
+
+    `steps` are run in turn, `steps[i % len(steps)]` with the `i`-th weights of
+    `layer`, the inverse from the first to the last. Each of them is one traced
+    function that is called with the weights: the trace of a flow, and that of its
+    gradient, does not grow with its depth.
+
+    With `recompute` the gradient keeps a step's input alone, and evaluates the step
+    once more to go back through it (Chen et al. 2016, arXiv 1604.06174): the memory
+    is that of one step, at the price of one more evaluation.
+
+    - forward: `y = step_0.forward(... step_n.forward(x))`
+    - forward log-det: the sum of the steps'
+    - inverse: `x = step_n.inverse(... step_0.inverse(y))`
+    - inverse log-det: the sum of the steps'
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[tfb.Bijector],
+        layer,
+        *,
+        recompute: bool = False,
+        validate_args: bool = False,
+        name: str = "repeat",
+    ):
+        parameters = dict(locals())
+        self.steps = list(steps)
+        self.layer = layer
+        self.recompute = recompute
+        self._forward_steps = [self._traced(step, _forward) for step in self.steps]
+        self._inverse_steps = [self._traced(step, _inverse) for step in self.steps]
+        super().__init__(parameters=parameters, name=name, validate_args=validate_args)
+
+    def _forward_and_ildj(self, x):
+        calls = reversed(list(self._calls(self._forward_steps)))
+        return _run(calls, x)
+
+    def _inverse_and_ildj(self, y):
+        return _run(self._calls(self._inverse_steps), y)
+
+    def _calls(self, functions):
+        for i, weights in enumerate(self.layer.unstack()):
+            yield functions[i % len(functions)], weights
+
+    def _traced(self, step, evaluate):
+        def run(images, *weights):
+            state = zip(self.layer.variables_of_copy, weights, strict=True)
+            with keras.StatelessScope(state_mapping=list(state)):
+                return evaluate(step, images)
+
+        if self.recompute:
+            run = _recomputing(run)
+        return tf.function(run, autograph=False, reduce_retracing=True)
+
+
+def _run(calls, images):
+    ildj = 0.0
+    for function, weights in calls:
+        images, step_ildj = function(images, *weights)
+        ildj += step_ildj
+    return images, ildj
+
+
+def _forward(step, x):
+    return step.forward(x), -step.forward_log_det_jacobian(x, event_ndims=3)
+
+
+def _inverse(step, y):
+    return step.inverse(y), step.inverse_log_det_jacobian(y, event_ndims=3)
+
+
+def _recomputing(run):
+    @tf.custom_gradient
+    def recomputing(*inputs):
+        def gradient(*output_gradients):
+            # The dependency keeps both evaluations from being merged into one.
+            with tf.control_dependencies(output_gradients):
+                again = [tf.identity(tensor) for tensor in inputs]
+            with tf.GradientTape() as tape:
+                tape.watch(again)
+                outputs = run(*again)
+            return tape.gradient(
+                outputs,
+                again,
+                output_gradients,
+                unconnected_gradients=tf.UnconnectedGradients.ZERO,
+            )
+
+        return run(*inputs), gradient
+
+    return recomputing
