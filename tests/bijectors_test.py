@@ -58,6 +58,7 @@ BIJECTORS = {
     "invertible_convolution": (_convolution, 1),
     "factor_out": (_factor_out, 3),
     "squeeze": (lambda _: bijectors.Squeeze(), 0),
+    "haar_squeeze": (lambda _: bijectors.HaarSqueeze(), 0),
     "pixel_logit": (lambda _: bijectors.PixelLogit(0.1), 0),
 }
 
@@ -215,6 +216,27 @@ def test_log_prob_needs_one_pass(name, make, count_convolutions):
     assert count == BIJECTORS[name][1]
 
 
+def test_xla_compiles_it_with_its_gradient(name, make):
+    bijector, images = make(name, "float32"), _images("float32")
+    weights = [
+        weight.value
+        for part in [bijector, *bijector.submodules]
+        if hasattr(part, "layer")
+        for weight in part.layer.trainable_weights
+    ]
+
+    def evaluate(images):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            log_prob = _log_prob(bijector, images)
+        gradients = tape.gradient(log_prob, [images, *weights])
+        return [log_prob, bijector.forward(bijector.inverse(images)), *gradients]
+
+    compiled = tf.function(evaluate, jit_compile=True, autograph=False)(images)
+    for result, expected in zip(compiled, evaluate(images), strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_two_bijectors_of_one_tensor_have_their_own_log_det(make):
     one, two, images = make("channel"), make("channel_swap"), _images()
     alone = two.inverse_log_det_jacobian(tf.identity(images), event_ndims=3)
@@ -286,12 +308,25 @@ def test_act_norm_initialize_standardises():
     assert float(bijector.layer.initialized) == 1
 
 
+def test_haar_squeeze_is_orthonormal_and_gives_the_averages_first():
+    images = _images(shape=(2, 4, 6, 3))
+    blocks = bijectors.HaarSqueeze().inverse(images)
+    np.testing.assert_allclose(
+        tf.reduce_sum(blocks**2), tf.reduce_sum(images**2), rtol=1e-12
+    )
+    averages = tf.nn.avg_pool2d(images, 2, 2, "VALID")
+    np.testing.assert_allclose(blocks[..., :3], 2 * averages, atol=1e-12)
+    rows = tf.repeat(images[:, ::2], 2, axis=1)  # No vertical detail is left.
+    assert np.abs(bijectors.HaarSqueeze().inverse(rows)[..., 6:]).max() < 1e-12
+
+
+@pytest.mark.parametrize("squeeze", [bijectors.Squeeze, bijectors.HaarSqueeze])
 @pytest.mark.parametrize("size", [(3, 4), (4, 5)])
-def test_squeeze_wants_even_sizes(size):
+def test_squeeze_wants_even_sizes(squeeze, size):
     height, width = size
     message = rf"even height and width\. Received: {height=}, {width=}\."
     with pytest.raises(ValueError, match=message):
-        bijectors.Squeeze().inverse(tf.zeros([1, height, width, 1]))
+        squeeze().inverse(tf.zeros([1, height, width, 1]))
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 0, 1, 2])

@@ -15,6 +15,7 @@ from tfflowdn.bijectors import (
     ChannelCoupling,
     CheckerboardCoupling,
     FactorOut,
+    HaarSqueeze,
     InvertibleConvolution,
     PixelLogit,
     Squeeze,
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 ImageShape = tuple[int, int, int]
+SQUEEZES = {"space_to_depth": Squeeze, "haar": HaarSqueeze}
 
 
 def nice(
@@ -39,6 +41,7 @@ def nice(
     num_levels: int = 2,
     num_steps: int = 4,
     hidden_channels: int = 64,
+    squeeze: str = "space_to_depth",
     logit_alpha: float | None = None,
     seed: int = 0,
     dtype: str = "float32",
@@ -53,6 +56,7 @@ def nice(
       num_levels: Number of squeezes.
       num_steps: Number of additive couplings a level.
       hidden_channels: Width of the conditioners.
+      squeeze: "space_to_depth" (pixels) or "haar" (average and differences of 2x2).
       logit_alpha: Alpha of the logit of the pixels; None leaves them linear.
       seed: Seed of the initial weights.
       dtype: Floating type of pixels and weights.
@@ -61,9 +65,10 @@ def nice(
       The distribution of images [H, W, C] with pixels in [0, 1].
 
     Raises:
-      ValueError: If the shape is not divisible.
+      ValueError: If the shape is not divisible, or for an unknown squeeze.
     """
     _check_shape(image_shape, num_levels)
+    make_squeeze = _choice("squeeze", squeeze, SQUEEZES)
     build = _Builder(seed, dtype, hidden_channels, log_scale_bound=None)
     channels = image_shape[-1]
     bijectors = [
@@ -71,7 +76,7 @@ def nice(
     ]
     for _ in range(num_levels):
         channels *= 4
-        bijectors.append(Squeeze())
+        bijectors.append(make_squeeze())
         bijectors += [build.coupling(channels, i) for i in range(num_steps)]
     bijectors.append(build.act_norm(channels))
     bijectors += [tfb.Invert(Squeeze()) for _ in range(num_levels)]
@@ -85,6 +90,7 @@ def real_nvp(
     num_residual_blocks: int = 2,
     hidden_channels: int = 32,
     log_scale_bound: float = 2.0,
+    squeeze: str = "space_to_depth",
     logit_alpha: float | None = None,
     seed: int = 0,
     dtype: str = "float32",
@@ -102,6 +108,7 @@ def real_nvp(
       num_residual_blocks: Residual blocks of each conditioner.
       hidden_channels: Width of the conditioners.
       log_scale_bound: Largest magnitude of a coupling's log-scale, nats.
+      squeeze: "space_to_depth" (pixels) or "haar" (average and differences of 2x2).
       logit_alpha: Alpha of the logit of the pixels; None leaves them linear.
       seed: Seed of the initial weights.
       dtype: Floating type of pixels and weights.
@@ -110,9 +117,10 @@ def real_nvp(
       The distribution of images [H, W, C] with pixels in [0, 1].
 
     Raises:
-      ValueError: If the shape is not divisible.
+      ValueError: If the shape is not divisible, or for an unknown squeeze.
     """
     _check_shape(image_shape, num_levels)
+    make_squeeze = _choice("squeeze", squeeze, SQUEEZES)
     build = _Builder(seed, dtype, hidden_channels, log_scale_bound, num_residual_blocks)
 
     def couplings(channels, count, checkerboard):
@@ -125,7 +133,7 @@ def real_nvp(
             return list(couplings(channels, 4, checkerboard=True))
         return [
             *couplings(channels, 3, checkerboard=True),
-            Squeeze(),
+            make_squeeze(),
             *couplings(4 * channels, 3, checkerboard=False),
             FactorOut(tfb.Chain(scale(2 * channels, levels_left - 1))),
             tfb.Invert(Squeeze()),
@@ -142,6 +150,7 @@ def glow(
     num_steps: int = 8,
     hidden_channels: int = 64,
     log_scale_bound: float = 2.0,
+    squeeze: str = "space_to_depth",
     logit_alpha: float | None = None,
     seed: int = 0,
     dtype: str = "float32",
@@ -158,6 +167,7 @@ def glow(
       num_steps: Number of flow steps a scale.
       hidden_channels: Width of the conditioners.
       log_scale_bound: Largest magnitude of a coupling's log-scale, nats.
+      squeeze: "space_to_depth" (pixels) or "haar" (average and differences of 2x2).
       logit_alpha: Alpha of the logit of the pixels; None leaves them linear.
       seed: Seed of the initial weights.
       dtype: Floating type of pixels and weights.
@@ -166,9 +176,10 @@ def glow(
       The distribution of images [H, W, C] with pixels in [0, 1].
 
     Raises:
-      ValueError: If the shape is not divisible.
+      ValueError: If the shape is not divisible, or for an unknown squeeze.
     """
     _check_shape(image_shape, num_levels)
+    make_squeeze = _choice("squeeze", squeeze, SQUEEZES)
     build = _Builder(seed, dtype, hidden_channels, log_scale_bound)
 
     def steps(channels):
@@ -178,7 +189,7 @@ def glow(
             yield build.coupling(channels)
 
     def scale(channels, levels_left):
-        inner = [Squeeze(), *steps(4 * channels)]
+        inner = [make_squeeze(), *steps(4 * channels)]
         if levels_left > 1:
             inner.append(build.split_prior(4 * channels))
             inner.append(FactorOut(tfb.Chain(scale(2 * channels, levels_left - 1))))
@@ -287,6 +298,14 @@ def _distribution(image_shape, bijectors, logit_alpha, dtype):
     return tfd.TransformedDistribution(
         standard_normal(image_shape, dtype), tfb.Chain([preprocess, *bijectors])
     )
+
+
+def _choice(name, value, choices):
+    if value not in choices:
+        raise ValueError(
+            f"{name} must be one of {tuple(choices)}. Received: {name}={value!r}."
+        )
+    return choices[value]
 
 
 def _check_shape(image_shape, num_levels):

@@ -9,6 +9,7 @@ from tfflowdn.bijectors.act_norm import ActNorm
 from tfflowdn.bijectors.channel_coupling import ChannelCoupling
 from tfflowdn.bijectors.checkerboard_coupling import CheckerboardCoupling
 from tfflowdn.bijectors.factor_out import FactorOut
+from tfflowdn.bijectors.haar import HaarSqueeze
 from tfflowdn.bijectors.invertible_convolution import InvertibleConvolution
 from tfflowdn.bijectors.logit import PixelLogit
 from tfflowdn.bijectors.one_pass import OnePassBijector
@@ -19,6 +20,7 @@ __all__ = [
     "ChannelCoupling",
     "CheckerboardCoupling",
     "FactorOut",
+    "HaarSqueeze",
     "InvertibleConvolution",
     "OnePassBijector",
     "PixelLogit",
