@@ -31,6 +31,7 @@ def get_config(variant: str = "gray") -> config_dict.ConfigDict:
                 "num_steps": pick(full=8, quickstart=4, smoke=1),
                 "hidden_channels": pick(full=64, quickstart=32, smoke=4),
                 "log_scale_bound": 2.0,
+                "coupling": "affine",
                 "squeeze": "space_to_depth",
                 "logit_alpha": config_dict.placeholder(float),
             },

@@ -33,6 +33,7 @@ def get_config(variant: str = "rgb") -> config_dict.ConfigDict:
                 "num_steps": pick(full=32, smoke=1),
                 "hidden_channels": pick(full=128, smoke=4),
                 "log_scale_bound": 2.0,
+                "coupling": "affine",
                 "squeeze": "space_to_depth",
                 "logit_alpha": 0.05,
             },

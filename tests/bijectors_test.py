@@ -13,7 +13,13 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from tfflowdn import bijectors
-from tfflowdn.layers import ActNormParameters, Conditioner, PLUParameters
+from tfflowdn.bijectors.rational_quadratic import RationalQuadraticSpline
+from tfflowdn.layers import (
+    ActNormParameters,
+    Conditioner,
+    PLUParameters,
+    SplineConditioner,
+)
 
 IMAGE_SHAPE = (2, 4, 4)
 
@@ -37,6 +43,11 @@ def _checkerboard(dtype, affine=True, swap=False, channels=4):
     return bijectors.CheckerboardCoupling(layer, swap=swap)
 
 
+def _spline(dtype, swap=False):
+    layer = SplineConditioner(2, num_bins=3, hidden_channels=3, dtype=dtype)
+    return bijectors.SplineCoupling(_built(layer, 2), swap=swap)
+
+
 def _convolution(dtype):
     # With this seed the permutation is not its own inverse.
     return bijectors.InvertibleConvolution(_built(PLUParameters(seed=2, dtype=dtype)))
@@ -57,6 +68,8 @@ BIJECTORS = {
     "checkerboard_additive": (lambda dtype: _checkerboard(dtype, affine=False), 3),
     "invertible_convolution": (_convolution, 1),
     "factor_out": (_factor_out, 3),
+    "spline": (_spline, 4),
+    "spline_swap": (lambda dtype: _spline(dtype, swap=True), 4),
     "squeeze": (lambda _: bijectors.Squeeze(), 0),
     "haar_squeeze": (lambda _: bijectors.HaarSqueeze(), 0),
     "pixel_logit": (lambda _: bijectors.PixelLogit(0.1), 0),
@@ -327,6 +340,41 @@ def test_squeeze_wants_even_sizes(squeeze, size):
     message = rf"even height and width\. Received: {height=}, {width=}\."
     with pytest.raises(ValueError, match=message):
         squeeze().inverse(tf.zeros([1, height, width, 1]))
+
+
+@pytest.mark.parametrize("num_bins", [1, 2, 4])
+def test_spline_is_monotone_and_the_identity_outside(num_bins):
+    x = np.linspace(-5, 5, 1001).reshape(1, -1, 1, 1)
+    shape = (1, 1001, 1, 3 * num_bins - 1)
+    values = np.random.default_rng(0).uniform(-1, 1, shape[-1])
+    spline = RationalQuadraticSpline(
+        tf.constant(np.broadcast_to(values, shape)), num_bins
+    )
+    y, log_slope = spline.forward(tf.constant(x))
+    outside = np.abs(x) >= 4
+    np.testing.assert_allclose(y[outside], x[outside], atol=1e-12)
+    assert np.abs(log_slope[outside]).max() < 1e-12
+    assert np.diff(np.ravel(y)).min() > 0
+    differences = np.gradient(np.ravel(y), 0.01)
+    np.testing.assert_allclose(np.ravel(np.exp(log_slope)), differences, rtol=0.05)
+    again, inverse_log_slope = spline.inverse(tf.identity(y))
+    np.testing.assert_allclose(again, x, atol=1e-12)
+    np.testing.assert_allclose(inverse_log_slope, log_slope, atol=1e-10)
+
+
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+@pytest.mark.parametrize("x", [-4.0, -2.0, 0.0, 2.0, 4.0])  # The knots.
+def test_gradients_of_splines_are_finite_at_their_knots(direction, x):
+    values, parameters = tf.fill([1, 1, 1, 1], x), tf.zeros([1, 1, 1, 11])
+    with tf.GradientTape() as tape:
+        tape.watch([values, parameters])
+        spline = RationalQuadraticSpline(parameters, 4)
+        y, log_slope = getattr(spline, direction)(values)
+        total = y + log_slope
+    gradients = tape.gradient(total, [values, parameters])
+    np.testing.assert_allclose(y, values, atol=1e-6)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+    np.testing.assert_allclose(gradients[0], 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 0, 1, 2])

@@ -108,9 +108,18 @@ def test_fit_does_not_initialise_twice(make_prior):
         np.testing.assert_array_equal(result, weight)
 
 
-@pytest.mark.parametrize("flow", ["nice", "real_nvp", "glow"])
-def test_save_and_load_give_the_same_density(make_prior, tmp_path, flow):
-    prior = make_prior(flow, dequantization="gaussian", seed=3)
+SWITCHES = {
+    "nice": ("nice", {}),
+    "real_nvp": ("real_nvp", {}),
+    "glow": ("glow", {}),
+    "glow_spline": ("glow", {"coupling": "spline"}),
+}
+
+
+@pytest.mark.parametrize("flow, options", SWITCHES.values(), ids=SWITCHES)
+def test_save_and_load_give_the_same_density(make_prior, tmp_path, flow, options):
+    options = {"num_levels": 1, "hidden_channels": 2, **options}
+    prior = make_prior(flow, flow_options=options, dequantization="gaussian", seed=3)
     prior.initialize(_images())
     prior.save(tmp_path / "prior.keras")
     loaded = keras.saving.load_model(tmp_path / "prior.keras")

@@ -33,6 +33,8 @@ NUM_CONVOLUTIONS = {
 
 # Each switch alone.
 SWITCHES = {
+    "glow_additive": ("glow", {"coupling": "additive"}),
+    "glow_spline": ("glow", {"coupling": "spline"}),
     "nice_haar": ("nice", {"num_levels": 1, "squeeze": "haar"}),
     "real_nvp_haar": ("real_nvp", {"num_levels": 1, "squeeze": "haar"}),
     "glow_haar": ("glow", {"squeeze": "haar"}),
@@ -96,6 +98,12 @@ def test_switched_flow_is_exact(name, options, make, jacobian_log_det):
     latents = bijector.inverse(images)
     result = bijector.forward(tf.identity(latents))
     np.testing.assert_allclose(result, images, atol=1e-9)
+
+
+def test_unknown_coupling_is_refused():
+    message = r"coupling must be one of .*'spline'\)\. Received: coupling='x'\."
+    with pytest.raises(ValueError, match=message):
+        flows.glow((4, 4, 1), num_levels=1, coupling="x")
 
 
 def test_unknown_squeeze_is_refused(name):

@@ -18,9 +18,15 @@ from tfflowdn.bijectors import (
     HaarSqueeze,
     InvertibleConvolution,
     PixelLogit,
+    SplineCoupling,
     Squeeze,
 )
-from tfflowdn.layers import ActNormParameters, Conditioner, PLUParameters
+from tfflowdn.layers import (
+    ActNormParameters,
+    Conditioner,
+    PLUParameters,
+    SplineConditioner,
+)
 
 __all__ = [
     "glow",
@@ -33,6 +39,7 @@ __all__ = [
 
 ImageShape = tuple[int, int, int]
 SQUEEZES = {"space_to_depth": Squeeze, "haar": HaarSqueeze}
+COUPLINGS = ("affine", "additive", "spline")
 
 
 def nice(
@@ -68,15 +75,20 @@ def nice(
       ValueError: If the shape is not divisible, or for an unknown squeeze.
     """
     _check_shape(image_shape, num_levels)
-    make_squeeze = _choice("squeeze", squeeze, SQUEEZES)
-    build = _Builder(seed, dtype, hidden_channels, log_scale_bound=None)
+    build = _Builder(
+        seed,
+        dtype,
+        coupling="additive",
+        squeeze=squeeze,
+        hidden_channels=hidden_channels,
+    )
     channels = image_shape[-1]
     bijectors = [
         build.coupling(channels, i, checkerboard=True) for i in range(num_steps)
     ]
     for _ in range(num_levels):
         channels *= 4
-        bijectors.append(make_squeeze())
+        bijectors.append(build.squeeze())
         bijectors += [build.coupling(channels, i) for i in range(num_steps)]
     bijectors.append(build.act_norm(channels))
     bijectors += [tfb.Invert(Squeeze()) for _ in range(num_levels)]
@@ -120,8 +132,14 @@ def real_nvp(
       ValueError: If the shape is not divisible, or for an unknown squeeze.
     """
     _check_shape(image_shape, num_levels)
-    make_squeeze = _choice("squeeze", squeeze, SQUEEZES)
-    build = _Builder(seed, dtype, hidden_channels, log_scale_bound, num_residual_blocks)
+    build = _Builder(
+        seed,
+        dtype,
+        squeeze=squeeze,
+        hidden_channels=hidden_channels,
+        num_residual_blocks=num_residual_blocks,
+        log_scale_bound=log_scale_bound,
+    )
 
     def couplings(channels, count, checkerboard):
         for i in range(count):
@@ -133,7 +151,7 @@ def real_nvp(
             return list(couplings(channels, 4, checkerboard=True))
         return [
             *couplings(channels, 3, checkerboard=True),
-            make_squeeze(),
+            build.squeeze(),
             *couplings(4 * channels, 3, checkerboard=False),
             FactorOut(tfb.Chain(scale(2 * channels, levels_left - 1))),
             tfb.Invert(Squeeze()),
@@ -150,6 +168,7 @@ def glow(
     num_steps: int = 8,
     hidden_channels: int = 64,
     log_scale_bound: float = 2.0,
+    coupling: str = "affine",
     squeeze: str = "space_to_depth",
     logit_alpha: float | None = None,
     seed: int = 0,
@@ -167,6 +186,8 @@ def glow(
       num_steps: Number of flow steps a scale.
       hidden_channels: Width of the conditioners.
       log_scale_bound: Largest magnitude of a coupling's log-scale, nats.
+      coupling: "affine", "additive" or "spline" (affine, then a rational-quadratic
+        spline; Durkan et al. 2019, arXiv 1906.04032).
       squeeze: "space_to_depth" (pixels) or "haar" (average and differences of 2x2).
       logit_alpha: Alpha of the logit of the pixels; None leaves them linear.
       seed: Seed of the initial weights.
@@ -176,11 +197,17 @@ def glow(
       The distribution of images [H, W, C] with pixels in [0, 1].
 
     Raises:
-      ValueError: If the shape is not divisible, or for an unknown squeeze.
+      ValueError: If the shape is not divisible, or for an unknown option.
     """
     _check_shape(image_shape, num_levels)
-    make_squeeze = _choice("squeeze", squeeze, SQUEEZES)
-    build = _Builder(seed, dtype, hidden_channels, log_scale_bound)
+    build = _Builder(
+        seed,
+        dtype,
+        coupling=coupling,
+        squeeze=squeeze,
+        hidden_channels=hidden_channels,
+        log_scale_bound=log_scale_bound,
+    )
 
     def steps(channels):
         for _ in range(num_steps):
@@ -189,7 +216,7 @@ def glow(
             yield build.coupling(channels)
 
     def scale(channels, levels_left):
-        inner = [make_squeeze(), *steps(4 * channels)]
+        inner = [build.squeeze(), *steps(4 * channels)]
         if levels_left > 1:
             inner.append(build.split_prior(4 * channels))
             inner.append(FactorOut(tfb.Chain(scale(2 * channels, levels_left - 1))))
@@ -242,17 +269,14 @@ def initialize_from_data(bijector: tfb.Bijector, images: tf.Tensor) -> tf.Tensor
 class _Builder:
     """Makes bijectors with built layers, each with a name and a seed of its own."""
 
-    def __init__(
-        self, seed, dtype, hidden_channels, log_scale_bound, num_residual_blocks=0
-    ):
+    def __init__(self, seed, dtype, *, squeeze, coupling="affine", **conditioner):
+        _check_choice("squeeze", squeeze, SQUEEZES)
+        _check_choice("coupling", coupling, COUPLINGS)
         self._seeds: Iterator[int] = itertools.count(seed * 10_007, 101)
         self._dtype = dtype
-        self._conditioner = {
-            "hidden_channels": hidden_channels,
-            "num_residual_blocks": num_residual_blocks,
-            "affine": log_scale_bound is not None,
-            "log_scale_bound": log_scale_bound,
-        }
+        self.squeeze = SQUEEZES[squeeze]
+        self._coupling = coupling
+        self._conditioner = {"affine": coupling != "additive", **conditioner}
 
     def act_norm(self, channels):
         return ActNorm(self._built(ActNormParameters(dtype=self._dtype), channels))
@@ -266,16 +290,19 @@ class _Builder:
         if checkerboard:
             return CheckerboardCoupling(self.conditioner(channels, channels), swap=swap)
         half = channels // 2
+        if self._coupling == "spline":
+            layer = self.conditioner(half, half, SplineConditioner)
+            return SplineCoupling(layer, swap=swap)
         return ChannelCoupling(self.conditioner(half, half), swap=swap)
 
     def split_prior(self, channels):
         half = channels // 2
-        layer = self.conditioner(half, half, num_residual_blocks=None)
+        layer = self.conditioner(half, half, num_residual_blocks=None, affine=True)
         return ChannelCoupling(layer, name="split_prior")
 
-    def conditioner(self, in_channels, out_channels, **overrides):
+    def conditioner(self, in_channels, out_channels, kind=Conditioner, **overrides):
         arguments = {**self._conditioner, **overrides}
-        layer = Conditioner(
+        layer = kind(
             out_channels, seed=next(self._seeds), dtype=self._dtype, **arguments
         )
         return self._built(layer, in_channels)
@@ -300,12 +327,11 @@ def _distribution(image_shape, bijectors, logit_alpha, dtype):
     )
 
 
-def _choice(name, value, choices):
+def _check_choice(name, value, choices):
     if value not in choices:
         raise ValueError(
             f"{name} must be one of {tuple(choices)}. Received: {name}={value!r}."
         )
-    return choices[value]
 
 
 def _check_shape(image_shape, num_levels):

@@ -13,6 +13,7 @@ from tfflowdn.bijectors.haar import HaarSqueeze
 from tfflowdn.bijectors.invertible_convolution import InvertibleConvolution
 from tfflowdn.bijectors.logit import PixelLogit
 from tfflowdn.bijectors.one_pass import OnePassBijector
+from tfflowdn.bijectors.spline_coupling import SplineCoupling
 from tfflowdn.bijectors.squeeze import Squeeze
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "InvertibleConvolution",
     "OnePassBijector",
     "PixelLogit",
+    "SplineCoupling",
     "Squeeze",
 ]

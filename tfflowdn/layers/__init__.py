@@ -7,6 +7,7 @@ from tfflowdn.layers.padding import mirror_pad
 from tfflowdn.layers.pixel_shuffle import depth_to_space, space_to_depth
 from tfflowdn.layers.plu import PLUParameters
 from tfflowdn.layers.residual_block import ResidualBlock
+from tfflowdn.layers.spline_conditioner import SplineConditioner
 
 __all__ = [
     "ActNormParameters",
@@ -14,6 +15,7 @@ __all__ = [
     "GaussianBlur",
     "PLUParameters",
     "ResidualBlock",
+    "SplineConditioner",
     "depth_to_space",
     "mirror_pad",
     "space_to_depth",

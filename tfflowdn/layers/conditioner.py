@@ -66,15 +66,7 @@ class Conditioner(keras.layers.Layer):
 
     def call(self, images):
         """Returns (shift, log_scale or None)."""
-        hidden = images
-        for layer in self.hidden_layers:
-            hidden = layer(hidden)
-        out = self.last(hidden)
-        if not self.affine:
-            return out, None
-        shift, log_scale = ops.split(out, 2, axis=-1)
-        bound = self.log_scale_bound
-        return shift, bound * ops.tanh(log_scale / bound)
+        return self._shift_and_log_scale(self._features(images))
 
     def get_config(self):
         """Returns the constructor's arguments."""
@@ -87,6 +79,23 @@ class Conditioner(keras.layers.Layer):
             "seed": self.seed,
         }
         return {**super().get_config(), **config}
+
+    def _features(self, images):
+        hidden = images
+        for layer in self.hidden_layers:
+            hidden = layer(hidden)
+        return hidden
+
+    def _shift_and_log_scale(self, hidden):
+        out = self.last(hidden)
+        if not self.affine:
+            return out, None
+        shift, log_scale = ops.split(out, 2, axis=-1)
+        return shift, self._bounded(log_scale)
+
+    def _bounded(self, values):
+        bound = self.log_scale_bound
+        return bound * ops.tanh(values / bound)
 
     def _hidden_layers(self):
         if self.num_residual_blocks is None:
