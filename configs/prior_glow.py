@@ -30,6 +30,8 @@ def get_config(variant: str = "gray") -> config_dict.ConfigDict:
                 "num_levels": pick(full=3, quickstart=2, smoke=2),
                 "num_steps": pick(full=8, quickstart=4, smoke=1),
                 "hidden_channels": pick(full=64, quickstart=32, smoke=4),
+                "conditioner": "plain",
+                "num_residual_blocks": 1,
                 "log_scale_bound": 2.0,
                 "coupling": "affine",
                 "squeeze": "space_to_depth",

@@ -30,6 +30,8 @@ def get_config(variant: str = "gray") -> config_dict.ConfigDict:
                 "num_levels": pick(full=2, smoke=1),
                 "num_steps": pick(full=6, smoke=2),
                 "hidden_channels": pick(full=64, smoke=4),
+                "conditioner": "plain",
+                "num_residual_blocks": 1,
                 "squeeze": "space_to_depth",
                 "logit_alpha": config_dict.placeholder(float),
             },

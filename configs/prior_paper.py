@@ -32,6 +32,8 @@ def get_config(variant: str = "rgb") -> config_dict.ConfigDict:
                 "num_levels": pick(full=3, smoke=2),
                 "num_steps": pick(full=32, smoke=1),
                 "hidden_channels": pick(full=128, smoke=4),
+                "conditioner": "plain",
+                "num_residual_blocks": 1,
                 "log_scale_bound": 2.0,
                 "coupling": "affine",
                 "squeeze": "space_to_depth",

@@ -33,8 +33,8 @@ def _act_norm(dtype, channels=4):
     return bijectors.ActNorm(_built(ActNormParameters(dtype=dtype), channels))
 
 
-def _channel(dtype, affine=True, swap=False):
-    layer = _built(Conditioner(2, 3, affine=affine, dtype=dtype), 2)
+def _channel(dtype, affine=True, swap=False, blocks=0, gated=False):
+    layer = _built(Conditioner(2, 3, blocks, gated, affine, dtype=dtype), 2)
     return bijectors.ChannelCoupling(layer, swap=swap)
 
 
@@ -61,6 +61,8 @@ def _factor_out(dtype):
 BIJECTORS = {
     "act_norm": (_act_norm, 0),
     "channel": (_channel, 3),
+    "channel_gated": (lambda dtype: _channel(dtype, blocks=2, gated=True), 4),
+    "channel_residual": (lambda dtype: _channel(dtype, blocks=1), 4),
     "channel_swap": (lambda dtype: _channel(dtype, swap=True), 3),
     "channel_additive": (lambda dtype: _channel(dtype, affine=False), 3),
     "checkerboard": (_checkerboard, 3),

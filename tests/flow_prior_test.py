@@ -112,6 +112,7 @@ SWITCHES = {
     "nice": ("nice", {}),
     "real_nvp": ("real_nvp", {}),
     "glow": ("glow", {}),
+    "glow_gated": ("glow", {"conditioner": "gated"}),
     "glow_spline": ("glow", {"coupling": "spline"}),
 }
 

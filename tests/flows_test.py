@@ -35,6 +35,8 @@ NUM_CONVOLUTIONS = {
 SWITCHES = {
     "glow_additive": ("glow", {"coupling": "additive"}),
     "glow_spline": ("glow", {"coupling": "spline"}),
+    "glow_residual": ("glow", {"conditioner": "residual"}),
+    "glow_gated": ("glow", {"conditioner": "gated", "num_residual_blocks": 2}),
     "nice_haar": ("nice", {"num_levels": 1, "squeeze": "haar"}),
     "real_nvp_haar": ("real_nvp", {"num_levels": 1, "squeeze": "haar"}),
     "glow_haar": ("glow", {"squeeze": "haar"}),
@@ -98,6 +100,12 @@ def test_switched_flow_is_exact(name, options, make, jacobian_log_det):
     latents = bijector.inverse(images)
     result = bijector.forward(tf.identity(latents))
     np.testing.assert_allclose(result, images, atol=1e-9)
+
+
+def test_unknown_conditioner_is_refused(name):
+    message = r"conditioner must be one of .*'gated'\)\. Received: conditioner='x'\."
+    with pytest.raises(ValueError, match=message):
+        FLOWS[name][0]((4, 4, 1), num_levels=1, conditioner="x")
 
 
 def test_unknown_coupling_is_refused():

@@ -39,6 +39,7 @@ __all__ = [
 
 ImageShape = tuple[int, int, int]
 SQUEEZES = {"space_to_depth": Squeeze, "haar": HaarSqueeze}
+CONDITIONERS = ("plain", "residual", "gated")
 COUPLINGS = ("affine", "additive", "spline")
 
 
@@ -48,6 +49,8 @@ def nice(
     num_levels: int = 2,
     num_steps: int = 4,
     hidden_channels: int = 64,
+    conditioner: str = "plain",
+    num_residual_blocks: int = 1,
     squeeze: str = "space_to_depth",
     logit_alpha: float | None = None,
     seed: int = 0,
@@ -63,6 +66,9 @@ def nice(
       num_levels: Number of squeezes.
       num_steps: Number of additive couplings a level.
       hidden_channels: Width of the conditioners.
+      conditioner: "plain" (3x3, 1x1 and 3x3 convolution), "residual" (RealNVP's
+        blocks of two 3x3 convolutions) or "gated" (slim gated blocks, see GatedBlock).
+      num_residual_blocks: Blocks of a residual or gated conditioner.
       squeeze: "space_to_depth" (pixels) or "haar" (average and differences of 2x2).
       logit_alpha: Alpha of the logit of the pixels; None leaves them linear.
       seed: Seed of the initial weights.
@@ -72,7 +78,7 @@ def nice(
       The distribution of images [H, W, C] with pixels in [0, 1].
 
     Raises:
-      ValueError: If the shape is not divisible, or for an unknown squeeze.
+      ValueError: If the shape is not divisible, or for an unknown option.
     """
     _check_shape(image_shape, num_levels)
     build = _Builder(
@@ -80,6 +86,8 @@ def nice(
         dtype,
         coupling="additive",
         squeeze=squeeze,
+        conditioner=conditioner,
+        num_residual_blocks=num_residual_blocks,
         hidden_channels=hidden_channels,
     )
     channels = image_shape[-1]
@@ -99,8 +107,9 @@ def real_nvp(
     image_shape: ImageShape,
     *,
     num_levels: int = 2,
-    num_residual_blocks: int = 2,
     hidden_channels: int = 32,
+    conditioner: str = "residual",
+    num_residual_blocks: int = 2,
     log_scale_bound: float = 2.0,
     squeeze: str = "space_to_depth",
     logit_alpha: float | None = None,
@@ -117,8 +126,10 @@ def real_nvp(
     Args:
       image_shape: (H, W, C), H and W divisible by 2**num_levels.
       num_levels: Number of scales, each with a squeeze.
-      num_residual_blocks: Residual blocks of each conditioner.
       hidden_channels: Width of the conditioners.
+      conditioner: "plain" (3x3, 1x1 and 3x3 convolution), "residual" (RealNVP's
+        blocks of two 3x3 convolutions) or "gated" (slim gated blocks, see GatedBlock).
+      num_residual_blocks: Blocks of a residual or gated conditioner.
       log_scale_bound: Largest magnitude of a coupling's log-scale, nats.
       squeeze: "space_to_depth" (pixels) or "haar" (average and differences of 2x2).
       logit_alpha: Alpha of the logit of the pixels; None leaves them linear.
@@ -129,13 +140,14 @@ def real_nvp(
       The distribution of images [H, W, C] with pixels in [0, 1].
 
     Raises:
-      ValueError: If the shape is not divisible, or for an unknown squeeze.
+      ValueError: If the shape is not divisible, or for an unknown option.
     """
     _check_shape(image_shape, num_levels)
     build = _Builder(
         seed,
         dtype,
         squeeze=squeeze,
+        conditioner=conditioner,
         hidden_channels=hidden_channels,
         num_residual_blocks=num_residual_blocks,
         log_scale_bound=log_scale_bound,
@@ -167,6 +179,8 @@ def glow(
     num_levels: int = 3,
     num_steps: int = 8,
     hidden_channels: int = 64,
+    conditioner: str = "plain",
+    num_residual_blocks: int = 1,
     log_scale_bound: float = 2.0,
     coupling: str = "affine",
     squeeze: str = "space_to_depth",
@@ -185,6 +199,9 @@ def glow(
       num_levels: Number of scales, each with a squeeze.
       num_steps: Number of flow steps a scale.
       hidden_channels: Width of the conditioners.
+      conditioner: "plain" (3x3, 1x1 and 3x3 convolution), "residual" (RealNVP's
+        blocks of two 3x3 convolutions) or "gated" (slim gated blocks, see GatedBlock).
+      num_residual_blocks: Blocks of a residual or gated conditioner.
       log_scale_bound: Largest magnitude of a coupling's log-scale, nats.
       coupling: "affine", "additive" or "spline" (affine, then a rational-quadratic
         spline; Durkan et al. 2019, arXiv 1906.04032).
@@ -205,6 +222,8 @@ def glow(
         dtype,
         coupling=coupling,
         squeeze=squeeze,
+        conditioner=conditioner,
+        num_residual_blocks=num_residual_blocks,
         hidden_channels=hidden_channels,
         log_scale_bound=log_scale_bound,
     )
@@ -269,14 +288,30 @@ def initialize_from_data(bijector: tfb.Bijector, images: tf.Tensor) -> tf.Tensor
 class _Builder:
     """Makes bijectors with built layers, each with a name and a seed of its own."""
 
-    def __init__(self, seed, dtype, *, squeeze, coupling="affine", **conditioner):
+    def __init__(
+        self,
+        seed,
+        dtype,
+        *,
+        squeeze,
+        conditioner,
+        num_residual_blocks,
+        coupling="affine",
+        **arguments,
+    ):
+        _check_choice("conditioner", conditioner, CONDITIONERS)
         _check_choice("squeeze", squeeze, SQUEEZES)
         _check_choice("coupling", coupling, COUPLINGS)
         self._seeds: Iterator[int] = itertools.count(seed * 10_007, 101)
         self._dtype = dtype
         self.squeeze = SQUEEZES[squeeze]
         self._coupling = coupling
-        self._conditioner = {"affine": coupling != "additive", **conditioner}
+        self._arguments = {
+            "affine": coupling != "additive",
+            "num_residual_blocks": 0 if conditioner == "plain" else num_residual_blocks,
+            "gated": conditioner == "gated",
+            **arguments,
+        }
 
     def act_norm(self, channels):
         return ActNorm(self._built(ActNormParameters(dtype=self._dtype), channels))
@@ -301,7 +336,7 @@ class _Builder:
         return ChannelCoupling(layer, name="split_prior")
 
     def conditioner(self, in_channels, out_channels, kind=Conditioner, **overrides):
-        arguments = {**self._conditioner, **overrides}
+        arguments = {**self._arguments, **overrides}
         layer = kind(
             out_channels, seed=next(self._seeds), dtype=self._dtype, **arguments
         )

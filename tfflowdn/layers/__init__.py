@@ -2,6 +2,7 @@
 
 from tfflowdn.layers.act_norm import ActNormParameters
 from tfflowdn.layers.conditioner import Conditioner
+from tfflowdn.layers.gated_block import GatedBlock
 from tfflowdn.layers.gaussian_blur import GaussianBlur
 from tfflowdn.layers.padding import mirror_pad
 from tfflowdn.layers.pixel_shuffle import depth_to_space, space_to_depth
@@ -12,6 +13,7 @@ from tfflowdn.layers.spline_conditioner import SplineConditioner
 __all__ = [
     "ActNormParameters",
     "Conditioner",
+    "GatedBlock",
     "GaussianBlur",
     "PLUParameters",
     "ResidualBlock",

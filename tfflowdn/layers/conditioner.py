@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from tfflowdn.layers.gated_block import GatedBlock
 from tfflowdn.layers.residual_block import ResidualBlock
 
 __all__ = ["Conditioner"]
@@ -25,6 +26,7 @@ class Conditioner(keras.layers.Layer):
       num_residual_blocks: Number of residual blocks between the first and the last
         convolution (RealNVP). 0: one 1x1 convolution (Glow); None: nothing, one
         convolution from input to output.
+      gated: Whether these blocks are gated ones (Flow++).
       affine: Whether there is a log-scale.
       log_scale_bound: Largest magnitude of the log-scale, nats.
       seed: Seed of the weights.
@@ -35,6 +37,7 @@ class Conditioner(keras.layers.Layer):
         out_channels: int,
         hidden_channels: int = 64,
         num_residual_blocks: int | None = 0,
+        gated: bool = False,
         affine: bool = True,
         log_scale_bound: float = 2.0,
         seed: int = 0,
@@ -44,6 +47,7 @@ class Conditioner(keras.layers.Layer):
         self.out_channels = out_channels
         self.hidden_channels = hidden_channels
         self.num_residual_blocks = num_residual_blocks
+        self.gated = gated
         self.affine = affine
         self.log_scale_bound = log_scale_bound
         self.seed = seed
@@ -74,6 +78,7 @@ class Conditioner(keras.layers.Layer):
             "out_channels": self.out_channels,
             "hidden_channels": self.hidden_channels,
             "num_residual_blocks": self.num_residual_blocks,
+            "gated": self.gated,
             "affine": self.affine,
             "log_scale_bound": self.log_scale_bound,
             "seed": self.seed,
@@ -103,17 +108,18 @@ class Conditioner(keras.layers.Layer):
         first = self._convolution(3, self.seed, "first")
         if self.num_residual_blocks == 0:
             return [first, self._convolution(1, self.seed + 1, "middle")]
-        blocks = [
-            ResidualBlock(
-                self.hidden_channels,
-                preactivated=True,
-                seed=self.seed + i,
-                dtype=self.dtype_policy,
-                name=f"block_{i}",
-            )
-            for i in range(self.num_residual_blocks)
-        ]
-        return [first, *blocks]
+        return [first, *map(self._block, range(self.num_residual_blocks))]
+
+    def _block(self, index):
+        arguments = {"dtype": self.dtype_policy, "name": f"block_{index}"}
+        if self.gated:
+            return GatedBlock(self.hidden_channels, **arguments)
+        return ResidualBlock(
+            self.hidden_channels,
+            preactivated=True,
+            seed=self.seed + index,
+            **arguments,
+        )
 
     def _convolution(self, size, seed, name):
         return keras.layers.Conv2D(
