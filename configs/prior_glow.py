@@ -34,6 +34,7 @@ def get_config(variant: str = "gray") -> config_dict.ConfigDict:
                 "num_residual_blocks": 1,
                 "log_scale_bound": 2.0,
                 "coupling": "affine",
+                "split_prior": True,
                 "squeeze": "space_to_depth",
                 "logit_alpha": config_dict.placeholder(float),
             },

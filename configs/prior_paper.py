@@ -36,6 +36,7 @@ def get_config(variant: str = "rgb") -> config_dict.ConfigDict:
                 "num_residual_blocks": 1,
                 "log_scale_bound": 2.0,
                 "coupling": "affine",
+                "split_prior": True,
                 "squeeze": "space_to_depth",
                 "logit_alpha": 0.05,
             },

@@ -32,6 +32,7 @@ def get_config(variant: str = "gray") -> config_dict.ConfigDict:
                 "hidden_channels": pick(full=32, smoke=4),
                 "conditioner": "residual",
                 "log_scale_bound": 2.0,
+                "split_prior": False,
                 "squeeze": "space_to_depth",
                 "logit_alpha": config_dict.placeholder(float),
             },

@@ -35,9 +35,11 @@ NUM_CONVOLUTIONS = {
 SWITCHES = {
     "glow_additive": ("glow", {"coupling": "additive"}),
     "glow_spline": ("glow", {"coupling": "spline"}),
+    "glow_no_split_prior": ("glow", {"split_prior": False}),
     "glow_residual": ("glow", {"conditioner": "residual"}),
     "glow_gated": ("glow", {"conditioner": "gated", "num_residual_blocks": 2}),
     "nice_haar": ("nice", {"num_levels": 1, "squeeze": "haar"}),
+    "real_nvp_split_prior": ("real_nvp", {"num_levels": 1, "split_prior": True}),
     "real_nvp_haar": ("real_nvp", {"num_levels": 1, "squeeze": "haar"}),
     "glow_haar": ("glow", {"squeeze": "haar"}),
 }
@@ -100,6 +102,15 @@ def test_switched_flow_is_exact(name, options, make, jacobian_log_det):
     latents = bijector.inverse(images)
     result = bijector.forward(tf.identity(latents))
     np.testing.assert_allclose(result, images, atol=1e-9)
+
+
+@pytest.mark.parametrize("name, num_splits", [("real_nvp", 2), ("glow", 1)])
+def test_split_prior_is_one_more_conditioner_a_split(name, num_splits, make):
+    counts = [
+        len(flows.layers_of(make(name, split_prior=split_prior).bijector))
+        for split_prior in (False, True)
+    ]
+    assert counts[1] - counts[0] == num_splits
 
 
 def test_unknown_conditioner_is_refused(name):

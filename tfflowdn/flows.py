@@ -111,6 +111,7 @@ def real_nvp(
     conditioner: str = "residual",
     num_residual_blocks: int = 2,
     log_scale_bound: float = 2.0,
+    split_prior: bool = False,
     squeeze: str = "space_to_depth",
     logit_alpha: float | None = None,
     seed: int = 0,
@@ -131,6 +132,8 @@ def real_nvp(
         blocks of two 3x3 convolutions) or "gated" (slim gated blocks, see GatedBlock).
       num_residual_blocks: Blocks of a residual or gated conditioner.
       log_scale_bound: Largest magnitude of a coupling's log-scale, nats.
+      split_prior: Whether the mean and scale of what is factored out are predicted from
+        what is kept.
       squeeze: "space_to_depth" (pixels) or "haar" (average and differences of 2x2).
       logit_alpha: Alpha of the logit of the pixels; None leaves them linear.
       seed: Seed of the initial weights.
@@ -165,6 +168,7 @@ def real_nvp(
             *couplings(channels, 3, checkerboard=True),
             build.squeeze(),
             *couplings(4 * channels, 3, checkerboard=False),
+            *([build.split_prior(4 * channels)] if split_prior else []),
             FactorOut(tfb.Chain(scale(2 * channels, levels_left - 1))),
             tfb.Invert(Squeeze()),
         ]
@@ -183,6 +187,7 @@ def glow(
     num_residual_blocks: int = 1,
     log_scale_bound: float = 2.0,
     coupling: str = "affine",
+    split_prior: bool = True,
     squeeze: str = "space_to_depth",
     logit_alpha: float | None = None,
     seed: int = 0,
@@ -205,6 +210,8 @@ def glow(
       log_scale_bound: Largest magnitude of a coupling's log-scale, nats.
       coupling: "affine", "additive" or "spline" (affine, then a rational-quadratic
         spline; Durkan et al. 2019, arXiv 1906.04032).
+      split_prior: Whether the mean and scale of what is factored out are predicted from
+        what is kept.
       squeeze: "space_to_depth" (pixels) or "haar" (average and differences of 2x2).
       logit_alpha: Alpha of the logit of the pixels; None leaves them linear.
       seed: Seed of the initial weights.
@@ -237,7 +244,8 @@ def glow(
     def scale(channels, levels_left):
         inner = [build.squeeze(), *steps(4 * channels)]
         if levels_left > 1:
-            inner.append(build.split_prior(4 * channels))
+            if split_prior:
+                inner.append(build.split_prior(4 * channels))
             inner.append(FactorOut(tfb.Chain(scale(2 * channels, levels_left - 1))))
         return [*inner, tfb.Invert(Squeeze())]
 
