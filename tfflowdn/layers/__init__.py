@@ -9,6 +9,7 @@ from tfflowdn.layers.pixel_shuffle import depth_to_space, space_to_depth
 from tfflowdn.layers.plu import PLUParameters
 from tfflowdn.layers.residual_block import ResidualBlock
 from tfflowdn.layers.spline_conditioner import SplineConditioner
+from tfflowdn.layers.variational_dequantizer import VariationalDequantizer
 
 __all__ = [
     "ActNormParameters",
@@ -18,6 +19,7 @@ __all__ = [
     "PLUParameters",
     "ResidualBlock",
     "SplineConditioner",
+    "VariationalDequantizer",
     "depth_to_space",
     "mirror_pad",
     "space_to_depth",
