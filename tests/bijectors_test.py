@@ -12,8 +12,15 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from tfflowdn import bijectors
-from tfflowdn.layers import ActNormParameters, Conditioner, PLUParameters
+from tfflowdn import bijectors, flows
+from tfflowdn.bijectors.rational_quadratic import RationalQuadraticSpline
+from tfflowdn.layers import (
+    ActNormParameters,
+    Conditioner,
+    PLUParameters,
+    SplineConditioner,
+    WeightStack,
+)
 
 IMAGE_SHAPE = (2, 4, 4)
 
@@ -27,14 +34,19 @@ def _act_norm(dtype, channels=4):
     return bijectors.ActNorm(_built(ActNormParameters(dtype=dtype), channels))
 
 
-def _channel(dtype, affine=True, swap=False):
-    layer = _built(Conditioner(2, 3, affine=affine, dtype=dtype), 2)
+def _channel(dtype, affine=True, swap=False, blocks=0, gated=False):
+    layer = _built(Conditioner(2, 3, blocks, gated, affine, dtype=dtype), 2)
     return bijectors.ChannelCoupling(layer, swap=swap)
 
 
 def _checkerboard(dtype, affine=True, swap=False, channels=4):
     layer = _built(Conditioner(channels, 3, affine=affine, dtype=dtype), channels)
     return bijectors.CheckerboardCoupling(layer, swap=swap)
+
+
+def _spline(dtype, swap=False):
+    layer = SplineConditioner(2, num_bins=3, hidden_channels=3, dtype=dtype)
+    return bijectors.SplineCoupling(_built(layer, 2), swap=swap)
 
 
 def _convolution(dtype):
@@ -47,17 +59,45 @@ def _factor_out(dtype):
     return bijectors.FactorOut(tfb.Chain(inner))
 
 
+def _repeat(dtype, recompute=False):
+    copies = [
+        [
+            _built(ActNormParameters(dtype=dtype)),
+            _built(Conditioner(2, 3, seed=i, dtype=dtype), 2),
+        ]
+        for i in range(3)
+    ]
+    act_norm, conditioner = copies[0]
+    steps = [
+        tfb.Chain(
+            [
+                bijectors.ActNorm(act_norm),
+                bijectors.ChannelCoupling(conditioner, swap=swap),
+            ]
+        )
+        for swap in (False, True)
+    ]
+    return bijectors.Repeat(steps, WeightStack(copies), recompute=recompute)
+
+
 BIJECTORS = {
     "act_norm": (_act_norm, 0),
-    "channel": (_channel, 3),
-    "channel_swap": (lambda dtype: _channel(dtype, swap=True), 3),
-    "channel_additive": (lambda dtype: _channel(dtype, affine=False), 3),
-    "checkerboard": (_checkerboard, 3),
-    "checkerboard_swap": (lambda dtype: _checkerboard(dtype, swap=True), 3),
-    "checkerboard_additive": (lambda dtype: _checkerboard(dtype, affine=False), 3),
+    "channel": (_channel, 2),
+    "channel_gated": (lambda dtype: _channel(dtype, blocks=2, gated=True), 4),
+    "channel_residual": (lambda dtype: _channel(dtype, blocks=1), 4),
+    "channel_swap": (lambda dtype: _channel(dtype, swap=True), 2),
+    "channel_additive": (lambda dtype: _channel(dtype, affine=False), 2),
+    "checkerboard": (_checkerboard, 2),
+    "checkerboard_swap": (lambda dtype: _checkerboard(dtype, swap=True), 2),
+    "checkerboard_additive": (lambda dtype: _checkerboard(dtype, affine=False), 2),
     "invertible_convolution": (_convolution, 1),
-    "factor_out": (_factor_out, 3),
+    "factor_out": (_factor_out, 2),
+    "repeat": (_repeat, 3 * 2),
+    "repeat_recompute": (lambda dtype: _repeat(dtype, recompute=True), 3 * 2),
+    "spline": (_spline, 3),
+    "spline_swap": (lambda dtype: _spline(dtype, swap=True), 3),
     "squeeze": (lambda _: bijectors.Squeeze(), 0),
+    "haar_squeeze": (lambda _: bijectors.HaarSqueeze(), 0),
     "pixel_logit": (lambda _: bijectors.PixelLogit(0.1), 0),
 }
 
@@ -209,10 +249,27 @@ def test_extreme_values_stay_finite(name, make, value):
         assert np.isfinite(result).all()
 
 
-def test_log_prob_needs_one_pass(name, make, count_convolutions):
+def test_log_prob_needs_one_pass(name, make, count_ops):
     bijector = make(name, "float32")
-    count = count_convolutions(lambda y: _log_prob(bijector, y), (3, *IMAGE_SHAPE))
+    count = count_ops(lambda y: _log_prob(bijector, y), (3, *IMAGE_SHAPE))
     assert count == BIJECTORS[name][1]
+
+
+def test_xla_compiles_it_with_its_gradient(name, make):
+    bijector, images = make(name, "float32"), _images("float32")
+    layers = flows.layers_of(bijector)
+    weights = [weight.value for layer in layers for weight in layer.trainable_weights]
+
+    def evaluate(images):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            log_prob = _log_prob(bijector, images)
+        gradients = tape.gradient(log_prob, [images, *weights])
+        return [log_prob, bijector.forward(bijector.inverse(images)), *gradients]
+
+    compiled = tf.function(evaluate, jit_compile=True, autograph=False)(images)
+    for result, expected in zip(compiled, evaluate(images), strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_two_bijectors_of_one_tensor_have_their_own_log_det(make):
@@ -286,12 +343,60 @@ def test_act_norm_initialize_standardises():
     assert float(bijector.layer.initialized) == 1
 
 
+def test_haar_squeeze_is_orthonormal_and_gives_the_averages_first():
+    images = _images(shape=(2, 4, 6, 3))
+    blocks = bijectors.HaarSqueeze().inverse(images)
+    np.testing.assert_allclose(
+        tf.reduce_sum(blocks**2), tf.reduce_sum(images**2), rtol=1e-12
+    )
+    averages = tf.nn.avg_pool2d(images, 2, 2, "VALID")
+    np.testing.assert_allclose(blocks[..., :3], 2 * averages, atol=1e-12)
+    rows = tf.repeat(images[:, ::2], 2, axis=1)  # No vertical detail is left.
+    assert np.abs(bijectors.HaarSqueeze().inverse(rows)[..., 6:]).max() < 1e-12
+
+
+@pytest.mark.parametrize("squeeze", [bijectors.Squeeze, bijectors.HaarSqueeze])
 @pytest.mark.parametrize("size", [(3, 4), (4, 5)])
-def test_squeeze_wants_even_sizes(size):
+def test_squeeze_wants_even_sizes(squeeze, size):
     height, width = size
     message = rf"even height and width\. Received: {height=}, {width=}\."
     with pytest.raises(ValueError, match=message):
-        bijectors.Squeeze().inverse(tf.zeros([1, height, width, 1]))
+        squeeze().inverse(tf.zeros([1, height, width, 1]))
+
+
+@pytest.mark.parametrize("num_bins", [1, 2, 4])
+def test_spline_is_monotone_and_the_identity_outside(num_bins):
+    x = np.linspace(-5, 5, 1001).reshape(1, -1, 1, 1)
+    shape = (1, 1001, 1, 3 * num_bins - 1)
+    values = np.random.default_rng(0).uniform(-1, 1, shape[-1])
+    spline = RationalQuadraticSpline(
+        tf.constant(np.broadcast_to(values, shape)), num_bins
+    )
+    y, log_slope = spline.forward(tf.constant(x))
+    outside = np.abs(x) >= 4
+    np.testing.assert_allclose(y[outside], x[outside], atol=1e-12)
+    assert np.abs(log_slope[outside]).max() < 1e-12
+    assert np.diff(np.ravel(y)).min() > 0
+    differences = np.gradient(np.ravel(y), 0.01)
+    np.testing.assert_allclose(np.ravel(np.exp(log_slope)), differences, rtol=0.05)
+    again, inverse_log_slope = spline.inverse(tf.identity(y))
+    np.testing.assert_allclose(again, x, atol=1e-12)
+    np.testing.assert_allclose(inverse_log_slope, log_slope, atol=1e-10)
+
+
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+@pytest.mark.parametrize("x", [-4.0, -2.0, 0.0, 2.0, 4.0])  # The knots.
+def test_gradients_of_splines_are_finite_at_their_knots(direction, x):
+    values, parameters = tf.fill([1, 1, 1, 1], x), tf.zeros([1, 1, 1, 11])
+    with tf.GradientTape() as tape:
+        tape.watch([values, parameters])
+        spline = RationalQuadraticSpline(parameters, 4)
+        y, log_slope = getattr(spline, direction)(values)
+        total = y + log_slope
+    gradients = tape.gradient(total, [values, parameters])
+    np.testing.assert_allclose(y, values, atol=1e-6)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+    np.testing.assert_allclose(gradients[0], 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 0, 1, 2])

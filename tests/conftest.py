@@ -53,16 +53,24 @@ def jacobian_log_det():
 
 
 @pytest.fixture(scope="session")
-def count_convolutions():
-    """Counts the convolutions in the graph of a function of images."""
+def count_ops():
+    """Counts how often the graph of a function of images runs ops of some types.
 
-    def count(function, shape):
+    A function counts as often as it is called.
+    """
+
+    def count(function, shape, types=("Conv2D",)):
         spec = tf.TensorSpec(shape, tf.float32)
         graph = tf.function(function).get_concrete_function(spec).graph.as_graph_def()
-        nodes = list(graph.node)
-        for inner in graph.library.function:
-            nodes += inner.node_def
-        return sum(node.op == "Conv2D" for node in nodes)
+        bodies = {f.signature.name: f.node_def for f in graph.library.function}
+
+        def count_in(nodes):
+            calls = [
+                bodies[node.attr["f"].func.name] for node in nodes if "f" in node.attr
+            ]
+            return sum(node.op in types for node in nodes) + sum(map(count_in, calls))
+
+        return count_in(graph.node)
 
     return count
 

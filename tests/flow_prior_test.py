@@ -60,10 +60,12 @@ def test_fit_initialises_act_norm_from_the_first_batch():
     images = _images()
     _fit(prior, images, rate=0.0)
     assert prior.initialized
-    _, _, act_norm, *_ = parts = prior.distribution.bijector.bijectors
-    assert act_norm.layer is prior.flow_layers[0]
+    shift, squeeze, repeat, _ = prior.distribution.bijector.bijectors
+    assert repeat.layer is prior.flow_layers[0]
+    repeat.layer.read(0)
+    act_norm = repeat.steps[0].bijectors[0]
     values = tf.constant(images[:16])
-    for part in parts[:3]:
+    for part in (shift, squeeze, act_norm):
         values = part.inverse(values)
     np.testing.assert_allclose(np.mean(values, (0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(np.var(values, (0, 1, 2)), 1, atol=1e-2)
@@ -108,9 +110,19 @@ def test_fit_does_not_initialise_twice(make_prior):
         np.testing.assert_array_equal(result, weight)
 
 
-@pytest.mark.parametrize("flow", ["nice", "real_nvp", "glow"])
-def test_save_and_load_give_the_same_density(make_prior, tmp_path, flow):
-    prior = make_prior(flow, dequantization="gaussian", seed=3)
+SWITCHES = {
+    "nice": ("nice", {}),
+    "real_nvp": ("real_nvp", {}),
+    "glow": ("glow", {}),
+    "glow_gated": ("glow", {"conditioner": "gated"}),
+    "glow_spline": ("glow", {"coupling": "spline"}),
+}
+
+
+@pytest.mark.parametrize("flow, options", SWITCHES.values(), ids=SWITCHES)
+def test_save_and_load_give_the_same_density(make_prior, tmp_path, flow, options):
+    options = {"num_levels": 1, "hidden_channels": 2, **options}
+    prior = make_prior(flow, flow_options=options, dequantization="gaussian", seed=3)
     prior.initialize(_images())
     prior.save(tmp_path / "prior.keras")
     loaded = keras.saving.load_model(tmp_path / "prior.keras")

@@ -9,8 +9,13 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from tfflowdn import flows
-from tfflowdn.bijectors import ActNorm, ChannelCoupling, FactorOut, PixelLogit
-from tfflowdn.layers import ActNormParameters, Conditioner, PLUParameters
+from tfflowdn.bijectors import ActNorm, ChannelCoupling, FactorOut, PixelLogit, Repeat
+from tfflowdn.layers import (
+    ActNormParameters,
+    Conditioner,
+    PLUParameters,
+    WeightStack,
+)
 
 FLOWS = {
     "nice": (flows.nice, {"num_steps": 2}),
@@ -18,16 +23,48 @@ FLOWS = {
     "glow": (flows.glow, {"num_steps": 2}),
 }
 
-# Layers and convolutions of log_prob, by hand, with two levels and these options.
-NUM_LAYERS = {
+# By hand, with two levels and these options: the bijectors with weights, and the
+# convolutions and matrix products of log_prob.
+NUM_PARTS = {
     "nice": 2 + 2 * 2 + 1,  # Couplings on the checkerboard, two a level; one scale.
     "real_nvp": 2 * (2 * 6 + 4),  # An ActNorm each; six a level, four at the end.
-    "glow": 2 * 2 * 3 + 1,  # Three layers a step; one split between the two levels.
+    "glow": 2 * 2 * 3 + 1,  # Three a step; one split between the two levels.
 }
 NUM_CONVOLUTIONS = {
-    "nice": 3 * 6,
+    "nice": 2 * 6,
     "real_nvp": (1 + 2 + 1) * 16,
-    "glow": 2 * 2 * (1 + 3) + 1,
+    "glow": 2 * 2 * (1 + 2) + 1,
+}
+NUM_MATRIX_PRODUCTS = {"nice": 6, "real_nvp": 0, "glow": 2 * 2 * (1 + 2)}
+
+
+def _parts(bijector):
+    """Yields the bijectors with weights, image to latent, each ready to be changed."""
+    if hasattr(bijector, "bijectors"):
+        for part in bijector.bijectors:
+            yield from _parts(part)
+    elif isinstance(bijector, FactorOut):
+        yield from _parts(bijector.bijector)
+    elif isinstance(bijector, Repeat):
+        for i in range(bijector.layer.num_copies):
+            bijector.layer.read(i)
+            yield from _parts(bijector.steps[i % len(bijector.steps)])
+            bijector.layer.write(i)
+    elif hasattr(bijector, "layer"):
+        yield bijector
+
+
+# Each switch alone.
+SWITCHES = {
+    "glow_additive": ("glow", {"coupling": "additive"}),
+    "glow_spline": ("glow", {"coupling": "spline"}),
+    "glow_no_split_prior": ("glow", {"split_prior": False}),
+    "glow_residual": ("glow", {"conditioner": "residual"}),
+    "glow_gated": ("glow", {"conditioner": "gated", "num_residual_blocks": 2}),
+    "nice_haar": ("nice", {"num_levels": 1, "squeeze": "haar"}),
+    "real_nvp_split_prior": ("real_nvp", {"num_levels": 1, "split_prior": True}),
+    "real_nvp_haar": ("real_nvp", {"num_levels": 1, "squeeze": "haar"}),
+    "glow_haar": ("glow", {"squeeze": "haar"}),
 }
 
 
@@ -77,6 +114,46 @@ def test_log_det_and_round_trip(
     np.testing.assert_allclose(
         bijector.forward(tf.identity(latents)), images, atol=1e-9
     )
+
+
+@pytest.mark.parametrize("name, options", SWITCHES.values(), ids=SWITCHES)
+def test_switched_flow_is_exact(name, options, make, jacobian_log_det):
+    bijector, images = make(name, **options).bijector, _images((2, 4, 4, 1))
+    result = bijector.inverse_log_det_jacobian(images, event_ndims=3)
+    expected = jacobian_log_det(bijector.inverse, images)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-9)
+    latents = bijector.inverse(images)
+    result = bijector.forward(tf.identity(latents))
+    np.testing.assert_allclose(result, images, atol=1e-9)
+
+
+@pytest.mark.parametrize("name, num_splits", [("real_nvp", 2), ("glow", 1)])
+def test_split_prior_is_one_more_conditioner_a_split(name, num_splits, make):
+    counts = [
+        len(flows.layers_of(make(name, split_prior=split_prior).bijector))
+        for split_prior in (False, True)
+    ]
+    assert counts[1] - counts[0] == num_splits
+
+
+def test_unknown_conditioner_is_refused(name):
+    message = r"conditioner must be one of .*'gated'\)\. Received: conditioner='x'\."
+    with pytest.raises(ValueError, match=message):
+        FLOWS[name][0]((4, 4, 1), num_levels=1, conditioner="x")
+
+
+def test_unknown_coupling_is_refused():
+    message = r"coupling must be one of .*'spline'\)\. Received: coupling='x'\."
+    with pytest.raises(ValueError, match=message):
+        flows.glow((4, 4, 1), num_levels=1, coupling="x")
+
+
+def test_unknown_squeeze_is_refused(name):
+    message = (
+        r"squeeze must be one of \('space_to_depth', 'haar'\)\. Received: squeeze='x'"
+    )
+    with pytest.raises(ValueError, match=message):
+        FLOWS[name][0]((4, 4, 1), num_levels=1, squeeze="x")
 
 
 def test_log_prob_is_normal_density_of_the_latent_plus_log_det(name, make):
@@ -130,35 +207,61 @@ def test_flow_works_at_sizes_it_was_not_made_for(name, make):
     np.testing.assert_allclose(result, latents, atol=1e-9)
 
 
-def test_layers_of_gives_every_layer_once(name, make):
+def test_layers_of_gives_every_weight_once(name, make):
     bijector = make(name).bijector
-    layers = flows.layers_of(bijector)
-    owners = [part for part in bijector.submodules if hasattr(part, "layer")]
-    assert len(layers) == len(owners) == NUM_LAYERS[name]
-    assert {id(layer) for layer in layers} == {id(part.layer) for part in owners}
+    parts = [part.layer.count_params() for part in _parts(bijector)]
+    assert len(parts) == NUM_PARTS[name]
+    assert sum(parts) == sum(x.count_params() for x in flows.layers_of(bijector))
 
 
 def test_layers_come_from_the_image_to_the_latent():
-    layers = flows.layers_of(flows.glow((4, 4, 1), num_levels=1, num_steps=1).bijector)
-    assert list(map(type, layers)) == [ActNormParameters, PLUParameters, Conditioner]
+    flow = flows.glow((4, 4, 1), num_levels=2, num_steps=3)
+    layers = flows.layers_of(flow.bijector)
+    assert list(map(type, layers)) == [WeightStack, Conditioner, WeightStack]
+    kinds = [type(part.layer) for part in _parts(flow.bijector)]
+    step = [ActNormParameters, PLUParameters, Conditioner]
+    assert kinds == 3 * step + [Conditioner] + 3 * step
 
 
 def test_seed_decides_the_weights_and_no_two_layers_share_one(name):
     def kernels(seed):
         function, small = FLOWS[name]
         flow = function((4, 4, 1), num_levels=2, seed=seed, **small)
-        layers = flows.layers_of(flow.bijector)
-        hidden = [layer.hidden_layers for layer in layers if hasattr(layer, "last")]
-        return [first[0].kernel.numpy().ravel()[:8] for first in hidden if first]
+        layers = [part.layer for part in _parts(flow.bijector)]
+        # Those of the stacks change under way.
+        assert len(layers) == NUM_PARTS[name]
+        return [
+            part.layer.hidden_layers[0].kernel.numpy().ravel()[:8]
+            for part in _parts(flow.bijector)
+            if getattr(part.layer, "hidden_layers", None)
+        ]
 
     first, again, other = kernels(0), kernels(0), kernels(1)
     np.testing.assert_array_equal(np.concatenate(first), np.concatenate(again))
     assert len({kernel.tobytes() for kernel in first + other}) == 2 * len(first)
 
 
-def test_conditioners_are_evaluated_once(name, make, count_convolutions):
-    flow = make(name, dtype="float32")
-    assert count_convolutions(flow.log_prob, (2, 4, 4, 1)) == NUM_CONVOLUTIONS[name]
+def test_conditioners_are_evaluated_once(name, make, count_ops):
+    log_prob = make(name, dtype="float32").log_prob
+    assert count_ops(log_prob, (2, 4, 4, 1)) == NUM_CONVOLUTIONS[name]
+    products = count_ops(log_prob, (2, 4, 4, 1), ["MatMul"])
+    assert products == NUM_MATRIX_PRODUCTS[name]
+
+
+@pytest.mark.parametrize("name", ["nice", "glow"])
+def test_the_trace_does_not_grow_with_the_number_of_steps(name, make):
+    def num_ops(num_steps):
+        flow = make(name, num_levels=1, dtype="float32", num_steps=num_steps)
+        spec = tf.TensorSpec((2, 4, 4, 1))
+        graph = tf.function(flow.log_prob).get_concrete_function(spec).graph
+        return [
+            sum(len(f.node_def) for f in graph.as_graph_def().library.function),
+            len(graph.get_operations()),
+        ]
+
+    (few_inner, few_outer), (many_inner, many_outer) = num_ops(2), num_ops(10)
+    assert few_inner == many_inner
+    assert many_outer - few_outer < 8 * 5
 
 
 def test_every_weight_gets_a_gradient(name, make):
@@ -176,26 +279,31 @@ def test_every_weight_gets_a_gradient(name, make):
 def test_initialize_from_data_standardises_every_act_norm(make):
     flow = make("real_nvp")
     images = _images((64, 4, 4, 1))
-    seen = {}
+    seen = []
 
     def record(part, values):
         if hasattr(part, "bijectors"):
             for inner in part.bijectors:
                 values = record(inner, values)
             return values
+        if isinstance(part, Repeat):
+            for i in range(part.layer.num_copies):
+                part.layer.read(i)
+                values = record(part.steps[i % len(part.steps)], values)
+            return values
         if isinstance(part, FactorOut):
             kept, out = tf.split(values, 2, axis=-1)
             return tf.concat([record(part.bijector, kept), out], -1)
         values = part.inverse(values)
         if isinstance(part, ActNorm):
-            seen[part.layer] = values.numpy()
+            assert float(part.layer.initialized) == 1
+            seen.append(values.numpy())
         return values
 
     latents = flows.initialize_from_data(flow.bijector, images)
     np.testing.assert_array_equal(latents, record(flow.bijector, images))
-    assert len(seen) == NUM_LAYERS["real_nvp"] // 2
-    for layer, values in seen.items():
-        assert float(layer.initialized) == 1
+    assert len(seen) == NUM_PARTS["real_nvp"] // 2
+    for values in seen:
         np.testing.assert_allclose(values.mean((0, 1, 2)), 0, atol=1e-9)
         np.testing.assert_allclose(values.var((0, 1, 2)), 1, atol=1e-3)
 
@@ -206,7 +314,8 @@ def test_log_scales_stay_within_their_bounds(name, make):
     bounds = {ActNormParameters: 8.0, PLUParameters: 8.0, Conditioner: 1.5}
     images = _images((2, 4, 4, 1))
     largest = dict.fromkeys(bounds, 0)
-    for layer in flows.layers_of(flow.bijector):
+    for part in _parts(flow.bijector):
+        layer = part.layer
         channels = layer.trainable_weights[0].shape[-1]
         if isinstance(layer, Conditioner):
             channels = (layer.hidden_layers or [layer.last])[0].kernel.shape[2]
@@ -221,10 +330,10 @@ def test_log_scales_stay_within_their_bounds(name, make):
 @pytest.mark.parametrize("name", ["real_nvp", "glow"])
 def test_samples_are_finite_where_every_coupling_is_at_its_bound(name, make):
     flow = make(name, dtype="float32", scale=0.1)
-    for layer in flows.layers_of(flow.bijector):
-        if isinstance(layer, Conditioner):
-            half = layer.out_channels
-            layer.last.bias.assign([0.0] * half + [-1e3] * half)
+    for part in _parts(flow.bijector):
+        if isinstance(part.layer, Conditioner):
+            half = part.layer.out_channels
+            part.layer.last.bias.assign([0.0] * half + [-1e3] * half)
     latents = 1.5 * flow.distribution.sample(16, seed=0)
     images = flow.bijector.forward(latents)
     assert np.isfinite(images).all()

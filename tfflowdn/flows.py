@@ -16,15 +16,18 @@ from tfflowdn.bijectors import (
     ChannelCoupling,
     CheckerboardCoupling,
     FactorOut,
+    HaarSqueeze,
     InvertibleConvolution,
     PixelLogit,
     Repeat,
+    SplineCoupling,
     Squeeze,
 )
 from tfflowdn.layers import (
     ActNormParameters,
     Conditioner,
     PLUParameters,
+    SplineConditioner,
     WeightStack,
 )
 
@@ -38,6 +41,9 @@ __all__ = [
 ]
 
 ImageShape = tuple[int, int, int]
+SQUEEZES = {"space_to_depth": Squeeze, "haar": HaarSqueeze}
+CONDITIONERS = ("plain", "residual", "gated")
+COUPLINGS = ("affine", "additive", "spline")
 
 
 def nice(
@@ -46,8 +52,12 @@ def nice(
     num_levels: int = 2,
     num_steps: int = 4,
     hidden_channels: int = 64,
+    conditioner: str = "plain",
+    num_residual_blocks: int = 1,
+    squeeze: str = "space_to_depth",
     logit_alpha: float | None = None,
     recompute: bool = False,
+    precision: str | None = None,
     seed: int = 0,
     dtype: str = "float32",
 ) -> tfd.TransformedDistribution:
@@ -61,9 +71,15 @@ def nice(
       num_levels: Number of squeezes.
       num_steps: Number of additive couplings a level.
       hidden_channels: Width of the conditioners.
+      conditioner: "plain" (3x3, 1x1 and 3x3 convolution), "residual" (RealNVP's
+        blocks of two 3x3 convolutions) or "gated" (slim gated blocks, see GatedBlock).
+      num_residual_blocks: Blocks of a residual or gated conditioner.
+      squeeze: "space_to_depth" (pixels) or "haar" (average and differences of 2x2).
       logit_alpha: Alpha of the logit of the pixels; None leaves them linear.
       recompute: Whether the gradient evaluates each step once more, which keeps the
         memory that of one step.
+      precision: Keras dtype policy of the conditioners, such as "mixed_bfloat16";
+        weights, images and log-dets keep `dtype`. None: `dtype`.
       seed: Seed of the initial weights.
       dtype: Floating type of pixels and weights.
 
@@ -71,15 +87,25 @@ def nice(
       The distribution of images [H, W, C] with pixels in [0, 1].
 
     Raises:
-      ValueError: If the shape is not divisible.
+      ValueError: If the shape is not divisible, or for an unknown option.
     """
     _check_shape(image_shape, num_levels)
-    build = _Builder(seed, dtype, recompute, hidden_channels, log_scale_bound=None)
+    build = _Builder(
+        seed,
+        dtype,
+        recompute=recompute,
+        precision=precision,
+        coupling="additive",
+        squeeze=squeeze,
+        conditioner=conditioner,
+        num_residual_blocks=num_residual_blocks,
+        hidden_channels=hidden_channels,
+    )
     channels = image_shape[-1]
-    bijectors = [build.checkerboard_couplings(channels, num_steps)]
+    bijectors = [build.couplings(channels, num_steps, checkerboard=True)]
     for _ in range(num_levels):
         channels *= 4
-        bijectors += [Squeeze(), build.channel_couplings(channels, num_steps)]
+        bijectors += [build.squeeze(), build.couplings(channels, num_steps)]
     bijectors.append(ActNorm(build.act_norm(channels)))
     bijectors += [tfb.Invert(Squeeze()) for _ in range(num_levels)]
     return _distribution(image_shape, bijectors, logit_alpha, dtype)
@@ -89,11 +115,15 @@ def real_nvp(
     image_shape: ImageShape,
     *,
     num_levels: int = 2,
-    num_residual_blocks: int = 2,
     hidden_channels: int = 32,
+    conditioner: str = "residual",
+    num_residual_blocks: int = 2,
     log_scale_bound: float = 2.0,
+    split_prior: bool = False,
+    squeeze: str = "space_to_depth",
     logit_alpha: float | None = None,
     recompute: bool = False,
+    precision: str | None = None,
     seed: int = 0,
     dtype: str = "float32",
 ) -> tfd.TransformedDistribution:
@@ -107,12 +137,19 @@ def real_nvp(
     Args:
       image_shape: (H, W, C), H and W divisible by 2**num_levels.
       num_levels: Number of scales, each with a squeeze.
-      num_residual_blocks: Residual blocks of each conditioner.
       hidden_channels: Width of the conditioners.
+      conditioner: "plain" (3x3, 1x1 and 3x3 convolution), "residual" (RealNVP's
+        blocks of two 3x3 convolutions) or "gated" (slim gated blocks, see GatedBlock).
+      num_residual_blocks: Blocks of a residual or gated conditioner.
       log_scale_bound: Largest magnitude of a coupling's log-scale, nats.
+      split_prior: Whether the mean and scale of what is factored out are predicted from
+        what is kept.
+      squeeze: "space_to_depth" (pixels) or "haar" (average and differences of 2x2).
       logit_alpha: Alpha of the logit of the pixels; None leaves them linear.
       recompute: Whether the gradient evaluates each step once more, which keeps the
         memory that of one step.
+      precision: Keras dtype policy of the conditioners, such as "mixed_bfloat16";
+        weights, images and log-dets keep `dtype`. None: `dtype`.
       seed: Seed of the initial weights.
       dtype: Floating type of pixels and weights.
 
@@ -120,18 +157,29 @@ def real_nvp(
       The distribution of images [H, W, C] with pixels in [0, 1].
 
     Raises:
-      ValueError: If the shape is not divisible.
+      ValueError: If the shape is not divisible, or for an unknown option.
     """
     _check_shape(image_shape, num_levels)
-    build = _Builder(seed, dtype, recompute, hidden_channels, log_scale_bound, num_residual_blocks)
+    build = _Builder(
+        seed,
+        dtype,
+        recompute=recompute,
+        precision=precision,
+        squeeze=squeeze,
+        conditioner=conditioner,
+        hidden_channels=hidden_channels,
+        num_residual_blocks=num_residual_blocks,
+        log_scale_bound=log_scale_bound,
+    )
 
     def scale(channels, levels_left):
         if levels_left == 0:
-            return [build.checkerboard_couplings(channels, 4, act_norm=True)]
+            return [build.couplings(channels, 4, checkerboard=True, act_norm=True)]
         return [
-            build.checkerboard_couplings(channels, 3, act_norm=True),
-            Squeeze(),
-            build.channel_couplings(4 * channels, 3, act_norm=True),
+            build.couplings(channels, 3, checkerboard=True, act_norm=True),
+            build.squeeze(),
+            build.couplings(4 * channels, 3, act_norm=True),
+            *([build.split_prior(4 * channels)] if split_prior else []),
             FactorOut(tfb.Chain(scale(2 * channels, levels_left - 1))),
             tfb.Invert(Squeeze()),
         ]
@@ -146,9 +194,15 @@ def glow(
     num_levels: int = 3,
     num_steps: int = 8,
     hidden_channels: int = 64,
+    conditioner: str = "plain",
+    num_residual_blocks: int = 1,
     log_scale_bound: float = 2.0,
+    coupling: str = "affine",
+    split_prior: bool = True,
+    squeeze: str = "space_to_depth",
     logit_alpha: float | None = None,
     recompute: bool = False,
+    precision: str | None = None,
     seed: int = 0,
     dtype: str = "float32",
 ) -> tfd.TransformedDistribution:
@@ -163,10 +217,20 @@ def glow(
       num_levels: Number of scales, each with a squeeze.
       num_steps: Number of flow steps a scale.
       hidden_channels: Width of the conditioners.
+      conditioner: "plain" (3x3, 1x1 and 3x3 convolution), "residual" (RealNVP's
+        blocks of two 3x3 convolutions) or "gated" (slim gated blocks, see GatedBlock).
+      num_residual_blocks: Blocks of a residual or gated conditioner.
       log_scale_bound: Largest magnitude of a coupling's log-scale, nats.
+      coupling: "affine", "additive" or "spline" (affine, then a rational-quadratic
+        spline; Durkan et al. 2019, arXiv 1906.04032).
+      split_prior: Whether the mean and scale of what is factored out are predicted from
+        what is kept.
+      squeeze: "space_to_depth" (pixels) or "haar" (average and differences of 2x2).
       logit_alpha: Alpha of the logit of the pixels; None leaves them linear.
       recompute: Whether the gradient evaluates each step once more, which keeps the
         memory that of one step.
+      precision: Keras dtype policy of the conditioners, such as "mixed_bfloat16";
+        weights, images and log-dets keep `dtype`. None: `dtype`.
       seed: Seed of the initial weights.
       dtype: Floating type of pixels and weights.
 
@@ -174,15 +238,27 @@ def glow(
       The distribution of images [H, W, C] with pixels in [0, 1].
 
     Raises:
-      ValueError: If the shape is not divisible.
+      ValueError: If the shape is not divisible, or for an unknown option.
     """
     _check_shape(image_shape, num_levels)
-    build = _Builder(seed, dtype, recompute, hidden_channels, log_scale_bound)
+    build = _Builder(
+        seed,
+        dtype,
+        recompute=recompute,
+        precision=precision,
+        coupling=coupling,
+        squeeze=squeeze,
+        conditioner=conditioner,
+        num_residual_blocks=num_residual_blocks,
+        hidden_channels=hidden_channels,
+        log_scale_bound=log_scale_bound,
+    )
 
     def scale(channels, levels_left):
-        inner = [Squeeze(), build.glow_steps(4 * channels, num_steps)]
+        inner = [build.squeeze(), build.glow_steps(4 * channels, num_steps)]
         if levels_left > 1:
-            inner.append(build.split_prior(4 * channels))
+            if split_prior:
+                inner.append(build.split_prior(4 * channels))
             inner.append(FactorOut(tfb.Chain(scale(2 * channels, levels_left - 1))))
         return [*inner, tfb.Invert(Squeeze())]
 
@@ -247,81 +323,97 @@ class _Builder:
         self,
         seed,
         dtype,
+        *,
         recompute,
-        hidden_channels,
-        log_scale_bound,
-        num_residual_blocks=0,
+        precision,
+        squeeze,
+        conditioner,
+        num_residual_blocks,
+        coupling="affine",
+        **arguments,
     ):
+        _check_choice("conditioner", conditioner, CONDITIONERS)
+        _check_choice("squeeze", squeeze, SQUEEZES)
+        _check_choice("coupling", coupling, COUPLINGS)
         self._seeds: Iterator[int] = itertools.count(seed * 10_007, 101)
         self._dtype = dtype
         self._recompute = recompute
-        self._conditioner = {
-            "hidden_channels": hidden_channels,
-            "num_residual_blocks": num_residual_blocks,
-            "affine": log_scale_bound is not None,
-            "log_scale_bound": log_scale_bound,
+        self._precision = precision or dtype
+        self.squeeze = SQUEEZES[squeeze]
+        self._coupling = coupling
+        self._arguments = {
+            "affine": coupling != "additive",
+            "num_residual_blocks": 0 if conditioner == "plain" else num_residual_blocks,
+            "gated": conditioner == "gated",
+            **arguments,
         }
 
     def act_norm(self, channels):
         return self._built(ActNormParameters(dtype=self._dtype), channels)
 
     def glow_steps(self, channels, count):
-        half = channels // 2
+        """`count` times ActNorm, invertible 1x1 convolution and coupling."""
 
         def layers():
             yield self.act_norm(channels)
             yield self._plu(channels)
-            yield self.conditioner(half, half)
+            yield self._channel_conditioner(channels)
 
         def step(act_norm, plu, conditioner):
             yield ActNorm(act_norm)
             yield InvertibleConvolution(plu)
-            yield ChannelCoupling(conditioner)
+            yield self._channel_coupling(conditioner)
 
         return self._repeat(count, layers, [step])
 
-    def channel_couplings(self, channels, count, act_norm=False):
-        return self._couplings(ChannelCoupling, channels, channels // 2, count, act_norm)
-
-    def checkerboard_couplings(self, channels, count, act_norm=False):
-        return self._couplings(CheckerboardCoupling, channels, channels, count, act_norm)
-
-    def _couplings(self, coupling, channels, conditioned, count, act_norm):
+    def couplings(self, channels, count, checkerboard=False, act_norm=False):
         """`count` couplings whose halves swap from one to the next."""
 
         def layers():
             if act_norm:
                 yield self.act_norm(channels)
-            yield self.conditioner(conditioned, conditioned)
+            if checkerboard:
+                yield self.conditioner(channels, channels)
+            else:
+                yield self._channel_conditioner(channels)
 
-        def step(*act_norms_and_conditioner, swap):
-            *act_norms, conditioner = act_norms_and_conditioner
-            yield from map(ActNorm, act_norms)
-            yield coupling(conditioner, swap=swap)
+        def step(*layers, swap):
+            if act_norm:
+                yield ActNorm(layers[0])
+            coupling = CheckerboardCoupling if checkerboard else self._channel_coupling
+            yield coupling(layers[-1], swap=swap)
 
         steps = [functools.partial(step, swap=swap) for swap in (False, True)]
         return self._repeat(count, layers, steps)
 
     def split_prior(self, channels):
         half = channels // 2
-        layer = self.conditioner(half, half, num_residual_blocks=None)
+        layer = self.conditioner(half, half, num_residual_blocks=None, affine=True)
         return ChannelCoupling(layer, name="split_prior")
 
-    def conditioner(self, in_channels, out_channels, **overrides):
-        arguments = {**self._conditioner, **overrides}
-        layer = Conditioner(
-            out_channels, seed=next(self._seeds), dtype=self._dtype, **arguments
+    def conditioner(self, in_channels, out_channels, kind=Conditioner, **overrides):
+        arguments = {**self._arguments, **overrides}
+        layer = kind(
+            out_channels, seed=next(self._seeds), dtype=self._precision, **arguments
         )
         return self._built(layer, in_channels)
 
-    def _repeat(self, count, layers, steps):
-        copies = [list(layers()) for _ in range(count)]
-        steps = [tfb.Chain(list(step(*copies[0]))) for step in steps]
-        return Repeat(steps, WeightStack(copies), recompute=self._recompute)
+    def _channel_conditioner(self, channels):
+        kind = SplineConditioner if self._coupling == "spline" else Conditioner
+        return self.conditioner(channels // 2, channels // 2, kind)
+
+    def _channel_coupling(self, conditioner, swap=False):
+        kind = SplineCoupling if self._coupling == "spline" else ChannelCoupling
+        return kind(conditioner, swap=swap)
 
     def _plu(self, channels):
         layer = PLUParameters(seed=next(self._seeds), dtype=self._dtype)
         return self._built(layer, channels)
+
+    def _repeat(self, count, layers, steps):
+        copies = [list(layers()) for _ in range(count)]
+        steps = [tfb.Chain(list(step(*copies[0]))) for step in steps[:count]]
+        return Repeat(steps, WeightStack(copies), recompute=self._recompute)
 
     def _built(self, layer, channels):
         layer.build((None, None, None, channels))
@@ -341,6 +433,13 @@ def _distribution(image_shape, bijectors, logit_alpha, dtype):
     return tfd.TransformedDistribution(
         standard_normal(image_shape, dtype), tfb.Chain([preprocess, *bijectors])
     )
+
+
+def _check_choice(name, value, choices):
+    if value not in choices:
+        raise ValueError(
+            f"{name} must be one of {tuple(choices)}. Received: {name}={value!r}."
+        )
 
 
 def _check_shape(image_shape, num_levels):

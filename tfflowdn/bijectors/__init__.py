@@ -9,10 +9,12 @@ from tfflowdn.bijectors.act_norm import ActNorm
 from tfflowdn.bijectors.channel_coupling import ChannelCoupling
 from tfflowdn.bijectors.checkerboard_coupling import CheckerboardCoupling
 from tfflowdn.bijectors.factor_out import FactorOut
+from tfflowdn.bijectors.haar import HaarSqueeze
 from tfflowdn.bijectors.invertible_convolution import InvertibleConvolution
 from tfflowdn.bijectors.logit import PixelLogit
 from tfflowdn.bijectors.one_pass import OnePassBijector
 from tfflowdn.bijectors.repeat import Repeat
+from tfflowdn.bijectors.spline_coupling import SplineCoupling
 from tfflowdn.bijectors.squeeze import Squeeze
 
 __all__ = [
@@ -20,9 +22,11 @@ __all__ = [
     "ChannelCoupling",
     "CheckerboardCoupling",
     "FactorOut",
+    "HaarSqueeze",
     "InvertibleConvolution",
     "OnePassBijector",
     "PixelLogit",
     "Repeat",
+    "SplineCoupling",
     "Squeeze",
 ]

@@ -2,19 +2,25 @@
 
 from tfflowdn.layers.act_norm import ActNormParameters
 from tfflowdn.layers.conditioner import Conditioner
+from tfflowdn.layers.gated_block import GatedBlock
 from tfflowdn.layers.gaussian_blur import GaussianBlur
 from tfflowdn.layers.padding import mirror_pad
 from tfflowdn.layers.pixel_shuffle import depth_to_space, space_to_depth
 from tfflowdn.layers.plu import PLUParameters
 from tfflowdn.layers.residual_block import ResidualBlock
+from tfflowdn.layers.spline_conditioner import SplineConditioner
+from tfflowdn.layers.variational_dequantizer import VariationalDequantizer
 from tfflowdn.layers.weight_stack import WeightStack
 
 __all__ = [
     "ActNormParameters",
     "Conditioner",
+    "GatedBlock",
     "GaussianBlur",
     "PLUParameters",
     "ResidualBlock",
+    "SplineConditioner",
+    "VariationalDequantizer",
     "WeightStack",
     "depth_to_space",
     "mirror_pad",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from tfflowdn.layers.gated_block import GatedBlock
 from tfflowdn.layers.residual_block import ResidualBlock
 
 __all__ = ["Conditioner"]
@@ -25,6 +26,7 @@ class Conditioner(keras.layers.Layer):
       num_residual_blocks: Number of residual blocks between the first and the last
         convolution (RealNVP). 0: one 1x1 convolution (Glow); None: nothing, one
         convolution from input to output.
+      gated: Whether these blocks are gated ones (Flow++).
       affine: Whether there is a log-scale.
       log_scale_bound: Largest magnitude of the log-scale, nats.
       seed: Seed of the weights.
@@ -35,6 +37,7 @@ class Conditioner(keras.layers.Layer):
         out_channels: int,
         hidden_channels: int = 64,
         num_residual_blocks: int | None = 0,
+        gated: bool = False,
         affine: bool = True,
         log_scale_bound: float = 2.0,
         seed: int = 0,
@@ -44,6 +47,7 @@ class Conditioner(keras.layers.Layer):
         self.out_channels = out_channels
         self.hidden_channels = hidden_channels
         self.num_residual_blocks = num_residual_blocks
+        self.gated = gated
         self.affine = affine
         self.log_scale_bound = log_scale_bound
         self.seed = seed
@@ -66,15 +70,7 @@ class Conditioner(keras.layers.Layer):
 
     def call(self, images):
         """Returns (shift, log_scale or None)."""
-        hidden = images
-        for layer in self.hidden_layers:
-            hidden = layer(hidden)
-        out = self.last(hidden)
-        if not self.affine:
-            return out, None
-        shift, log_scale = ops.split(out, 2, axis=-1)
-        bound = self.log_scale_bound
-        return shift, bound * ops.tanh(log_scale / bound)
+        return self._shift_and_log_scale(self._features(images))
 
     def get_config(self):
         """Returns the constructor's arguments."""
@@ -82,29 +78,58 @@ class Conditioner(keras.layers.Layer):
             "out_channels": self.out_channels,
             "hidden_channels": self.hidden_channels,
             "num_residual_blocks": self.num_residual_blocks,
+            "gated": self.gated,
             "affine": self.affine,
             "log_scale_bound": self.log_scale_bound,
             "seed": self.seed,
         }
         return {**super().get_config(), **config}
 
+    def _features(self, images):
+        hidden = images
+        for layer in self.hidden_layers:
+            hidden = layer(hidden)
+        return hidden
+
+    def _shift_and_log_scale(self, hidden):
+        out = ops.cast(self.last(hidden), self.variable_dtype)
+        if not self.affine:
+            return out, None
+        shift, log_scale = ops.split(out, 2, axis=-1)
+        return shift, self._bounded(log_scale)
+
+    def _bounded(self, values):
+        bound = self.log_scale_bound
+        return bound * ops.tanh(values / bound)
+
     def _hidden_layers(self):
         if self.num_residual_blocks is None:
             return []
         first = self._convolution(3, self.seed, "first")
         if self.num_residual_blocks == 0:
-            return [first, self._convolution(1, self.seed + 1, "middle")]
-        blocks = [
-            ResidualBlock(
-                self.hidden_channels,
-                preactivated=True,
-                seed=self.seed + i,
-                dtype=self.dtype_policy,
-                name=f"block_{i}",
-            )
-            for i in range(self.num_residual_blocks)
-        ]
-        return [first, *blocks]
+            return [first, self._dense(self.seed + 1, "middle")]
+        return [first, *map(self._block, range(self.num_residual_blocks))]
+
+    def _block(self, index):
+        arguments = {"dtype": self.dtype_policy, "name": f"block_{index}"}
+        if self.gated:
+            return GatedBlock(self.hidden_channels, **arguments)
+        return ResidualBlock(
+            self.hidden_channels,
+            preactivated=True,
+            seed=self.seed + index,
+            **arguments,
+        )
+
+    def _dense(self, seed, name):
+        # A 1x1 convolution; as a matrix product its gradient is faster on a CPU.
+        return keras.layers.Dense(
+            self.hidden_channels,
+            activation="relu",
+            kernel_initializer=keras.initializers.HeNormal(seed),
+            dtype=self.dtype_policy,
+            name=name,
+        )
 
     def _convolution(self, size, seed, name):
         return keras.layers.Conv2D(

@@ -11,12 +11,13 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfflowdn import flows
+from tfflowdn.layers import VariationalDequantizer
 from tfflowdn.metrics import bits_per_dim
 
 __all__ = ["FLOWS", "FlowPrior", "step_seed"]
 
 FLOWS = {"nice": flows.nice, "real_nvp": flows.real_nvp, "glow": flows.glow}
-DEQUANTIZATIONS = ("uniform", "gaussian", None)
+DEQUANTIZATIONS = ("uniform", "variational", "gaussian", None)
 
 
 @keras.saving.register_keras_serializable("tfflowdn")
@@ -37,7 +38,9 @@ class FlowPrior(keras.Model):
       image_shape: (H, W, C) of the training crops and, by default, of samples.
       flow_options: Further keyword arguments of the flow's function.
       dequantization: "uniform" (8-bit pixels, each spread over its own 1/255),
-        "gaussian" (noise of `dequantization_sigma`) or None (continuous data).
+        "variational" (the same, spread by a flow that is learned along; loss and
+        bits_per_dim are then bounds, see `VariationalDequantizer`), "gaussian" (noise
+        of `dequantization_sigma`) or None (continuous data).
       dequantization_sigma: Standard deviation of the Gaussian noise, in [0, 1] units.
       seed: Seed of the initial weights and of the dequantisation noise.
       trainable: False freezes all of the flow, as does setting it later.
@@ -75,6 +78,12 @@ class FlowPrior(keras.Model):
             **self.flow_options,
         )
         self.flow_layers = flows.layers_of(self.distribution.bijector)
+        self.dequantizer = None
+        if dequantization == "variational":
+            self.dequantizer = VariationalDequantizer(
+                seed=seed, dtype=self.variable_dtype
+            )
+            self.dequantizer.build((None, *self.image_shape))
         self.loss_tracker = keras.metrics.Mean("loss")
         self.bits_per_dim_tracker = keras.metrics.Mean("bits_per_dim")
         self.gradient_norm_tracker = keras.metrics.Mean("gradient_norm")
@@ -178,10 +187,10 @@ class FlowPrior(keras.Model):
     def train_step(self, data):
         """One step of maximum likelihood: minimises nats per dimension."""
         images = keras.utils.unpack_x_y_sample_weight(data)[0]
-        images = self.dequantize(images, step_seed(self.seed, self.optimizer))
+        seed = step_seed(self.seed, self.optimizer)
         variables = self.trainable_variables
         with tf.GradientTape() as tape:
-            log_prob = self.log_prob(images)
+            log_prob = self._dequantized_log_prob(images, seed)
             loss = -tf.reduce_mean(log_prob) / _num_dims(images, log_prob.dtype)
             # Gradients are summed over the replicas.
             num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
@@ -196,24 +205,13 @@ class FlowPrior(keras.Model):
     def test_step(self, data):
         """Updates loss and bits_per_dim, with dequantisation noise of a fixed seed."""
         images = keras.utils.unpack_x_y_sample_weight(data)[0]
-        images = self.dequantize(images, [self.seed, -1])
-        logs = self._update_likelihood(images, self.log_prob(images))
+        log_prob = self._dequantized_log_prob(images, [self.seed, -1])
+        logs = self._update_likelihood(images, log_prob)
         return {name: logs[name] for name in ("loss", "bits_per_dim")}
 
     def dequantize(self, images, seed) -> tf.Tensor:
         """Adds dequantisation noise to images [batch, H, W, C]; `seed` is two ints."""
-        images = tf.cast(images, self.compute_dtype)
-        shape = tf.shape(images)
-        if self.dequantization == "uniform":
-            noise = (
-                tf.random.stateless_uniform(shape, seed, -0.5, 0.5, images.dtype) / 255
-            )
-        elif self.dequantization == "gaussian":
-            noise = tf.random.stateless_normal(shape, seed, dtype=images.dtype)
-            noise *= self.dequantization_sigma
-        else:
-            return images
-        return images + tf.ensure_shape(noise, images.shape)
+        return self._dequantize(images, seed)[0]
 
     def check_images(self, images) -> None:
         """Raises ValueError unless images are [batch, H, W, C] that the flow takes."""
@@ -250,6 +248,29 @@ class FlowPrior(keras.Model):
         return tfd.TransformedDistribution(base, self.distribution.bijector).log_prob(
             images
         )
+
+    def _dequantized_log_prob(self, images, seed):
+        """Returns log p(x + u) - log q(u | x), [batch], with q = 1 for fixed noise."""
+        images, log_q = self._dequantize(images, seed)
+        return self.log_prob(images) - log_q
+
+    def _dequantize(self, images, seed):
+        """Returns images with noise, and the noise's learned log-density or 0."""
+        images = tf.cast(images, self.compute_dtype)
+        shape, log_q = tf.shape(images), tf.zeros([], images.dtype)
+        if self.dequantization is None:
+            return images, log_q
+        if self.dequantization == "gaussian":
+            noise = tf.random.stateless_normal(shape, seed, dtype=images.dtype)
+            noise = tf.ensure_shape(noise, images.shape)
+            return images + self.dequantization_sigma * noise, log_q
+        noise = tf.random.stateless_uniform(shape, seed, -0.5, 0.5, images.dtype)
+        noise = tf.ensure_shape(noise, images.shape)
+        if self.dequantizer is not None:
+            # Stage 2 moves the pixels, not the noise that is drawn for them.
+            noise, log_det = self.dequantizer(tf.stop_gradient(images), noise)
+            log_q = -log_det
+        return images + noise / 255, log_q
 
     def _update_likelihood(self, images, log_prob):
         bits = bits_per_dim(log_prob, _num_dims(images, log_prob.dtype))
