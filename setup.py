@@ -9,7 +9,14 @@ HERE = Path(__file__).parent
 VERSION = re.search(
     r'__version__ = "(.+)"', (HERE / "tfflowdn" / "__init__.py").read_text("utf-8")
 ).group(1)
-SCRIPTS = ("train_prior", "train_denoiser", "denoise", "evaluate", "export_model")
+SCRIPTS = (
+    "train_prior",
+    "train_denoiser",
+    "denoise",
+    "evaluate",
+    "export_model",
+    "score",
+)
 
 setup(
     name="tfflowdn",

@@ -14,7 +14,7 @@ import tfflowdn
 
 LAYERS = (
     ("bijectors", "layers", "data", "metrics"),
-    ("flows", "losses"),
+    ("flows", "likelihood", "losses", "optimizer"),
     ("models",),
     ("training", "export", "inference", "evaluation"),
     ("scripts",),

@@ -39,7 +39,7 @@ def test_both_models_in_a_fresh_process(network, randomize, tmp_path):
     options = {"num_levels": 1, "num_steps": 1, "hidden_channels": 4}
     prior = FlowPrior("glow", (8, 8, 1), flow_options=options)
     randomize(*prior.flow_layers, scale=0.1)
-    images = np.random.default_rng(0).random((2, 12, 6, 1), np.float32)
+    images = np.random.default_rng(0).random((2, 11, 6, 1), np.float32)
     np.save(tmp_path / "images.npy", images)
     folders = [
         export.export_model(model, tmp_path, name)

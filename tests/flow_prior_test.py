@@ -191,6 +191,8 @@ def test_log_prob_in_a_graph_of_unknown_sizes(tiny_prior):
     [
         ((4, 4, 1), r"images must be \[batch, H, W, 1\] for this prior\."),
         ((2, 4, 4, 3), r"images must be \[batch, H, W, 1\] for this prior\."),
+        ((2, 4, 1, 1), r"height and width of images must be at least 2 "),
+        ((2, 0, 4, 1), r"height and width of images must be at least 2 "),
         ((2, 4, 5, 1), r"height and width of images must be divisible by 2 "),
         ((2, 3, 4, 1), r"height and width of images must be divisible by 2 "),
     ],
@@ -198,7 +200,10 @@ def test_log_prob_in_a_graph_of_unknown_sizes(tiny_prior):
 def test_images_that_do_not_fit_are_refused(tiny_prior, shape, message):
     received = rf"{message}.*Received: images\.shape=\({', '.join(map(str, shape))}\)"
     images = tf.zeros(shape)
-    for function in (tiny_prior.log_prob, tiny_prior.initialize):
+    functions = [tiny_prior.initialize]
+    if "divisible" not in message:  # Those of any other size have a density.
+        functions += [tiny_prior.log_prob, tiny_prior.bits_per_dim]
+    for function in functions:
         with pytest.raises(ValueError, match=received):
             function(images)
     if len(shape) == 4:

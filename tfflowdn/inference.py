@@ -1,4 +1,4 @@
-"""Denoising of arrays, whatever their dtype and channels."""
+"""Denoising of arrays, whatever their dtype and channels; loading of models."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import keras
 import numpy as np
 
 from tfflowdn import data
-from tfflowdn.models import UnpairedDenoiser
+from tfflowdn.models import FlowPrior, UnpairedDenoiser
 
-__all__ = ["denoise", "load_denoiser", "num_channels"]
+__all__ = ["denoise", "load_denoiser", "load_prior", "num_channels"]
 
 
 def load_denoiser(path: str | os.PathLike) -> keras.Model:
@@ -28,6 +28,24 @@ def load_denoiser(path: str | os.PathLike) -> keras.Model:
     network = model.network if isinstance(model, UnpairedDenoiser) else model
     num_channels(network)
     return network
+
+
+def load_prior(path: str | os.PathLike) -> FlowPrior:
+    """Loads a prior.
+
+    Args:
+      path: A `.keras` file.
+
+    Raises:
+      ValueError: If there is no such file, or it holds no FlowPrior.
+    """
+    if not os.path.isfile(path):
+        raise ValueError(f"prior must be a .keras file. Received: prior={str(path)!r}.")
+    prior = keras.models.load_model(path, compile=False)
+    if not isinstance(prior, FlowPrior):
+        kind = type(prior).__name__
+        raise ValueError(f"prior must hold a FlowPrior. Received: {path!r}, a {kind}.")
+    return prior
 
 
 def num_channels(network: keras.Model) -> int:

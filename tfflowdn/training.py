@@ -16,9 +16,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfflowdn.data import write_image
+from tfflowdn.optimizer import GuardedAdam
 
 __all__ = [
-    "NonFiniteError",
+    "DivergenceError",
     "SampleGrid",
     "check_steps",
     "default_strategy",
@@ -28,8 +29,8 @@ __all__ = [
 ]
 
 
-class NonFiniteError(ArithmeticError):
-    """A loss that is not a number, or infinite."""
+class DivergenceError(ArithmeticError):
+    """A loss or gradient that is not finite, or a loss far above its lowest."""
 
 
 @functools.cache  # Two strategies of one process would mix up their all-reduces.
@@ -121,14 +122,17 @@ def fit(
 
     Raises:
       ValueError: If `num_steps` is no multiple of `steps_per_epoch`.
-      NonFiniteError: At the step whose loss is not finite; the checkpoint of the last
-        epoch is left as it was.
+      DivergenceError: At the step whose loss or gradient is not finite, or where the
+        epoch's mean loss has risen above its lowest by 100 times the magnitude of its
+        first or lowest, or by 1 if that is more; or after an epoch whose validation is
+        not finite. Checkpoints are left as they were after the last good epoch, and
+        no gradient that is not finite reaches the weights.
     """
     check_steps(num_steps, steps_per_epoch)
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     schedule = _cosine(num_steps, learning_rate, warmup_steps)
-    optimizer = keras.optimizers.Adam(schedule, global_clipnorm=clip_norm)
+    optimizer = GuardedAdam(schedule, clip_norm=clip_norm)
     optimizer.build(model.trainable_variables)
     model.compile(optimizer=optimizer, loss=loss, metrics=metrics)
     last = directory / "last.weights.h5"
@@ -149,7 +153,7 @@ def fit(
         shuffle=False,
         verbose=1 if sys.stdout.isatty() else 2,
         callbacks=[
-            _StopOnNonFinite(last),
+            _StopOnDivergence(last, history.first_and_lowest_loss()),
             *callbacks,
             history,
             keras.callbacks.TensorBoard(directory / "logs", write_graph=False),
@@ -210,25 +214,56 @@ class SampleGrid(keras.callbacks.Callback):
         self._writer.flush()
 
 
-class _StopOnNonFinite(keras.callbacks.Callback):
-    def __init__(self, last):
+class _StopOnDivergence(keras.callbacks.Callback):
+    """Raises DivergenceError; it stands before the callbacks that write checkpoints."""
+
+    def __init__(self, last, first_and_lowest):
         super().__init__()
         self._last = last
+        self._first_and_lowest = first_and_lowest
+
+    def on_train_begin(self, logs=None):
+        del logs
+        self._step = self._iterations()
 
     def on_train_batch_end(self, batch, logs=None):
         del batch
-        for name, value in (logs or {}).items():
-            if not np.isfinite(value):
-                step = int(self.model.optimizer.iterations.numpy())
-                kept = (
-                    f"The last good checkpoint is {self._last}."
-                    if self._last.exists()
-                    else "There is no checkpoint before it."
-                )
-                raise NonFiniteError(
-                    f"Training stopped: {name} must be finite. {kept} A lower "
-                    f"learning_rate may help. Received: {name}={value} at step {step}."
-                )
+        self._step += 1
+        self._check_finite(logs)
+        if self._iterations() < self._step:  # The optimizer has not counted the step.
+            self._stop("the gradient must be finite", "one that is not")
+        self._check_loss(float(logs["loss"]))
+
+    def on_epoch_end(self, epoch, logs=None):
+        del epoch
+        self._check_finite(logs)
+
+    def _check_finite(self, logs):
+        for name, value in logs.items():
+            if not name.endswith("psnr") and not np.isfinite(value):
+                self._stop(f"{name} must be finite", f"{name}={value}")
+
+    def _check_loss(self, loss):
+        first, lowest = self._first_and_lowest or (loss, loss)
+        limit = lowest + max(100 * abs(first), 100 * abs(lowest), 1)
+        if loss > limit:
+            must = f"loss must not rise above {limit:.4g} after it was {lowest:.4g}"
+            self._stop(must, f"loss={loss:.4g}")
+        self._first_and_lowest = (first, min(lowest, loss))
+
+    def _stop(self, must, received):
+        kept = (
+            f"The last good checkpoint is {self._last}."
+            if self._last.exists()
+            else "There is no checkpoint before it."
+        )
+        raise DivergenceError(
+            f"Training stopped: {must}. {kept} A lower learning_rate may help. "
+            f"Received: {received} at step {self._step}."
+        )
+
+    def _iterations(self):
+        return int(self.model.optimizer.iterations.numpy())
 
 
 class _History(keras.callbacks.Callback):
@@ -241,6 +276,10 @@ class _History(keras.callbacks.Callback):
 
     def best(self, monitor):
         return min((_cost(monitor, row[monitor]) for row in self._rows), default=None)
+
+    def first_and_lowest_loss(self):
+        losses = [float(row["loss"]) for row in self._rows]
+        return (losses[0], min(losses)) if losses else None
 
     def on_epoch_end(self, epoch, logs=None):
         self._rows.append({"epoch": epoch, **(logs or {})})

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfflowdn import flows
+from tfflowdn import flows, likelihood
 from tfflowdn.layers import VariationalDequantizer
 from tfflowdn.metrics import bits_per_dim
 
@@ -26,8 +26,8 @@ class FlowPrior(keras.Model):
 
     A Keras model around one of the flows of `tfflowdn.flows`: `compile`, `fit` on
     images [batch, H, W, C] with pixels in [0, 1], `save` to `.keras` and load. The
-    flow is convolutional: images of any size divisible by `size_multiple` have a
-    density, whatever the size it was trained on.
+    flow is convolutional: images of any size have a density, whatever the size it was
+    trained on, an exact one where `size_multiple` divides height and width.
 
     In training and in validation the pixels are dequantised: a flow on discrete
     values would put infinite density on them (Theis et al. 2016). `log_prob` adds no
@@ -101,7 +101,7 @@ class FlowPrior(keras.Model):
 
     @property
     def size_multiple(self) -> int:
-        """Number that heights and widths must be divisible by."""
+        """The least height and width; multiples of it have an exact density."""
         default = inspect.signature(FLOWS[self.flow]).parameters["num_levels"].default
         return 2 ** self.flow_options.get("num_levels", default)
 
@@ -117,30 +117,41 @@ class FlowPrior(keras.Model):
         `fit` does so with its first batch; a reload keeps it.
         """
         images = tf.convert_to_tensor(images, self.compute_dtype)
-        self.check_images(images)
+        self.check_images(images, divisible=True)
         images = self.dequantize(images, seed=[self.seed, -1])
         flows.initialize_from_data(self.distribution.bijector, images)
 
     def log_prob(self, images) -> tf.Tensor:
         """Returns the log-density of each image, in nats, [batch].
 
+        Exact where `size_multiple` divides H and W; elsewhere the mean over the largest
+        such windows in the corners, scaled to the image's number of dimensions, see
+        `likelihood.log_prob_of_any_size`.
+
         Args:
-          images: [batch, H, W, C] with pixels in [0, 1]; H and W divisible by
+          images: [batch, H, W, C] with pixels in [0, 1]; H and W at least
             `size_multiple`.
 
         Raises:
-          ValueError: If rank, channels or size do not fit.
+          ValueError: If rank or channels do not fit, or images are smaller.
         """
         images = tf.convert_to_tensor(images, self.compute_dtype)
         self.check_images(images)
-        if tf.executing_eagerly():
-            return self._traced_log_prob(images)
-        return self._log_prob(images)
+        multiple = self.size_multiple
+        # Several windows share one trace; one alone is part of the caller's graph.
+        alone = likelihood.is_divisible(images.shape, multiple)
+        inline = alone and not tf.executing_eagerly()
+        log_prob = self._log_prob if inline else self._traced_log_prob
+        return likelihood.log_prob_of_any_size(log_prob, images, multiple)
 
     def bits_per_dim(self, images) -> tf.Tensor:
         """Returns the bits/dim, as 8-bit data, of images [batch, H, W, C], [batch]."""
         images = tf.convert_to_tensor(images, self.compute_dtype)
         return bits_per_dim(self.log_prob(images), _num_dims(images))
+
+    def likelihood_map(self, image, **options) -> np.ndarray:
+        """Returns the bits/dim around every pixel, see `likelihood.likelihood_map`."""
+        return likelihood.likelihood_map(self, image, **options)
 
     def sample(
         self,
@@ -167,7 +178,7 @@ class FlowPrior(keras.Model):
             latents = tf.random.stateless_normal(
                 shape, [seed, 0], dtype=self.compute_dtype
             )
-        self.check_images(latents)
+        self.check_images(latents, divisible=True)
         return self._traced_forward(temperature * latents)
 
     def call(self, images, training=None):
@@ -213,18 +224,28 @@ class FlowPrior(keras.Model):
         """Adds dequantisation noise to images [batch, H, W, C]; `seed` is two ints."""
         return self._dequantize(images, seed)[0]
 
-    def check_images(self, images) -> None:
-        """Raises ValueError unless images are [batch, H, W, C] that the flow takes."""
+    def check_images(self, images, divisible: bool = False) -> None:
+        """Raises ValueError unless images are [batch, H, W, C] that the flow takes.
+
+        With `divisible`, `size_multiple` must divide H and W; else it is the least.
+        """
         shape, multiple = tuple(images.shape), self.size_multiple
         if len(shape) != 4 or shape[-1] != self.channels:
             raise ValueError(
                 f"images must be [batch, H, W, {self.channels}] for this prior. "
                 f"Received: images.shape={shape}."
             )
-        if any(size is not None and size % multiple for size in shape[1:3]):
+        if any(size is not None and size < multiple for size in shape[1:3]):
             raise ValueError(
-                f"The height and width of images must be divisible by {multiple} for "
-                f"this prior. Received: images.shape={shape}."
+                f"The height and width of images must be at least {multiple} for this "
+                f"prior. Received: images.shape={shape}."
+            )
+        if divisible and any(
+            size is not None and size % multiple for size in shape[1:3]
+        ):
+            raise ValueError(
+                f"The height and width of images must be divisible by {multiple} here. "
+                f"Received: images.shape={shape}."
             )
 
     def get_config(self):

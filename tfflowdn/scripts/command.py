@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from absl import app, flags
 from ml_collections import config_flags
 
-__all__ = ["define_training_flags", "run"]
+__all__ = ["define_training_flags", "publish", "run"]
 
 
 def define_training_flags(script: str) -> None:
@@ -20,6 +23,21 @@ def define_training_flags(script: str) -> None:
         "workdir", None, f"Directory of {script}'s outputs; a killed run resumes in it."
     )
     flags.mark_flags_as_required(["config", "workdir"])
+
+
+def publish(report: dict, output: str | None) -> None:
+    """Prints a report as a table and, with `output`, writes it to a JSON file.
+
+    Args:
+      report: `mean`, a dictionary of scores, and `pictures`, one by name.
+      output: Path of the file, written whole or not at all.
+    """
+    print(_table(report))
+    if output:
+        path = Path(output)
+        temporary = path.with_name(f".tmp.{path.name}")
+        temporary.write_text(json.dumps(report, indent=2) + "\n")
+        os.replace(temporary, path)
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -36,3 +54,17 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
             sys.exit(f"{type(error).__name__}: {error}")
 
     app.run(guarded)
+
+
+def _table(report):
+    scores = list(report["mean"])
+    rows = [*report["pictures"].items(), ("mean", report["mean"])]
+    width = max(len(name) for name, _ in rows)
+    columns = [max(10, len(score)) for score in scores]
+
+    def line(name, cells):
+        padded = [f"{c:>{w}}" for c, w in zip(cells, columns, strict=True)]
+        return " ".join([f"{name:<{width}}", *padded])
+
+    lines = [line(name, [f"{row[s]:.4f}" for s in scores]) for name, row in rows]
+    return "\n".join([line("", scores), *lines])

@@ -8,10 +8,6 @@ are and, with a model, denoised by it. Files are matched by name without suffix.
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
-
 from absl import flags
 
 from tfflowdn import data, evaluation, inference
@@ -50,27 +46,10 @@ def evaluate(noisy: str, reference: str, model: str | None = None) -> dict:
     return {"mean": evaluation.summarize(rows), "pictures": pictures}
 
 
-def _table(report):
-    scores = list(report["mean"])
-    rows = [*report["pictures"].items(), ("mean", report["mean"])]
-    width = max(len(name) for name, _ in rows)
-    lines = [" ".join([" " * width, *(f"{score:>10}" for score in scores)])]
-    for name, row in rows:
-        lines.append(
-            " ".join([f"{name:<{width}}", *(f"{row[s]:10.4f}" for s in scores)])
-        )
-    return "\n".join(lines)
-
-
 def _main(argv):
     del argv
     report = evaluate(FLAGS.noisy, FLAGS.reference, FLAGS.model)
-    print(_table(report))
-    if FLAGS.output:
-        path = Path(FLAGS.output)
-        temporary = path.with_name(f".tmp.{path.name}")
-        temporary.write_text(json.dumps(report, indent=2) + "\n")
-        os.replace(temporary, path)
+    command.publish(report, FLAGS.output)
 
 
 def main():

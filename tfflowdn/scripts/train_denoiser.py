@@ -13,16 +13,14 @@ trained network; start/ and objective/ hold checkpoints, history.csv and logs/.
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
-import keras
 import tensorflow as tf
 from absl import flags, logging
 from ml_collections import config_dict
 
-from tfflowdn import data, metrics, training
-from tfflowdn.models import FlowPrior, ResNetDenoiser, UnpairedDenoiser
+from tfflowdn import data, inference, metrics, training
+from tfflowdn.models import ResNetDenoiser, UnpairedDenoiser
 from tfflowdn.scripts import command
 
 __all__ = ["main", "train_denoiser"]
@@ -53,7 +51,7 @@ def train_denoiser(config: config_dict.ConfigDict, workdir: str) -> Path:
 
 
 def _train(config, workdir):
-    prior = _load_prior(config.prior)
+    prior = inference.load_prior(config.prior)
     network = ResNetDenoiser(prior.channels, **config.network)
     denoiser = UnpairedDenoiser(network, prior, **config.objective.loss)
     _check_crop_size(config.objective.crops.crop_size, prior)
@@ -129,16 +127,6 @@ def _checked_crops(pool, channels, options):
 
     crops(0)  # Says what is wrong with the sizes now, not after another part.
     return crops
-
-
-def _load_prior(path):
-    if not os.path.isfile(path):
-        raise ValueError(f"prior must be a .keras file. Received: prior={path!r}.")
-    prior = keras.models.load_model(path, compile=False)
-    if not isinstance(prior, FlowPrior):
-        kind = type(prior).__name__
-        raise ValueError(f"prior must hold a FlowPrior. Received: {path!r}, a {kind}.")
-    return prior
 
 
 def _check_crop_size(crop_size, prior):
