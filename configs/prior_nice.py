@@ -32,6 +32,7 @@ def get_config(variant: str = "gray") -> config_dict.ConfigDict:
                 "hidden_channels": pick(full=64, smoke=4),
                 "conditioner": "plain",
                 "num_residual_blocks": 1,
+                "base": "normal",
                 "squeeze": "space_to_depth",
                 "logit_alpha": config_dict.placeholder(float),
             },

@@ -29,11 +29,13 @@ from tfflowdn.layers import (
 )
 
 __all__ = [
+    "BASES",
     "glow",
     "initialize_from_data",
     "layers_of",
     "nice",
     "real_nvp",
+    "standard_logistic",
     "standard_normal",
 ]
 
@@ -51,6 +53,7 @@ def nice(
     hidden_channels: int = 64,
     conditioner: str = "plain",
     num_residual_blocks: int = 1,
+    base: str = "normal",
     squeeze: str = "space_to_depth",
     logit_alpha: float | None = None,
     seed: int = 0,
@@ -59,7 +62,8 @@ def nice(
     """NICE (Dinh et al. 2015, arXiv 1410.8516), convolutional.
 
     `num_steps` additive couplings on a checkerboard, then `num_steps` over the
-    channels after each of `num_levels` squeezes, then a diagonal scale.
+    channels after each of `num_levels` squeezes, then a diagonal scale. Left out: the
+    whitening of the pixels.
 
     Args:
       image_shape: (H, W, C), H and W divisible by 2**num_levels.
@@ -69,6 +73,7 @@ def nice(
       conditioner: "plain" (3x3, 1x1 and 3x3 convolution), "residual" (RealNVP's
         blocks of two 3x3 convolutions) or "gated" (slim gated blocks, see GatedBlock).
       num_residual_blocks: Blocks of a residual or gated conditioner.
+      base: "normal" or "logistic", the base distribution (both in the paper).
       squeeze: "space_to_depth" (pixels) or "haar" (average and differences of 2x2).
       logit_alpha: Alpha of the logit of the pixels; None leaves them linear.
       seed: Seed of the initial weights.
@@ -81,6 +86,7 @@ def nice(
       ValueError: If the shape is not divisible, or for an unknown option.
     """
     _check_shape(image_shape, num_levels)
+    _check_choice("base", base, BASES)
     build = _Builder(
         seed,
         dtype,
@@ -100,7 +106,7 @@ def nice(
         bijectors += [build.coupling(channels, i) for i in range(num_steps)]
     bijectors.append(build.act_norm(channels))
     bijectors += [tfb.Invert(Squeeze()) for _ in range(num_levels)]
-    return _distribution(image_shape, bijectors, logit_alpha, dtype)
+    return _distribution(image_shape, bijectors, logit_alpha, dtype, base)
 
 
 def real_nvp(
@@ -108,6 +114,7 @@ def real_nvp(
     *,
     num_levels: int = 2,
     hidden_channels: int = 32,
+    hidden_growth: int = 1,
     conditioner: str = "residual",
     num_residual_blocks: int = 2,
     log_scale_bound: float = 2.0,
@@ -122,12 +129,16 @@ def real_nvp(
     At each of `num_levels` scales: three affine couplings on a checkerboard, a
     squeeze, three over the channels, and half of the channels is factored out; four
     more on a checkerboard at the last scale. The paper's batch normalisations are
-    ActNorms here, since the statistics of a batch differ in training and in use.
+    ActNorms here, since the statistics of a batch differ in training and in use; the
+    bound of the log-scales is fixed, not learned, so that the inverse stays tame. Left
+    out is what only helps the conditioners to train: batch and weight normalisation
+    and skip connections inside of them, and the weight decay.
 
     Args:
       image_shape: (H, W, C), H and W divisible by 2**num_levels.
       num_levels: Number of scales, each with a squeeze.
-      hidden_channels: Width of the conditioners.
+      hidden_channels: Width of the conditioners before the first squeeze.
+      hidden_growth: Factor on the width at each squeeze; 2 in the paper's own code.
       conditioner: "plain" (3x3, 1x1 and 3x3 convolution), "residual" (RealNVP's
         blocks of two 3x3 convolutions) or "gated" (slim gated blocks, see GatedBlock).
       num_residual_blocks: Blocks of a residual or gated conditioner.
@@ -151,29 +162,29 @@ def real_nvp(
         dtype,
         squeeze=squeeze,
         conditioner=conditioner,
-        hidden_channels=hidden_channels,
         num_residual_blocks=num_residual_blocks,
         log_scale_bound=log_scale_bound,
     )
 
-    def couplings(channels, count, checkerboard):
+    def couplings(channels, count, width, checkerboard=False):
         for i in range(count):
             yield build.act_norm(channels)
-            yield build.coupling(channels, i, checkerboard)
+            yield build.coupling(channels, i, checkerboard, hidden_channels=width)
 
-    def scale(channels, levels_left):
+    def scale(channels, width, levels_left):
         if levels_left == 0:
-            return list(couplings(channels, 4, checkerboard=True))
+            return list(couplings(channels, 4, width, checkerboard=True))
+        wider = width * hidden_growth
         return [
-            *couplings(channels, 3, checkerboard=True),
+            *couplings(channels, 3, width, checkerboard=True),
             build.squeeze(),
-            *couplings(4 * channels, 3, checkerboard=False),
+            *couplings(4 * channels, 3, wider),
             *([build.split_prior(4 * channels)] if split_prior else []),
-            FactorOut(tfb.Chain(scale(2 * channels, levels_left - 1))),
+            FactorOut(tfb.Chain(scale(2 * channels, wider, levels_left - 1))),
             tfb.Invert(Squeeze()),
         ]
 
-    bijectors = scale(image_shape[-1], num_levels)
+    bijectors = scale(image_shape[-1], hidden_channels, num_levels)
     return _distribution(image_shape, bijectors, logit_alpha, dtype)
 
 
@@ -197,7 +208,9 @@ def glow(
 
     At each of `num_levels` scales: a squeeze, `num_steps` times ActNorm, invertible
     1x1 convolution and affine coupling; then half of the channels is factored out,
-    with a mean and a scale predicted from the other half.
+    with a mean and a scale predicted from the other half. Left out: ActNorms inside of
+    the conditioners, and a learned mean and scale at the last scale, which its last
+    step can give by itself.
 
     Args:
       image_shape: (H, W, C), H and W divisible by 2**num_levels.
@@ -259,6 +272,17 @@ def standard_normal(image_shape, dtype="float32") -> tfd.Distribution:
         tfd.Normal(tf.zeros(image_shape, dtype), tf.ones([], dtype)),
         reinterpreted_batch_ndims=3,
     )
+
+
+def standard_logistic(image_shape, dtype="float32") -> tfd.Distribution:
+    """Returns the same with logistic latents."""
+    return tfd.Independent(
+        tfd.Logistic(tf.zeros(image_shape, dtype), tf.ones([], dtype)),
+        reinterpreted_batch_ndims=3,
+    )
+
+
+BASES = {"normal": standard_normal, "logistic": standard_logistic}
 
 
 def layers_of(bijector: tfb.Bijector) -> list[keras.layers.Layer]:
@@ -328,15 +352,17 @@ class _Builder:
         layer = PLUParameters(seed=next(self._seeds), dtype=self._dtype)
         return InvertibleConvolution(self._built(layer, channels))
 
-    def coupling(self, channels, index=0, checkerboard=False):
+    def coupling(self, channels, index=0, checkerboard=False, **overrides):
         swap = bool(index % 2)
         if checkerboard:
-            return CheckerboardCoupling(self.conditioner(channels, channels), swap=swap)
+            layer = self.conditioner(channels, channels, **overrides)
+            return CheckerboardCoupling(layer, swap=swap)
         half = channels // 2
         if self._coupling == "spline":
-            layer = self.conditioner(half, half, SplineConditioner)
+            layer = self.conditioner(half, half, SplineConditioner, **overrides)
             return SplineCoupling(layer, swap=swap)
-        return ChannelCoupling(self.conditioner(half, half), swap=swap)
+        layer = self.conditioner(half, half, **overrides)
+        return ChannelCoupling(layer, swap=swap)
 
     def split_prior(self, channels):
         half = channels // 2
@@ -360,13 +386,13 @@ def _is_chain(bijector):
     return hasattr(bijector, "bijectors")
 
 
-def _distribution(image_shape, bijectors, logit_alpha, dtype):
+def _distribution(image_shape, bijectors, logit_alpha, dtype, base="normal"):
     if logit_alpha is None:
         preprocess = tfb.Shift(tf.constant(0.5, dtype))
     else:
         preprocess = PixelLogit(logit_alpha)
     return tfd.TransformedDistribution(
-        standard_normal(image_shape, dtype), tfb.Chain([preprocess, *bijectors])
+        BASES[base](image_shape, dtype), tfb.Chain([preprocess, *bijectors])
     )
 
 
