@@ -56,6 +56,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "learning_rate": 1e-3,
                 "warmup_steps": pick(full=200, smoke=1),
                 "clip_norm": 1.0,
+                "ema_momentum": config_dict.placeholder(float),
             },
         },
         objective={
@@ -79,6 +80,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "learning_rate": 1e-3,
                 "warmup_steps": pick(full=100, smoke=1),
                 "clip_norm": 1.0,
+                "ema_momentum": config_dict.placeholder(float),
             },
         },
     ).lock()

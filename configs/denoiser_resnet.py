@@ -57,6 +57,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "learning_rate": 1e-3,
                 "warmup_steps": pick(full=200, quickstart=50, smoke=1),
                 "clip_norm": 1.0,
+                "ema_momentum": config_dict.placeholder(float),
             },
         },
         objective={
@@ -80,6 +81,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "learning_rate": 1e-4,
                 "warmup_steps": pick(full=50, quickstart=20, smoke=1),
                 "clip_norm": 1.0,
+                "ema_momentum": config_dict.placeholder(float),
             },
         },
     ).lock()

@@ -58,5 +58,6 @@ def get_config(variant: str = "gray") -> config_dict.ConfigDict:
             "learning_rate": 1e-3,
             "warmup_steps": pick(full=100, quickstart=20, smoke=1),
             "clip_norm": 50.0,
+            "ema_momentum": config_dict.placeholder(float),
         },
     ).lock()

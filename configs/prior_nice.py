@@ -32,6 +32,7 @@ def get_config(variant: str = "gray") -> config_dict.ConfigDict:
                 "hidden_channels": pick(full=64, smoke=4),
                 "conditioner": "plain",
                 "num_residual_blocks": 1,
+                "base": "normal",
                 "squeeze": "space_to_depth",
                 "logit_alpha": config_dict.placeholder(float),
                 "recompute": False,
@@ -55,5 +56,6 @@ def get_config(variant: str = "gray") -> config_dict.ConfigDict:
             "learning_rate": 1e-3,
             "warmup_steps": pick(full=100, smoke=1),
             "clip_norm": 50.0,
+            "ema_momentum": config_dict.placeholder(float),
         },
     ).lock()

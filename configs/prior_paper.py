@@ -60,5 +60,6 @@ def get_config(variant: str = "rgb") -> config_dict.ConfigDict:
             "learning_rate": 1e-3,
             "warmup_steps": pick(full=1000, smoke=1),
             "clip_norm": 50.0,
+            "ema_momentum": config_dict.placeholder(float),
         },
     ).lock()

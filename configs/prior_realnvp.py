@@ -30,6 +30,7 @@ def get_config(variant: str = "gray") -> config_dict.ConfigDict:
                 "num_levels": pick(full=2, smoke=1),
                 "num_residual_blocks": pick(full=2, smoke=1),
                 "hidden_channels": pick(full=32, smoke=4),
+                "hidden_growth": 1,
                 "conditioner": "residual",
                 "log_scale_bound": 2.0,
                 "split_prior": False,
@@ -56,5 +57,6 @@ def get_config(variant: str = "gray") -> config_dict.ConfigDict:
             "learning_rate": 1e-3,
             "warmup_steps": pick(full=100, smoke=1),
             "clip_norm": 50.0,
+            "ema_momentum": config_dict.placeholder(float),
         },
     ).lock()

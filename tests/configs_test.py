@@ -78,6 +78,20 @@ def test_flow_options_are_arguments_of_the_flow(path, config):
     assert set(config.prior.flow_options) == names
 
 
+ABLATION = runpy.run_path(str(CONFIGS[0].parent.parent / "tools" / "ablate_prior.py"))
+
+
+@pytest.mark.parametrize("name", ABLATION["VARIANTS"])
+def test_every_variant_of_the_ablation_is_another_prior(name):
+    file, changes, baseline = ABLATION["VARIANTS"][name]
+    module = runpy.run_path(str(CONFIGS[0].parent / f"{file}.py"))
+    config, unchanged = module["get_config"]("smoke"), module["get_config"]("smoke")
+    config.update_from_flattened_dict(changes)
+    assert (config != unchanged) == bool(changes)
+    models.FlowPrior(**config.prior)
+    assert baseline in ABLATION["VARIANTS"]
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_opens_with_what_it_is_and_its_command(path):
     module = runpy.run_path(str(path))

@@ -253,6 +253,19 @@ def test_temperature_scales_the_latents(tiny_prior):
     )
 
 
+def test_logistic_latents_are_drawn_and_scored(make_prior):
+    options = {"num_levels": 1, "num_steps": 1, "hidden_channels": 2}
+    prior = make_prior("nice", flow_options={**options, "base": "logistic"})
+    bijector = prior.distribution.bijector
+    samples = prior.sample(64, seed=0, image_shape=(8, 8, 1))
+    latents = bijector.inverse(tf.identity(samples))
+    assert np.std(latents) == pytest.approx(math.pi / math.sqrt(3), rel=0.05)
+    base = flows.standard_logistic((8, 8, 1))
+    expected = base.log_prob(latents)
+    expected += bijector.inverse_log_det_jacobian(samples, event_ndims=3)
+    np.testing.assert_allclose(prior.log_prob(samples), expected, rtol=1e-4)
+
+
 def test_samples_of_another_size_have_a_density(tiny_prior):
     samples = tiny_prior.sample(2, seed=0, image_shape=(6, 8, 1))
     assert samples.shape == (2, 6, 8, 1)

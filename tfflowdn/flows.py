@@ -32,11 +32,13 @@ from tfflowdn.layers import (
 )
 
 __all__ = [
+    "BASES",
     "glow",
     "initialize_from_data",
     "layers_of",
     "nice",
     "real_nvp",
+    "standard_logistic",
     "standard_normal",
 ]
 
@@ -54,6 +56,7 @@ def nice(
     hidden_channels: int = 64,
     conditioner: str = "plain",
     num_residual_blocks: int = 1,
+    base: str = "normal",
     squeeze: str = "space_to_depth",
     logit_alpha: float | None = None,
     recompute: bool = False,
@@ -64,7 +67,8 @@ def nice(
     """NICE (Dinh et al. 2015, arXiv 1410.8516), convolutional.
 
     `num_steps` additive couplings on a checkerboard, then `num_steps` over the
-    channels after each of `num_levels` squeezes, then a diagonal scale.
+    channels after each of `num_levels` squeezes, then a diagonal scale. Left out: the
+    whitening of the pixels.
 
     Args:
       image_shape: (H, W, C), H and W divisible by 2**num_levels.
@@ -74,6 +78,7 @@ def nice(
       conditioner: "plain" (3x3, 1x1 and 3x3 convolution), "residual" (RealNVP's
         blocks of two 3x3 convolutions) or "gated" (slim gated blocks, see GatedBlock).
       num_residual_blocks: Blocks of a residual or gated conditioner.
+      base: "normal" or "logistic", the base distribution (both in the paper).
       squeeze: "space_to_depth" (pixels) or "haar" (average and differences of 2x2).
       logit_alpha: Alpha of the logit of the pixels; None leaves them linear.
       recompute: Whether the gradient evaluates each step once more, which keeps the
@@ -90,6 +95,7 @@ def nice(
       ValueError: If the shape is not divisible, or for an unknown option.
     """
     _check_shape(image_shape, num_levels)
+    _check_choice("base", base, BASES)
     build = _Builder(
         seed,
         dtype,
@@ -108,7 +114,7 @@ def nice(
         bijectors += [build.squeeze(), build.couplings(channels, num_steps)]
     bijectors.append(ActNorm(build.act_norm(channels)))
     bijectors += [tfb.Invert(Squeeze()) for _ in range(num_levels)]
-    return _distribution(image_shape, bijectors, logit_alpha, dtype)
+    return _distribution(image_shape, bijectors, logit_alpha, dtype, base)
 
 
 def real_nvp(
@@ -116,6 +122,7 @@ def real_nvp(
     *,
     num_levels: int = 2,
     hidden_channels: int = 32,
+    hidden_growth: int = 1,
     conditioner: str = "residual",
     num_residual_blocks: int = 2,
     log_scale_bound: float = 2.0,
@@ -132,12 +139,16 @@ def real_nvp(
     At each of `num_levels` scales: three affine couplings on a checkerboard, a
     squeeze, three over the channels, and half of the channels is factored out; four
     more on a checkerboard at the last scale. The paper's batch normalisations are
-    ActNorms here, since the statistics of a batch differ in training and in use.
+    ActNorms here, since the statistics of a batch differ in training and in use; the
+    bound of the log-scales is fixed, not learned, so that the inverse stays tame. Left
+    out is what only helps the conditioners to train: batch and weight normalisation
+    and skip connections inside of them, and the weight decay.
 
     Args:
       image_shape: (H, W, C), H and W divisible by 2**num_levels.
       num_levels: Number of scales, each with a squeeze.
-      hidden_channels: Width of the conditioners.
+      hidden_channels: Width of the conditioners before the first squeeze.
+      hidden_growth: Factor on the width at each squeeze; 2 in the paper's own code.
       conditioner: "plain" (3x3, 1x1 and 3x3 convolution), "residual" (RealNVP's
         blocks of two 3x3 convolutions) or "gated" (slim gated blocks, see GatedBlock).
       num_residual_blocks: Blocks of a residual or gated conditioner.
@@ -167,24 +178,24 @@ def real_nvp(
         precision=precision,
         squeeze=squeeze,
         conditioner=conditioner,
-        hidden_channels=hidden_channels,
         num_residual_blocks=num_residual_blocks,
         log_scale_bound=log_scale_bound,
     )
 
-    def scale(channels, levels_left):
+    def scale(channels, width, levels_left):
         if levels_left == 0:
-            return [build.couplings(channels, 4, checkerboard=True, act_norm=True)]
+            return [build.couplings(channels, 4, True, True, hidden_channels=width)]
+        wider = width * hidden_growth
         return [
-            build.couplings(channels, 3, checkerboard=True, act_norm=True),
+            build.couplings(channels, 3, True, True, hidden_channels=width),
             build.squeeze(),
-            build.couplings(4 * channels, 3, act_norm=True),
+            build.couplings(4 * channels, 3, False, True, hidden_channels=wider),
             *([build.split_prior(4 * channels)] if split_prior else []),
-            FactorOut(tfb.Chain(scale(2 * channels, levels_left - 1))),
+            FactorOut(tfb.Chain(scale(2 * channels, wider, levels_left - 1))),
             tfb.Invert(Squeeze()),
         ]
 
-    bijectors = scale(image_shape[-1], num_levels)
+    bijectors = scale(image_shape[-1], hidden_channels, num_levels)
     return _distribution(image_shape, bijectors, logit_alpha, dtype)
 
 
@@ -210,7 +221,9 @@ def glow(
 
     At each of `num_levels` scales: a squeeze, `num_steps` times ActNorm, invertible
     1x1 convolution and affine coupling; then half of the channels is factored out,
-    with a mean and a scale predicted from the other half.
+    with a mean and a scale predicted from the other half. Left out: ActNorms inside of
+    the conditioners, and a learned mean and scale at the last scale, which its last
+    step can give by itself.
 
     Args:
       image_shape: (H, W, C), H and W divisible by 2**num_levels.
@@ -272,6 +285,17 @@ def standard_normal(image_shape, dtype="float32") -> tfd.Distribution:
         tfd.Normal(tf.zeros(image_shape, dtype), tf.ones([], dtype)),
         reinterpreted_batch_ndims=3,
     )
+
+
+def standard_logistic(image_shape, dtype="float32") -> tfd.Distribution:
+    """Returns the same with logistic latents."""
+    return tfd.Independent(
+        tfd.Logistic(tf.zeros(image_shape, dtype), tf.ones([], dtype)),
+        reinterpreted_batch_ndims=3,
+    )
+
+
+BASES = {"normal": standard_normal, "logistic": standard_logistic}
 
 
 def layers_of(bijector: tfb.Bijector) -> list[keras.layers.Layer]:
@@ -366,16 +390,18 @@ class _Builder:
 
         return self._repeat(count, layers, [step])
 
-    def couplings(self, channels, count, checkerboard=False, act_norm=False):
+    def couplings(
+        self, channels, count, checkerboard=False, act_norm=False, **overrides
+    ):
         """`count` couplings whose halves swap from one to the next."""
 
         def layers():
             if act_norm:
                 yield self.act_norm(channels)
             if checkerboard:
-                yield self.conditioner(channels, channels)
+                yield self.conditioner(channels, channels, **overrides)
             else:
-                yield self._channel_conditioner(channels)
+                yield self._channel_conditioner(channels, **overrides)
 
         def step(*layers, swap):
             if act_norm:
@@ -398,9 +424,9 @@ class _Builder:
         )
         return self._built(layer, in_channels)
 
-    def _channel_conditioner(self, channels):
+    def _channel_conditioner(self, channels, **overrides):
         kind = SplineConditioner if self._coupling == "spline" else Conditioner
-        return self.conditioner(channels // 2, channels // 2, kind)
+        return self.conditioner(channels // 2, channels // 2, kind, **overrides)
 
     def _channel_coupling(self, conditioner, swap=False):
         kind = SplineCoupling if self._coupling == "spline" else ChannelCoupling
@@ -425,13 +451,13 @@ def _is_chain(bijector):
     return hasattr(bijector, "bijectors")
 
 
-def _distribution(image_shape, bijectors, logit_alpha, dtype):
+def _distribution(image_shape, bijectors, logit_alpha, dtype, base="normal"):
     if logit_alpha is None:
         preprocess = tfb.Shift(tf.constant(0.5, dtype))
     else:
         preprocess = PixelLogit(logit_alpha)
     return tfd.TransformedDistribution(
-        standard_normal(image_shape, dtype), tfb.Chain([preprocess, *bijectors])
+        BASES[base](image_shape, dtype), tfb.Chain([preprocess, *bijectors])
     )
 
 

@@ -89,6 +89,7 @@ def fit(
     learning_rate: float,
     warmup_steps: int = 0,
     clip_norm: float | None = None,
+    ema_momentum: float | None = None,
     validation: tf.data.Dataset | None = None,
     monitor: str | None = None,
     save_best: Callable[[Path], None] | None = None,
@@ -112,6 +113,9 @@ def fit(
       learning_rate: Adam's largest learning rate.
       warmup_steps: Steps of the linear rise.
       clip_norm: Bound on the gradient's global norm; None for none.
+      ema_momentum: Momentum of an exponential moving average of the weights, which
+        validation, `callbacks`, `save_best` and the trained model then have; None for
+        none.
       validation: Dataset for `model.evaluate` after each epoch.
       monitor: Name of the log that `save_best` goes by; lower is better, higher for
         a name that ends in "psnr".
@@ -121,7 +125,8 @@ def fit(
       metrics: For `compile`, likewise.
 
     Raises:
-      ValueError: If `num_steps` is no multiple of `steps_per_epoch`.
+      ValueError: If `num_steps` is no multiple of `steps_per_epoch`, or if the run to
+        go on with had an average and this one has none, or the other way round.
       DivergenceError: At the step whose loss or gradient is not finite, or where the
         epoch's mean loss has risen above its lowest by 100 times the magnitude of its
         first or lowest, or by 1 if that is more; or after an epoch whose validation is
@@ -132,18 +137,25 @@ def fit(
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     schedule = _cosine(num_steps, learning_rate, warmup_steps)
-    optimizer = GuardedAdam(schedule, clip_norm=clip_norm)
+    optimizer = GuardedAdam(
+        schedule,
+        clip_norm=clip_norm,
+        use_ema=ema_momentum is not None,
+        ema_momentum=ema_momentum or 0.0,
+    )
     optimizer.build(model.trainable_variables)
     model.compile(optimizer=optimizer, loss=loss, metrics=metrics)
     last = directory / "last.weights.h5"
     if last.exists():
-        model.load_weights(last)
+        _load_checkpoint(model, last, ema_momentum)
     step = int(optimizer.iterations.numpy())
     if step >= num_steps:
+        optimizer.finalize_variable_values(model.trainable_variables)
         return
     epoch = step // steps_per_epoch
     history = _History(directory / "history.csv", first_epoch=epoch)
     best = history.best(monitor) if save_best else None
+    averaging = _Averaging() if ema_momentum is not None else None
     model.fit(
         batches(step),
         initial_epoch=epoch,
@@ -154,10 +166,11 @@ def fit(
         verbose=1 if sys.stdout.isatty() else 2,
         callbacks=[
             _StopOnDivergence(last, history.first_and_lowest_loss()),
+            *([averaging] if averaging else []),
             *callbacks,
             history,
             keras.callbacks.TensorBoard(directory / "logs", write_graph=False),
-            _Checkpoint(directory, monitor, save_best, best),
+            _Checkpoint(directory, monitor, save_best, best, averaging),
         ],
     )
 
@@ -297,12 +310,13 @@ class _History(keras.callbacks.Callback):
 
 
 class _Checkpoint(keras.callbacks.Callback):
-    def __init__(self, directory, monitor, save_best, best):
+    def __init__(self, directory, monitor, save_best, best, averaging):
         super().__init__()
         self._directory = directory
         self._monitor = monitor
         self._save_best = save_best
         self._best = best
+        self._averaging = averaging
 
     def on_epoch_end(self, epoch, logs=None):
         del epoch
@@ -311,7 +325,53 @@ class _Checkpoint(keras.callbacks.Callback):
             if self._best is None or value < self._best:
                 self._best = value
                 self._save_best(self._directory / "best.keras")
+        if self._averaging is not None:
+            self._averaging.restore()
         _replace(self._directory / "last.weights.h5", self.model.save_weights)
+
+
+class _Averaging(keras.callbacks.Callback):
+    """Puts the averaged weights into the model for validation and after an epoch.
+
+    After an epoch they stay until `restore`; after the last one Keras puts them into
+    the model for good.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._own = None
+
+    def on_test_begin(self, logs=None):
+        del logs
+        self._swap()
+
+    def on_test_end(self, logs=None):
+        del logs
+        self.restore()
+
+    def on_epoch_end(self, epoch, logs=None):
+        del epoch, logs
+        self._swap()
+
+    def restore(self):
+        variables = self.model.trainable_variables
+        for variable, value in zip(variables, self._own, strict=True):
+            variable.assign(value)
+
+    def _swap(self):
+        variables = self.model.trainable_variables
+        self._own = [variable.numpy() for variable in variables]
+        self.model.optimizer.finalize_variable_values(variables)
+
+
+def _load_checkpoint(model, path, ema_momentum):
+    model.load_weights(path)
+    # Keras only warns that it left an optimizer's weights out.
+    if not int(model.optimizer.iterations.numpy()):
+        raise ValueError(
+            "ema_momentum must be None if and only if it was for the run that wrote "
+            f"{path}. Received: ema_momentum={ema_momentum}."
+        )
 
 
 def _cosine(num_steps, learning_rate, warmup_steps):

@@ -172,12 +172,8 @@ class FlowPrior(keras.Model):
           Images [num_samples, H, W, C], not clipped to [0, 1].
         """
         shape = (num_samples, *(image_shape or self.image_shape))
-        if seed is None:
-            latents = tf.random.normal(shape, dtype=self.compute_dtype)
-        else:
-            latents = tf.random.stateless_normal(
-                shape, [seed, 0], dtype=self.compute_dtype
-            )
+        seed = None if seed is None else tf.constant([seed, 0])
+        latents = self._base(shape[1:]).sample(num_samples, seed)
         self.check_images(latents, divisible=True)
         return self._traced_forward(temperature * latents)
 
@@ -265,10 +261,14 @@ class FlowPrior(keras.Model):
         shape = images.shape[1:]
         if not shape.is_fully_defined():
             shape = tf.shape(images)[1:]
-        base = flows.standard_normal(shape, self.compute_dtype)
+        base = self._base(shape)
         return tfd.TransformedDistribution(base, self.distribution.bijector).log_prob(
             images
         )
+
+    def _base(self, image_shape):
+        base = flows.BASES[self.flow_options.get("base", "normal")]
+        return base(image_shape, self.compute_dtype)
 
     def _dequantized_log_prob(self, images, seed):
         """Returns log p(x + u) - log q(u | x), [batch], with q = 1 for fixed noise."""
