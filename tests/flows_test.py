@@ -159,9 +159,9 @@ def test_logistic_base_of_nice(make):
 def test_hidden_growth_widens_after_each_squeeze(make):
     flow = make("real_nvp", hidden_growth=2)
     widths = [
-        layer.hidden_channels
-        for layer in flows.layers_of(flow.bijector)
-        if isinstance(layer, Conditioner)
+        part.layer.hidden_channels
+        for part in _parts(flow.bijector)
+        if isinstance(part.layer, Conditioner)
     ]
     assert widths == [3] * 3 + [6] * 6 + [12] * 7
 
