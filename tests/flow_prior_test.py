@@ -354,3 +354,19 @@ def test_one_and_two_replicas_take_the_same_step(make_prior, strategies):
         np.testing.assert_allclose(one, two, atol=1e-6)
     for name in ("loss", "bits_per_dim"):
         assert logs[0][name] == pytest.approx(logs[1][name], rel=1e-5)
+
+
+@pytest.mark.parametrize("batch", [4, 3])
+def test_shards_are_a_way_of_computing_the_same(make_prior, batch):
+    prior, images = make_prior("glow"), _images()[:batch]
+
+    def evaluate():
+        with tf.GradientTape() as tape:
+            log_prob = prior.log_prob(images)
+            loss = tf.reduce_mean(log_prob)
+        return [log_prob, *tape.gradient(loss, prior.trainable_variables)]
+
+    whole = evaluate()
+    prior.num_shards = 2
+    for result, expected in zip(evaluate(), whole, strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import tensorflow as tf
 from absl import app, flags
 from ml_collections import config_flags
 
-__all__ = ["define_training_flags", "publish", "run"]
+__all__ = ["define_training_flags", "publish", "run", "share_cores"]
 
 
 def define_training_flags(script: str) -> None:
@@ -54,6 +55,19 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
             sys.exit(f"{type(error).__name__}: {error}")
 
     app.run(guarded)
+
+
+def share_cores() -> int:
+    """Gives each core its part of a batch, where there is no GPU.
+
+    Returns:
+      The number of parts: that of the cores, each with one thread an operation; 1
+      with a GPU.
+    """
+    if tf.config.list_physical_devices("GPU"):
+        return 1
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
 def _table(report):

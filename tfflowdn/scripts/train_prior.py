@@ -24,13 +24,16 @@ __all__ = ["main", "train_prior"]
 FLAGS = flags.FLAGS
 
 
-def train_prior(config: config_dict.ConfigDict, workdir: str) -> Path:
+def train_prior(
+    config: config_dict.ConfigDict, workdir: str, num_shards: int = 1
+) -> Path:
     """Trains the prior of a configuration; each section is a function's arguments.
 
     Args:
       config: `prior` (FlowPrior), `clean` and `validation` (data.open_source),
         `crops` (data.random_crops), `training` (training.fit).
       workdir: Where the outputs go; a run that was killed goes on there.
+      num_shards: Parts of a batch that run side by side, see FlowPrior.
 
     Returns:
       The path of the trained prior, `best.keras`.
@@ -39,10 +42,10 @@ def train_prior(config: config_dict.ConfigDict, workdir: str) -> Path:
       ValueError: For bad pictures, sizes or a work directory of another run.
     """
     with training.default_strategy().scope():
-        return _train(config, workdir)
+        return _train(config, workdir, num_shards)
 
 
-def _train(config, workdir):
+def _train(config, workdir, num_shards):
     crop_size, _, channels = config.prior.image_shape
     clean, held_out = (
         data.open_source(**config[name], channels=channels)
@@ -63,6 +66,7 @@ def _train(config, workdir):
         return data.random_crops(clean, **{**crops, "seed": config.crops.seed + step})
 
     prior = FlowPrior(**config.prior)
+    prior.num_shards = num_shards
     directory = training.prepare_workdir(workdir, config.prior.to_dict())
     training.fit(
         prior,
@@ -81,7 +85,7 @@ def _train(config, workdir):
 
 def _main(argv):
     del argv
-    train_prior(FLAGS.config, FLAGS.workdir)
+    train_prior(FLAGS.config, FLAGS.workdir, num_shards=command.share_cores())
 
 
 def main():
