@@ -9,7 +9,14 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from tfflowdn import flows
-from tfflowdn.bijectors import ActNorm, ChannelCoupling, FactorOut, PixelLogit, Repeat
+from tfflowdn.bijectors import (
+    ActNorm,
+    ChannelCoupling,
+    FactorOut,
+    InvertibleConvolution,
+    PixelLogit,
+    Repeat,
+)
 from tfflowdn.layers import (
     ActNormParameters,
     Conditioner,
@@ -176,26 +183,56 @@ def test_log_prob_of_samples_is_change_of_variables(name, make):
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-9)
 
 
-def test_density_in_two_dimensions_integrates_to_one(randomize):
+@pytest.fixture
+def flow_2d(randomize):
+    """A flow of two dimensions, shape [1, 1, 2], with random weights."""
+
     def built(layer, channels):
         layer.build((None, None, None, channels))
         return layer
 
-    layers = [built(ActNormParameters(dtype="float64"), 2)]
-    layers += [built(Conditioner(1, 8, seed=i, dtype="float64"), 1) for i in range(2)]
-    randomize(*layers, scale=0.5)
-    couplings = [ChannelCoupling(layers[1]), ChannelCoupling(layers[2], swap=True)]
-    chain = tfb.Chain([PixelLogit(0.05), ActNorm(layers[0]), *couplings])
+    norm = built(ActNormParameters(dtype="float64"), 2)
+    plu = built(PLUParameters(dtype="float64"), 2)
+    layers = [built(Conditioner(1, 8, seed=i, dtype="float64"), 1) for i in range(2)]
+    randomize(norm, plu, *layers, scale=0.5)
+    couplings = [ChannelCoupling(layers[0]), ChannelCoupling(layers[1], swap=True)]
+    parts = [PixelLogit(0.05), ActNorm(norm), InvertibleConvolution(plu), *couplings]
     base = flows.standard_normal((1, 1, 2), "float64")
-    flow = tfd.TransformedDistribution(base, chain)
+    return tfd.TransformedDistribution(base, tfb.Chain(parts))
 
-    size, low, high = 300, -1.0, 2.0
+
+def _density_2d(flow, low, high, size):
+    """Returns the probabilities of the cells of a size x size grid."""
     step = (high - low) / size
     axis = low + step * (np.arange(size) + 0.5)
-    grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 1, 1, 2)
+    grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 1, 1, 2)
     density = np.exp(flow.log_prob(tf.constant(grid)))
     assert density.std() > 0.1
-    np.testing.assert_allclose(density.sum() * step**2, 1, atol=1e-3)
+    return density.reshape(size, size) * step**2
+
+
+def test_density_in_two_dimensions_integrates_to_one(flow_2d):
+    probabilities = _density_2d(flow_2d, -1.0, 2.0, 600)
+    np.testing.assert_allclose(probabilities.sum(), 1, atol=1e-3)
+
+
+def test_samples_in_two_dimensions_have_their_density(flow_2d):
+    num_samples, cells = 20_000, 10
+    samples = flow_2d.sample(num_samples, seed=0).numpy().reshape(-1, 2)
+    counts, _, _ = np.histogram2d(*samples.T, bins=cells, range=[[-0.2, 1.2]] * 2)
+    fine = _density_2d(flow_2d, -0.2, 1.2, 30 * cells)
+    probabilities = fine.reshape(cells, 30, cells, 30).sum((1, 3))
+
+    def chi_squared(probabilities):
+        expected = num_samples * probabilities
+        frequent = expected >= 10
+        assert frequent.sum() > cells**2 / 3
+        pulls = (counts - expected)[frequent] / np.sqrt(expected[frequent])
+        return (pulls**2).mean()
+
+    # Mean 1, standard deviation sqrt(2 / number of cells).
+    assert chi_squared(probabilities) < 1 + 4 * np.sqrt(2 / (cells**2 / 3))
+    assert chi_squared(probabilities.T) > 10  # The test can fail.
 
 
 def test_flow_works_at_sizes_it_was_not_made_for(name, make):
@@ -340,6 +377,13 @@ def test_samples_are_finite_where_every_coupling_is_at_its_bound(name, make):
     # At the bound, a picture is the latent times exp(2) for every coupling it meets.
     assert np.abs(images).max() > np.exp(4) * np.abs(latents).max()
     assert np.isfinite(flow.log_prob(tf.identity(images))).all()
+
+
+@pytest.mark.parametrize("scale", [0.2, 1.0])
+def test_samples_at_a_high_temperature_are_finite(name, make, scale):
+    flow = make(name, (8, 8, 1), num_levels=3, dtype="float32", scale=scale)
+    latents = 1.5 * flow.distribution.sample(64, seed=0)
+    assert np.isfinite(flow.bijector.forward(latents)).all()
 
 
 @pytest.mark.parametrize("image_shape", [(6, 8, 1), (8, 6, 3), (8, 8, 0)])
