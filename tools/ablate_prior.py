@@ -1,7 +1,7 @@
 """Trains the priors, and Glow with each switch alone, for the same time each.
 
     python tools/ablate_prior.py --clean CLEAN --validation HELD_OUT --output ABLATION \
-        --minutes 30 --step_ms 290
+        --minutes 30 --step_ms 135
 
 A variant's step is timed in turns with the default Glow's, so that the load of the
 machine cancels. Their ratio times `--step_ms`, the default's step on the idle machine
@@ -25,6 +25,7 @@ from absl import app, flags, logging
 from ml_collections import config_dict
 
 from tfflowdn.models import FlowPrior
+from tfflowdn.scripts import command
 from tfflowdn.scripts.train_prior import train_prior
 
 FLAGS = flags.FLAGS
@@ -70,6 +71,11 @@ VARIANTS = {
     "gated": ("prior_glow", {"prior.flow_options.conditioner": "gated"}, "glow"),
     "spline": ("prior_glow", {"prior.flow_options.coupling": "spline"}, "glow"),
     "additive": ("prior_glow", {"prior.flow_options.coupling": "additive"}, "glow"),
+    "bfloat16": (
+        "prior_glow",
+        {"prior.flow_options.precision": "mixed_bfloat16"},
+        "glow",
+    ),
     "ema": ("prior_glow", {"training.ema_momentum": 0.999}, "glow"),
     "uniform": ("prior_glow", {"prior.dequantization": "uniform"}, "uniform"),
     "variational": ("prior_glow", {"prior.dequantization": "variational"}, "uniform"),
@@ -85,9 +91,10 @@ def _config(name):
     return config
 
 
-def _stepper(config: config_dict.ConfigDict):
+def _stepper(config: config_dict.ConfigDict, num_shards: int):
     """Returns a function that takes one training step, and the number of weights."""
     prior = FlowPrior(**config.prior)
+    prior.num_shards = num_shards
     shape = (config.crops.batch_size, *config.prior.image_shape)
     images = np.random.default_rng(0).random(shape, np.float32)
     momentum = config.training.ema_momentum
@@ -120,10 +127,13 @@ def _ratio(step, default):
     return float(np.median([ours / theirs for ours, theirs in pairs]))
 
 
-def _plan(name, path):
+def _plan(name, path, num_shards):
     """Measures a variant's step and writes how many fit into the time."""
-    step, num_weights = _stepper(_config(name))
-    ratio = 1.0 if name == DEFAULT else _ratio(step, _stepper(_config(DEFAULT))[0])
+    step, num_weights = _stepper(_config(name), num_shards)
+    ratio = 1.0
+    if name != DEFAULT:
+        default, _ = _stepper(_config(DEFAULT), num_shards)
+        ratio = _ratio(step, default)
     step_seconds = ratio * FLAGS.step_ms / 1000
     epoch_steps = max(1, round(60 * FLAGS.minutes / step_seconds / NUM_EPOCHS))
     plan = {
@@ -139,19 +149,19 @@ def _plan(name, path):
     keras.backend.clear_session()
 
 
-def _train(name, folder):
+def _train(name, folder, num_shards):
     """Trains a variant, or what is left of it, and writes its JSON."""
     workdir = folder / _file_name(name)
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "plan.json"
     if not path.exists():
-        _plan(name, path)
+        _plan(name, path, num_shards)
     plan = json.loads(path.read_text())
     config = _config(name)
     config.training.steps_per_epoch = plan["steps_per_epoch"]
     config.training.num_steps = NUM_EPOCHS * plan["steps_per_epoch"]
     try:
-        train_prior(config, workdir)
+        train_prior(config, workdir, num_shards=num_shards)
         with (workdir / "history.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         bits = [float(row["val_bits_per_dim"]) for row in rows]
@@ -189,6 +199,7 @@ def _file_name(name):
 
 def _main(argv):
     del argv
+    num_shards = command.share_cores()
     unknown = set(FLAGS.only) - set(VARIANTS)
     if unknown:
         raise ValueError(
@@ -198,7 +209,7 @@ def _main(argv):
     for name in FLAGS.only or VARIANTS:
         if not (folder / f"{_file_name(name)}.json").exists():
             logging.info("Variant %s", name)
-            _train(name, folder)
+            _train(name, folder, num_shards)
         _write_table(folder)
 
 
@@ -207,7 +218,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("validation", None, "Folder of held-out pictures.")
     flags.DEFINE_string("output", None, "Folder to write.")
     flags.DEFINE_float("minutes", 30, "Time of each training on the idle machine.")
-    flags.DEFINE_float("step_ms", 290, "The default's step on the idle machine.")
+    flags.DEFINE_float("step_ms", 135, "The default's step on the idle machine.")
     flags.DEFINE_integer("timed_steps", 30, "Steps to time for the ratio.")
     flags.DEFINE_multi_string("only", [], "Variants to train; all if none is named.")
     flags.DEFINE_string("size", "gray", "Variant of the configurations.")
