@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import keras
@@ -56,8 +57,10 @@ class Repeat(OnePassBijector):
         return _run(self._calls(self._inverse_steps), y)
 
     def _calls(self, functions):
+        trainable = self.layer.trainable
         for i, weights in enumerate(self.layer.unstack()):
-            yield functions[i % len(functions)], weights
+            function = functions[i % len(functions)]
+            yield functools.partial(function, trainable, weights)
 
     def _traced(self, step, evaluate):
         def run(images, *weights):
@@ -65,15 +68,20 @@ class Repeat(OnePassBijector):
             with keras.StatelessScope(state_mapping=list(state)):
                 return evaluate(step, images)
 
-        if self.recompute:
-            run = _recomputing(run)
-        return tf.function(run, autograph=False, reduce_retracing=True)
+        run = _recomputing(run) if self.recompute else run
+
+        def traced(trainable, weights, images):
+            if not trainable:  # Said inside of the trace, or they are computed.
+                weights = map(tf.stop_gradient, weights)
+            return run(images, *weights)
+
+        return tf.function(traced, autograph=False, reduce_retracing=True)
 
 
 def _run(calls, images):
     ildj = 0.0
-    for function, weights in calls:
-        images, step_ildj = function(images, *weights)
+    for call in calls:
+        images, step_ildj = call(images)
         ildj += step_ildj
     return images, ildj
 

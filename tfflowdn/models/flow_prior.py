@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 
@@ -93,7 +94,9 @@ class FlowPrior(keras.Model):
         self.loss_tracker = keras.metrics.Mean("loss")
         self.bits_per_dim_tracker = keras.metrics.Mean("bits_per_dim")
         self.gradient_norm_tracker = keras.metrics.Mean("gradient_norm")
-        self._traced_log_prob = tf.function(self._log_prob, reduce_retracing=True)
+        self._traced_log_prob = tf.function(
+            lambda trainable, images: self._log_prob(images), reduce_retracing=True
+        )
         self._traced_forward = tf.function(
             self.distribution.bijector.forward, reduce_retracing=True
         )
@@ -147,9 +150,11 @@ class FlowPrior(keras.Model):
         # Several windows share one trace; one alone is part of the caller's graph.
         alone = likelihood.is_divisible(images.shape, multiple)
         inline = alone and not tf.executing_eagerly()
-        log_prob = self._log_prob if inline else self._traced_log_prob
+        # A trace knows whether it owes a gradient to the weights.
+        traced = functools.partial(self._traced_log_prob, self.trainable)
+        log_prob = self._log_prob if inline else traced
         if self.num_shards > 1 and (images.shape[0] or 0) % self.num_shards == 0:
-            log_prob = self._sharded(self._traced_log_prob)
+            log_prob = self._sharded(traced)
         return likelihood.log_prob_of_any_size(log_prob, images, multiple)
 
     def bits_per_dim(self, images) -> tf.Tensor:
