@@ -25,34 +25,17 @@ import os
 import time
 from pathlib import Path
 
-import normflows as nf
 import numpy as np
 import torch
 from absl import app, flags
 from PIL import Image
+from torch_flows import normflows_glow
 
 FLAGS = flags.FLAGS
 SIZE, BATCH = 32, 64
 NUM_LEVELS, NUM_STEPS, HIDDEN_CHANNELS = 3, 8, 64
 NOISE_SIGMA = 5 / 255
 LEARNING_RATE, WEIGHT_DECAY = 1e-3, 1e-5
-
-
-def _glow():
-    """Returns the multi-scale Glow of 1-channel crops; level 0 is the coarsest."""
-    base, flows, merges = [], [], []
-    for level in range(NUM_LEVELS):
-        channels = 2 ** (NUM_LEVELS + 1 - level)
-        size = SIZE // 2 ** (NUM_LEVELS - level)
-        blocks = [
-            nf.flows.GlowBlock(channels, HIDDEN_CHANNELS) for _ in range(NUM_STEPS)
-        ]
-        flows.append([*blocks, nf.flows.Squeeze()])
-        latent_channels = channels if level == 0 else channels // 2
-        base.append(nf.distributions.DiagGaussian((latent_channels, size, size)))
-        if level:
-            merges.append(nf.flows.Merge())
-    return nf.MultiscaleFlow(base, flows, merges, class_cond=False)
 
 
 def _read(folder):
@@ -102,7 +85,8 @@ class _Training:
     def __init__(self):
         torch.manual_seed(0)
         self.memory_format = getattr(torch, FLAGS.memory_format)
-        self.model = _glow().to(memory_format=self.memory_format)
+        flow = normflows_glow((1, SIZE, SIZE), NUM_LEVELS, NUM_STEPS, HIDDEN_CHANNELS)
+        self.model = flow.module.to(memory_format=self.memory_format)
         self.optimizer = torch.optim.Adamax(
             self.model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
         )
