@@ -7,8 +7,9 @@
 Times the gradient of the mean log_prob for all weights, log_prob alone ("forward") and
 sampling, of the same steps, conditioners and crops. Every library runs in a process of
 its own, all of them in turns, one at a time; the peers once in each memory format, of
-which the faster counts. Runs wait for other processes to pause, and are repeated
-if these disturbed them (this reads Linux's /proc). Prints medians and ratios, and adds them to `--output`.
+which the faster counts. Runs wait for other processes to pause, and are repeated if
+these disturbed them (this reads Linux's /proc). Prints medians and ratios, and adds
+them to `--output`.
 
 Differences that remain, all in the peers' favour: tfflowdn has the learned split
 priors; FrEIA's rotations are fixed; nflows caches its 1x1 matrices in inference.
