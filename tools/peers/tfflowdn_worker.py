@@ -15,7 +15,9 @@ FLAGS = flags.FLAGS
 
 
 def _start():
-    tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
+    # The threads share the batch, as in train_prior.
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(FLAGS.threads)
     size = json.loads(FLAGS.size)
     batch_size = size.pop("batch_size")
     image_shape = size.pop("image_shape")
@@ -23,6 +25,7 @@ def _start():
     flow_options = {**size, **options.pop("flow_options", {})}
     prior = FlowPrior("glow", image_shape, flow_options=flow_options, **options)
     images = tf.random.stateless_uniform([batch_size, *image_shape], [0, 0])
+    prior.num_shards = FLAGS.threads
     prior.initialize(images)
     variables = prior.trainable_variables
 
@@ -60,6 +63,6 @@ if __name__ == "__main__":
     flags.DEFINE_string("size", None, "JSON: the flow's size and batch_size.")
     flags.DEFINE_string("prior_json", "{}", "JSON: further arguments of FlowPrior.")
     flags.DEFINE_bool("jit_compile", None, "Of the gradient's tf.function.")
-    flags.DEFINE_integer("threads", 2, "Threads within an operation.")
+    flags.DEFINE_integer("threads", 2, "Threads, each for a part of the batch.")
     flags.mark_flag_as_required("size")
     app.run(_main)
