@@ -7,6 +7,7 @@ from tfflowdn.layers.gaussian_blur import GaussianBlur
 from tfflowdn.layers.padding import mirror_pad
 from tfflowdn.layers.pixel_shuffle import depth_to_space, space_to_depth
 from tfflowdn.layers.plu import PLUParameters
+from tfflowdn.layers.pointwise import Pointwise
 from tfflowdn.layers.residual_block import ResidualBlock
 from tfflowdn.layers.spline_conditioner import SplineConditioner
 from tfflowdn.layers.variational_dequantizer import VariationalDequantizer
@@ -18,6 +19,7 @@ __all__ = [
     "GatedBlock",
     "GaussianBlur",
     "PLUParameters",
+    "Pointwise",
     "ResidualBlock",
     "SplineConditioner",
     "VariationalDequantizer",

@@ -94,11 +94,19 @@ class FlowPrior(keras.Model):
         self.loss_tracker = keras.metrics.Mean("loss")
         self.bits_per_dim_tracker = keras.metrics.Mean("bits_per_dim")
         self.gradient_norm_tracker = keras.metrics.Mean("gradient_norm")
+        self._shard_log_prob = tf.function(
+            lambda _, images: self._log_prob(images), reduce_retracing=True
+        )
+        self._shard_forward = tf.function(
+            lambda _, latents: self.distribution.bijector.forward(latents),
+            reduce_retracing=True,
+        )
         self._traced_log_prob = tf.function(
-            lambda trainable, images: self._log_prob(images), reduce_retracing=True
+            lambda _, images: self._sharded_log_prob(images), reduce_retracing=True
         )
         self._traced_forward = tf.function(
-            self.distribution.bijector.forward, reduce_retracing=True
+            lambda _, latents: self._sharded(self._shard_forward, latents),
+            reduce_retracing=True,
         )
         self.built = True
         self.trainable = trainable  # Last: it reaches the layers made above.
@@ -149,12 +157,13 @@ class FlowPrior(keras.Model):
         multiple = self.size_multiple
         # Several windows share one trace; one alone is part of the caller's graph.
         alone = likelihood.is_divisible(images.shape, multiple)
-        inline = alone and not tf.executing_eagerly()
-        # A trace knows whether it owes a gradient to the weights.
-        traced = functools.partial(self._traced_log_prob, self.trainable)
-        log_prob = self._log_prob if inline else traced
-        if self.num_shards > 1 and (images.shape[0] or 0) % self.num_shards == 0:
-            log_prob = self._sharded(traced)
+        if alone and not tf.executing_eagerly():
+            log_prob = self._sharded_log_prob
+        else:
+            # A trace knows its shards, and whether it owes a gradient to the weights.
+            log_prob = functools.partial(
+                self._traced_log_prob, (self.num_shards, self.trainable)
+            )
         return likelihood.log_prob_of_any_size(log_prob, images, multiple)
 
     def bits_per_dim(self, images) -> tf.Tensor:
@@ -188,7 +197,7 @@ class FlowPrior(keras.Model):
         seed = None if seed is None else tf.constant([seed, 0])
         latents = self._base(shape[1:]).sample(num_samples, seed)
         self.check_images(latents, divisible=True)
-        return self._traced_forward(temperature * latents)
+        return self._traced_forward(self.num_shards, temperature * latents)
 
     def call(self, images, training=None):
         """Returns `log_prob(images)`, [batch]."""
@@ -279,12 +288,18 @@ class FlowPrior(keras.Model):
             images
         )
 
-    def _sharded(self, log_prob):
-        def sharded_log_prob(images):
-            shards = tf.split(images, self.num_shards)
-            return tf.concat([log_prob(shard) for shard in shards], axis=0)
+    def _sharded_log_prob(self, images):
+        if self.num_shards == 1:
+            return self._log_prob(images)
+        return self._sharded(self._shard_log_prob, images)
 
-        return sharded_log_prob
+    def _sharded(self, function, batch):
+        """Applies `function(key, shard)` to the shards of a batch, if they are even."""
+        num_shards = self.num_shards if batch.shape[0] else 1
+        if num_shards == 1 or batch.shape[0] % num_shards:
+            return function(self.trainable, batch)
+        shards = tf.split(batch, num_shards)
+        return tf.concat([function(self.trainable, shard) for shard in shards], 0)
 
     def _base(self, image_shape):
         base = flows.BASES[self.flow_options.get("base", "normal")]
