@@ -418,3 +418,48 @@ def test_options_are_keyword_only_and_image_shape_is_not(name):
     first, *others = inspect.signature(FLOWS[name][0]).parameters.values()
     assert first.name == "image_shape" and first.kind is first.POSITIONAL_OR_KEYWORD
     assert {option.kind for option in others} == {first.KEYWORD_ONLY}
+
+
+def _log_prob_and_gradients(flow, images, **compile_options):
+    layers = flows.layers_of(flow.bijector)
+    weights = [weight.value for layer in layers for weight in layer.trainable_weights]
+
+    @tf.function(autograph=False, **compile_options)
+    def evaluate(images):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            log_prob = flow.log_prob(images)
+        return [log_prob, *tape.gradient(log_prob, [images, *weights])]
+
+    return evaluate(images)
+
+
+def test_recomputing_gives_the_same_gradient(name, make):
+    images = _images((2, 4, 4, 1))
+    plain, recomputing = (
+        _log_prob_and_gradients(make(name, recompute=recompute), images)
+        for recompute in (False, True)
+    )
+    for result, expected in zip(recomputing, plain, strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_xla_compiles_every_flow(name, make):
+    flow, images = make(name, dtype="float32"), _images((2, 4, 4, 1), "float32")
+    compiled = _log_prob_and_gradients(flow, images, jit_compile=True)
+    expected = _log_prob_and_gradients(flow, images)
+    for result, value in zip(compiled, expected, strict=True):
+        np.testing.assert_allclose(result, value, rtol=1e-3, atol=1e-3)
+
+
+def test_conditioners_in_bfloat16_leave_the_rest_float32(name, make):
+    images = _images((2, 4, 4, 1), "float32")
+    options = {"dtype": "float32", "scale": 0.05}
+    half = make(name, precision="mixed_bfloat16", **options)
+    results = _log_prob_and_gradients(half, images)
+    assert {result.dtype for result in results} == {tf.float32}
+    for layer in flows.layers_of(half.bijector):
+        assert {weight.dtype for weight in layer.weights} == {"float32"}
+    expected = _log_prob_and_gradients(make(name, **options), images)[0]
+    difference = np.abs(results[0] - expected)
+    assert 0 < difference.max() < 0.02 * np.abs(expected).max()
