@@ -191,7 +191,9 @@ def real_nvp(
             build.squeeze(),
             build.couplings(4 * channels, 3, False, True, hidden_channels=wider),
             *([build.split_prior(4 * channels)] if split_prior else []),
-            FactorOut(tfb.Chain(scale(2 * channels, wider, levels_left - 1))),
+            FactorOut(
+                tfb.Chain(scale(2 * channels, wider, levels_left - 1), name="scale")
+            ),
             tfb.Invert(Squeeze()),
         ]
 
@@ -272,7 +274,9 @@ def glow(
         if levels_left > 1:
             if split_prior:
                 inner.append(build.split_prior(4 * channels))
-            inner.append(FactorOut(tfb.Chain(scale(2 * channels, levels_left - 1))))
+            inner.append(
+                FactorOut(tfb.Chain(scale(2 * channels, levels_left - 1), name="scale"))
+            )
         return [*inner, tfb.Invert(Squeeze())]
 
     bijectors = scale(image_shape[-1], num_levels)
@@ -438,7 +442,9 @@ class _Builder:
 
     def _repeat(self, count, layers, steps):
         copies = [list(layers()) for _ in range(count)]
-        steps = [tfb.Chain(list(step(*copies[0]))) for step in steps[:count]]
+        steps = [
+            tfb.Chain(list(step(*copies[0])), name="step") for step in steps[:count]
+        ]
         return Repeat(steps, WeightStack(copies), recompute=self._recompute)
 
     def _built(self, layer, channels):
@@ -457,7 +463,8 @@ def _distribution(image_shape, bijectors, logit_alpha, dtype, base="normal"):
     else:
         preprocess = PixelLogit(logit_alpha)
     return tfd.TransformedDistribution(
-        BASES[base](image_shape, dtype), tfb.Chain([preprocess, *bijectors])
+        BASES[base](image_shape, dtype),
+        tfb.Chain([preprocess, *bijectors], name="flow"),
     )
 
 

@@ -284,9 +284,9 @@ class FlowPrior(keras.Model):
         if not shape.is_fully_defined():
             shape = tf.shape(images)[1:]
         base = self._base(shape)
-        return tfd.TransformedDistribution(base, self.distribution.bijector).log_prob(
-            images
-        )
+        return tfd.TransformedDistribution(
+            base, self.distribution.bijector, name="density"
+        ).log_prob(images)
 
     def _sharded_log_prob(self, images):
         if self.num_shards == 1:
