@@ -442,14 +442,16 @@ class _Builder:
 
     def _repeat(self, count, layers, steps):
         copies = [list(layers()) for _ in range(count)]
-        steps = [
-            tfb.Chain(list(step(*copies[0])), name="step") for step in steps[:count]
-        ]
+        steps = [functools.partial(_chain, step) for step in steps[:count]]
         return Repeat(steps, WeightStack(copies), recompute=self._recompute)
 
     def _built(self, layer, channels):
         layer.build((None, None, None, channels))
         return layer
+
+
+def _chain(step, *layers):
+    return tfb.Chain(list(step(*layers)), name="step")
 
 
 def _is_chain(bijector):

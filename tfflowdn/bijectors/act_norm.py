@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfflowdn.bijectors.one_pass import OnePassBijector
+from tfflowdn.bijectors.one_pass import OnePassBijector, num_pixels
 
 __all__ = ["ActNorm"]
 
@@ -12,12 +12,13 @@ __all__ = ["ActNorm"]
 class ActNorm(OnePassBijector):
     """Shifts and scales each channel (Kingma and Dhariwal 2018, section 3.1).
 
-    Transforms images [batch, H, W, C]; `shift` and `log_scale` [C] belong to `layer`.
+    Transforms images [batch, H, W, C]; `shift` and `scale` [C] come from `layer`.
+    The log-dets are the same for every image, of shape [].
 
-    - forward: `y = x exp(-log_scale) - shift`
-    - forward log-det: `-H W sum(log_scale)`
-    - inverse: `x = (y + shift) exp(log_scale)`
-    - inverse log-det: `H W sum(log_scale)`
+    - forward: `y = x / scale - shift`
+    - forward log-det: `-H W sum(log(scale))`
+    - inverse: `x = (y + shift) scale`
+    - inverse log-det: `H W sum(log(scale))`
     """
 
     def __init__(self, layer, *, validate_args: bool = False, name: str = "act_norm"):
@@ -34,14 +35,9 @@ class ActNorm(OnePassBijector):
         self.layer.initialize(y)
 
     def _forward_and_ildj(self, x):
-        shift, log_scale = self.layer(x)
-        return x * tf.exp(-log_scale) - shift, self._ildj(x, log_scale)
+        shift, scale, log_det = self.layer(x)
+        return x / scale - shift, num_pixels(x) * log_det
 
     def _inverse_and_ildj(self, y):
-        shift, log_scale = self.layer(y)
-        return (y + shift) * tf.exp(log_scale), self._ildj(y, log_scale)
-
-    def _ildj(self, images, log_scale):
-        shape = tf.shape(images)
-        num_pixels = tf.cast(shape[-3] * shape[-2], images.dtype)
-        return tf.fill(shape[:-3], num_pixels * tf.reduce_sum(log_scale))
+        shift, scale, log_det = self.layer(y)
+        return (y + shift) * scale, num_pixels(y) * log_det

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfflowdn.bijectors.one_pass import OnePassBijector
+from tfflowdn.bijectors.one_pass import OnePassBijector, num_pixels
 
 __all__ = ["InvertibleConvolution"]
 
@@ -12,14 +12,13 @@ __all__ = ["InvertibleConvolution"]
 class InvertibleConvolution(OnePassBijector):
     """Mixes the channels by a learned C x C matrix W = P L U (Kingma 2018, eq. 10).
 
-    Transforms images [batch, H, W, C]; the factors belong to `layer`, which keeps the
-    logarithm of U's diagonal, so that the log-det is a sum (no `slogdet`, XLA has
-    none).
+    Transforms images [batch, H, W, C]; the matrix, its inverse and its log-det come
+    from `layer`. The log-dets are the same for every image, of shape [].
 
-    - forward: `y = x W^-1`, by two triangular solves
-    - forward log-det: `-H W sum(log_diagonal)`
+    - forward: `y = x W^-1`
+    - forward log-det: `-H W log |det W|`
     - inverse: `x = y W`
-    - inverse log-det: `H W sum(log_diagonal)`
+    - inverse log-det: `H W log |det W|`
     """
 
     def __init__(
@@ -34,24 +33,13 @@ class InvertibleConvolution(OnePassBijector):
         super().__init__(parameters=parameters, name=name, validate_args=validate_args)
 
     def _forward_and_ildj(self, x):
-        permutation, lower, upper, log_diagonal = self.layer(x)
-        inverse_weight = tf.linalg.triangular_solve(
-            upper,
-            tf.linalg.triangular_solve(lower, tf.transpose(permutation)),
-            lower=False,
-        )
-        return _convolve(x, inverse_weight), self._ildj(x, log_diagonal)
+        _, inverse, log_det = self.layer(x)
+        return _convolve(x, inverse), num_pixels(x) * log_det
 
     def _inverse_and_ildj(self, y):
-        permutation, lower, upper, log_diagonal = self.layer(y)
-        weight = permutation @ lower @ upper
-        return _convolve(y, weight), self._ildj(y, log_diagonal)
-
-    def _ildj(self, images, log_diagonal):
-        shape = tf.shape(images)
-        num_pixels = tf.cast(shape[-3] * shape[-2], images.dtype)
-        return tf.fill(shape[:-3], num_pixels * tf.reduce_sum(log_diagonal))
+        matrix, _, log_det = self.layer(y)
+        return _convolve(y, matrix), num_pixels(y) * log_det
 
 
-def _convolve(images, weight):
-    return tf.nn.conv2d(images, weight[tf.newaxis, tf.newaxis], 1, "VALID")
+def _convolve(images, matrix):
+    return tf.nn.conv2d(images, matrix[tf.newaxis, tf.newaxis], 1, "VALID")

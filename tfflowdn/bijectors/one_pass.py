@@ -7,7 +7,7 @@ import abc
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
-__all__ = ["OnePassBijector"]
+__all__ = ["OnePassBijector", "num_pixels"]
 
 
 class OnePassBijector(tfb.Bijector, abc.ABC):
@@ -22,7 +22,7 @@ class OnePassBijector(tfb.Bijector, abc.ABC):
 
     Subclasses write `_forward_and_ildj` and `_inverse_and_ildj`. The sign is said
     here once for all: both return the log-det of the *inverse* map, `x = g^-1(y)`,
-    log |det dx/dy|, of shape [batch].
+    log |det dx/dy|, of shape [batch], or [] if it is the same for every image.
     """
 
     def __init__(self, *, parameters: dict, name: str, validate_args: bool = False):
@@ -69,3 +69,9 @@ class OnePassBijector(tfb.Bijector, abc.ABC):
     def _parameter_properties(cls, dtype):
         del dtype
         return {}
+
+
+def num_pixels(images: tf.Tensor) -> tf.Tensor:
+    """Returns H W of images [batch, H, W, C], in their dtype."""
+    shape = images.shape if images.shape[-3:-1].is_fully_defined() else tf.shape(images)
+    return tf.cast(shape[-3] * shape[-2], images.dtype)

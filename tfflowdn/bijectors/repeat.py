@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-import keras
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
@@ -17,10 +16,10 @@ __all__ = ["Repeat"]
 class Repeat(OnePassBijector):
     """A chain of steps that are alike, traced once however many they are.
 
-    `steps` are run in turn, `steps[i % len(steps)]` with the `i`-th weights of
-    `layer`, the inverse from the first to the last. Each of them is one traced
-    function that is called with the weights: the trace of a flow, and that of its
-    gradient, does not grow with its depth.
+    `steps` are run in turn, the `i`-th made by `steps[i % len(steps)]` from the `i`-th
+    copy of the layers in `layer`, the inverse from the first to the last. Each of them
+    is one traced function that is called with the weights: the trace of a flow, and
+    that of its gradient, does not grow with its depth.
 
     With `recompute` the gradient keeps a step's input alone, and evaluates the step
     once more to go back through it (Chen et al. 2016, arXiv 1604.06174): the memory
@@ -34,7 +33,7 @@ class Repeat(OnePassBijector):
 
     def __init__(
         self,
-        steps: Sequence[tfb.Bijector],
+        steps: Sequence[Callable[..., tfb.Bijector]],
         layer,
         *,
         recompute: bool = False,
@@ -42,11 +41,11 @@ class Repeat(OnePassBijector):
         name: str = "repeat",
     ):
         parameters = dict(locals())
-        self.steps = list(steps)
         self.layer = layer
         self.recompute = recompute
-        self._forward_steps = [self._traced(step, _forward) for step in self.steps]
-        self._inverse_steps = [self._traced(step, _inverse) for step in self.steps]
+        self.steps = [step(*layer.first_copy) for step in steps]
+        self._forward_steps = [self._traced(step, _forward) for step in steps]
+        self._inverse_steps = [self._traced(step, _inverse) for step in steps]
         super().__init__(parameters=parameters, name=name, validate_args=validate_args)
 
     def _forward_and_ildj(self, x):
@@ -63,17 +62,15 @@ class Repeat(OnePassBijector):
             yield functools.partial(function, trainable, weights)
 
     def _traced(self, step, evaluate):
-        def run(images, *weights):
-            state = zip(self.layer.variables_of_copy, weights, strict=True)
-            with keras.StatelessScope(state_mapping=list(state)):
-                return evaluate(step, images)
+        def run(weights, images):
+            return evaluate(step(*self.layer.functions(weights)), images)
 
         run = _recomputing(run) if self.recompute else run
 
         def traced(trainable, weights, images):
             if not trainable:  # Said inside of the trace, or they are computed.
-                weights = map(tf.stop_gradient, weights)
-            return run(images, *weights)
+                weights = tf.nest.map_structure(tf.stop_gradient, weights)
+            return run(weights, images)
 
         return tf.function(traced, autograph=False, reduce_retracing=True)
 
@@ -96,21 +93,22 @@ def _inverse(step, y):
 
 def _recomputing(run):
     @tf.custom_gradient
-    def recomputing(*inputs):
+    def recomputing(weights, images):
         def gradient(*output_gradients):
             # The dependency keeps both evaluations from being merged into one.
             with tf.control_dependencies(output_gradients):
-                again = [tf.identity(tensor) for tensor in inputs]
+                again = tf.nest.map_structure(tf.identity, (weights, images))
             with tf.GradientTape() as tape:
                 tape.watch(again)
                 outputs = run(*again)
-            return tape.gradient(
+            gradients = tape.gradient(
                 outputs,
                 again,
                 output_gradients,
                 unconnected_gradients=tf.UnconnectedGradients.ZERO,
             )
+            return tf.nest.flatten(gradients)
 
-        return run(*inputs), gradient
+        return run(weights, images), gradient
 
     return recomputing

@@ -50,8 +50,5 @@ class SplineCoupling(ChannelCoupling):
 
     def _condition(self, a):
         shift, log_scale, parameters = self.layer(a)
-        return (
-            shift,
-            log_scale,
-            RationalQuadraticSpline(parameters, self.layer.num_bins),
-        )
+        num_bins = (parameters.shape[-1] // shift.shape[-1] + 1) // 3
+        return shift, log_scale, RationalQuadraticSpline(parameters, num_bins)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from tfflowdn.layers.parameters import Parameters
+
 __all__ = ["ActNormParameters"]
 
 
 @keras.saving.register_keras_serializable("tfflowdn")
-class ActNormParameters(keras.layers.Layer):
+class ActNormParameters(Parameters):
     """Owns the shift and the log-scale of an ActNorm, and whether data set them.
 
-    Called with images [batch, H, W, C], returns `shift` [C] and `log_scale` [C], the
-    latter within +-`log_scale_bound`. Both start at zero, until `initialize` sets
-    them from a batch (Kingma and Dhariwal 2018, section 3.1).
+    Called with images [batch, H, W, C], returns `shift` [C], `scale` [C], whose
+    logarithm is within +-`log_scale_bound`, and the sum of the logarithms []. The
+    weights start at zero, until `initialize` sets them from a batch (Kingma and
+    Dhariwal 2018, section 3.1).
 
     Args:
       log_scale_bound: Largest magnitude of the log-scale, nats.
@@ -37,13 +40,12 @@ class ActNormParameters(keras.layers.Layer):
             shape=(), initializer="zeros", trainable=False, name="initialized"
         )
 
-    def call(self, images):
-        """Returns shift and log_scale, both [C]."""
-        del images
-        bound = self.log_scale_bound
-        return ops.convert_to_tensor(self.shift), ops.clip(
-            self.log_scale, -bound, bound
-        )
+    def derive(self, *, shift, log_scale, initialized):
+        """Returns shift [..., C], scale [..., C] and the sum of log(scale) [...]."""
+        del initialized
+        log_scale = ops.clip(log_scale, -self.log_scale_bound, self.log_scale_bound)
+        shift = ops.convert_to_tensor(shift)
+        return shift, ops.exp(log_scale), ops.sum(log_scale, axis=-1)
 
     def initialize(self, images) -> None:
         """Sets the weights so that (images + shift) exp(log_scale) is standardised."""

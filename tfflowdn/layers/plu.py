@@ -5,21 +5,24 @@ from __future__ import annotations
 import keras
 import numpy as np
 from keras import ops
+from tensorflow import linalg
+
+from tfflowdn.layers.parameters import Parameters
 
 __all__ = ["PLUParameters"]
 
 
 @keras.saving.register_keras_serializable("tfflowdn")
-class PLUParameters(keras.layers.Layer):
+class PLUParameters(Parameters):
     """Owns the factors of a C x C matrix P L U (Kingma and Dhariwal 2018, eq. 10).
 
-    Called with images [batch, H, W, C], returns `permutation`, `lower` with ones on
-    its diagonal, `upper` [C, C], and the logarithm of the magnitude of `upper`'s
-    diagonal [C], within +-`log_scale_bound`. Permutation and signs are fixed; the
+    Called with images [batch, H, W, C], returns the matrix [C, C], its inverse, by two
+    triangular solves, and the logarithm of its determinant's magnitude [], a sum over
+    the diagonal of U (no `slogdet`, XLA has none). Permutation and signs are fixed; the
     product starts as a random rotation.
 
     Args:
-      log_scale_bound: Largest magnitude of the log of the diagonal, nats.
+      log_scale_bound: Largest magnitude of the logs of U's diagonal, nats.
       seed: Seed of the rotation.
     """
 
@@ -38,16 +41,18 @@ class PLUParameters(keras.layers.Layer):
         self.upper = self._variable("upper", np.triu(upper, 1))
         self.log_diagonal = self._variable("log_diagonal", np.log(np.abs(diagonal)))
 
-    def call(self, images):
-        """Returns permutation, lower, upper [C, C] and log_diagonal [C]."""
-        del images
-        bound = self.log_scale_bound
-        log_diagonal = ops.clip(self.log_diagonal, -bound, bound)
-        identity = ops.eye(self.lower.shape[0], dtype=self.compute_dtype)
-        lower = ops.tril(self.lower, -1) + identity
-        diagonal = identity * (self.sign * ops.exp(log_diagonal))
-        upper = ops.triu(self.upper, 1) + diagonal
-        return ops.convert_to_tensor(self.permutation), lower, upper, log_diagonal
+    def derive(self, *, permutation, sign, lower, upper, log_diagonal):
+        """Returns matrix, inverse [..., C, C] and log |det| [...]."""
+        permutation, sign = map(ops.convert_to_tensor, (permutation, sign))
+        log_diagonal = ops.clip(
+            log_diagonal, -self.log_scale_bound, self.log_scale_bound
+        )
+        diagonal = sign * ops.exp(log_diagonal)
+        lower = linalg.set_diag(ops.tril(lower, -1), ops.ones_like(sign))
+        upper = linalg.set_diag(ops.triu(upper, 1), diagonal)
+        inverse = linalg.triangular_solve(lower, linalg.matrix_transpose(permutation))
+        inverse = linalg.triangular_solve(upper, inverse, lower=False)
+        return permutation @ lower @ upper, inverse, ops.sum(log_diagonal, axis=-1)
 
     def get_config(self):
         """Returns the constructor's arguments."""

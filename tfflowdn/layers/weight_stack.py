@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 from keras.ops import convert_to_numpy, convert_to_tensor, reshape, unstack
+
+from tfflowdn.layers.parameters import Parameters
 
 __all__ = ["WeightStack"]
 
@@ -17,9 +20,8 @@ class WeightStack(keras.layers.Layer):
     A deep flow repeats a few layers. Stacked, it has as few weights as one of its
     steps: an optimizer updates few large arrays, and is traced in a moment.
 
-    The first copy lends its variables: whoever runs it in a
-    `keras.StatelessScope(zip(stack.variables_of_copy, stack.unstack()[i]))` runs copy
-    `i`.
+    `functions(stack.unstack()[i])` are the layers of copy `i`. What `Parameters` derive
+    from their weights is computed for all copies at once.
 
     Args:
       copies: For each copy its built layers, with the same weights in shape and order.
@@ -28,38 +30,51 @@ class WeightStack(keras.layers.Layer):
     def __init__(self, copies: Sequence[Sequence[keras.layers.Layer]], **kwargs):
         super().__init__(**kwargs)
         self.num_copies = len(copies)
-        variables = [
-            [variable for layer in layers for variable in layer.variables]
-            for layers in copies
-        ]
+        variables = [_variables(layers) for layers in copies]
         # In a function's closure Keras does not find them: they are not its weights.
-        self._first_copy = lambda: variables[0]
+        self._first_copy = lambda: copies[0]
         self.stacks = [
             self._stack(one_of_each) for one_of_each in zip(*variables, strict=True)
         ]
         self.built = True
 
     @property
-    def variables_of_copy(self) -> list[keras.Variable]:
-        """The variables of the first copy, in the order of `unstack()[i]`."""
+    def first_copy(self) -> Sequence[keras.layers.Layer]:
+        """The layers of the first copy, with the weights that `read` gave them."""
         return self._first_copy()
 
     def unstack(self) -> list[tuple]:
-        """Returns for each copy its weights, as tensors."""
-        unstacked = [unstack(stack, self.num_copies) for stack in self.stacks]
-        return list(zip(*unstacked, strict=True))
+        """Returns for each copy, for each of its layers, weights or what they give."""
+        stacks = iter(self.stacks)
+        layers = []
+        for layer in self.first_copy:
+            tensors = [convert_to_tensor(next(stacks)) for _ in layer.variables]
+            if isinstance(layer, Parameters):
+                names = [variable.name for variable in layer.variables]
+                tensors = layer.derive(**dict(zip(names, tensors, strict=True)))
+            unstacked = [unstack(tensor, self.num_copies) for tensor in tensors]
+            layers.append(list(zip(*unstacked, strict=True)))
+        return list(zip(*layers, strict=True))
+
+    def functions(self, tensors: Sequence[tuple]) -> list[Callable]:
+        """Returns the layers of a copy as functions, given its part of `unstack`."""
+        pairs = zip(self.first_copy, tensors, strict=True)
+        return [functools.partial(_call, layer, own) for layer, own in pairs]
 
     def read(self, index: int) -> None:
         """Sets the first copy's variables to the weights of copy `index`."""
-        for variable, stack in zip(self.variables_of_copy, self.stacks, strict=True):
+        for variable, stack in self._pairs():
             variable.assign(stack[index])
 
     def write(self, index: int) -> None:
         """Sets the weights of copy `index` to the first copy's variables."""
-        for variable, stack in zip(self.variables_of_copy, self.stacks, strict=True):
+        for variable, stack in self._pairs():
             value = np.array(convert_to_numpy(stack))
             value[index] = convert_to_numpy(variable)
             stack.assign(value)
+
+    def _pairs(self):
+        return zip(_variables(self.first_copy), self.stacks, strict=True)
 
     def _stack(self, variables):
         first = variables[0]
@@ -73,3 +88,15 @@ class WeightStack(keras.layers.Layer):
             trainable=first.trainable,
             name=first.path.replace("/", "_"),
         )
+
+
+def _variables(layers):
+    return [variable for layer in layers for variable in layer.variables]
+
+
+def _call(layer, tensors, images):
+    if isinstance(layer, Parameters):
+        return tensors
+    state = list(zip(layer.variables, tensors, strict=True))
+    with keras.StatelessScope(state_mapping=state):
+        return layer(images)

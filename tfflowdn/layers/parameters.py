@@ -1,0 +1,26 @@
+"""Base of the layers whose weights are the parameters of a map of the channels."""
+
+from __future__ import annotations
+
+import abc
+
+import keras
+
+__all__ = ["Parameters"]
+
+
+class Parameters(keras.layers.Layer, abc.ABC):
+    """Owns weights and gives what is derived from them, whatever the images.
+
+    Subclasses write `derive`. It takes leading dimensions, so that a `WeightStack`
+    calls it once for all of its copies.
+    """
+
+    @abc.abstractmethod
+    def derive(self, **weights) -> tuple:
+        """Returns tensors from the weights, given by name, with leading dimensions."""
+
+    def call(self, images):
+        """Returns what the weights give; the images do not matter."""
+        del images
+        return self.derive(**{variable.name: variable for variable in self.variables})
