@@ -72,7 +72,13 @@ class Repeat(OnePassBijector):
                 weights = tf.nest.map_structure(tf.stop_gradient, weights)
             return run(weights, images)
 
-        return tf.function(traced, autograph=False, reduce_retracing=True)
+        return tf.function(
+            traced,
+            autograph=False,
+            reduce_retracing=True,
+            # Inlined, the graphs of all steps and their tensors would add up.
+            experimental_attributes={"_noinline": True} if self.recompute else None,
+        )
 
 
 def _run(calls, images):
