@@ -14,6 +14,7 @@ import tensorflow as tf
 import tifffile
 
 from tfflowdn import FlowPrior, data, inference, training
+from tfflowdn.scripts import command
 from tfflowdn.scripts.denoise import denoise_files
 from tfflowdn.scripts.evaluate import evaluate
 from tfflowdn.scripts.score import score
@@ -117,6 +118,30 @@ def test_train_prior_resumes_where_it_was(prior_path, pictures, tmp_path):
     train_prior(config, tmp_path)
     assert [row.split(",")[0] for row in _history(tmp_path)] == ["epoch", "0", "1"]
     del prior_path
+
+
+def test_train_prior_saves_what_bfloat16_trained_in_float32(
+    prior_path, pictures, tmp_path
+):
+    path = train_prior(_prior_config(pictures), tmp_path, precision="mixed_bfloat16")
+    prior = keras.models.load_model(path, compile=False)
+    assert prior.get_config() == keras.models.load_model(prior_path).get_config()
+    losses = [
+        float(row.split(",")[_history(folder)[0].split(",").index("loss")])
+        for folder in (tmp_path, prior_path.parent)
+        for row in _history(folder)[-1:]
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=0.02)
+    assert losses[0] != pytest.approx(losses[1], abs=1e-6)
+
+
+@pytest.mark.parametrize("seconds", [(2.0, 1.0), (1.0, 2.0)])
+def test_the_faster_precision_is_measured(monkeypatch, seconds):
+    assert command._seconds_of_convolution("bfloat16") > 0
+    times = dict(zip(["float32", "bfloat16"], seconds, strict=True))
+    monkeypatch.setattr(command, "_seconds_of_convolution", times.get)
+    expected = "mixed_bfloat16" if times["bfloat16"] < times["float32"] else None
+    assert command.faster_precision() == expected
 
 
 @pytest.mark.parametrize("name", ["prior_nice", "prior_realnvp", "prior_paper"])

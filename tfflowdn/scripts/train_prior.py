@@ -25,7 +25,10 @@ FLAGS = flags.FLAGS
 
 
 def train_prior(
-    config: config_dict.ConfigDict, workdir: str, num_shards: int = 1
+    config: config_dict.ConfigDict,
+    workdir: str,
+    num_shards: int = 1,
+    precision: str | None = None,
 ) -> Path:
     """Trains the prior of a configuration; each section is a function's arguments.
 
@@ -34,6 +37,8 @@ def train_prior(
         `crops` (data.random_crops), `training` (training.fit).
       workdir: Where the outputs go; a run that was killed goes on there.
       num_shards: Parts of a batch that run side by side, see FlowPrior.
+      precision: Keras dtype policy of the conditioners in this training, where the
+        configuration names none; the trained prior is saved without it.
 
     Returns:
       The path of the trained prior, `best.keras`.
@@ -42,10 +47,10 @@ def train_prior(
       ValueError: For bad pictures, sizes or a work directory of another run.
     """
     with training.default_strategy().scope():
-        return _train(config, workdir, num_shards)
+        return _train(config, workdir, num_shards, precision)
 
 
-def _train(config, workdir, num_shards):
+def _train(config, workdir, num_shards, precision):
     crop_size, _, channels = config.prior.image_shape
     clean, held_out = (
         data.open_source(**config[name], channels=channels)
@@ -65,7 +70,10 @@ def _train(config, workdir, num_shards):
     def batches(step):
         return data.random_crops(clean, **{**crops, "seed": config.crops.seed + step})
 
-    prior = FlowPrior(**config.prior)
+    arguments = config.prior.to_dict()
+    options = arguments.pop("flow_options")
+    precision = options["precision"] or precision
+    prior = FlowPrior(**arguments, flow_options={**options, "precision": precision})
     prior.num_shards = num_shards
     directory = training.prepare_workdir(workdir, config.prior.to_dict())
     training.fit(
@@ -74,7 +82,7 @@ def _train(config, workdir, num_shards):
         directory=directory,
         validation=validation,
         monitor="val_bits_per_dim",
-        save_best=lambda path: training.save_copy(prior, path),
+        save_best=lambda path: training.save_copy(prior, path, flow_options=options),
         callbacks=[training.SampleGrid(directory)],
         **config.training,
     )
@@ -85,7 +93,12 @@ def _train(config, workdir, num_shards):
 
 def _main(argv):
     del argv
-    train_prior(FLAGS.config, FLAGS.workdir, num_shards=command.share_cores())
+    train_prior(
+        FLAGS.config,
+        FLAGS.workdir,
+        num_shards=command.share_cores(),
+        precision=command.faster_precision(),
+    )
 
 
 def main():
