@@ -45,7 +45,7 @@ def get_config(variant: str = "gray") -> config_dict.ConfigDict:
         clean={"spec": "", "data_dir": config_dict.placeholder(str)},
         validation={"spec": "", "data_dir": config_dict.placeholder(str)},
         crops={
-            "batch_size": pick(full=64, smoke=4),
+            "batch_size": pick(full=32, smoke=4),
             "crops_per_image": 8,
             "augment": True,
             "seed": 0,
@@ -53,7 +53,7 @@ def get_config(variant: str = "gray") -> config_dict.ConfigDict:
         training={
             "num_steps": pick(full=2000, smoke=4),
             "steps_per_epoch": pick(full=250, smoke=2),
-            "learning_rate": 1e-3,
+            "learning_rate": 5e-3,
             "warmup_steps": pick(full=100, smoke=1),
             "clip_norm": 50.0,
             "ema_momentum": config_dict.placeholder(float),
