@@ -33,6 +33,7 @@ setup(
         "ml_collections>=1.0",
         "numpy>=2.0",
         "pillow>=11",
+        "psutil>=5.9",
         "setuptools",  # tensorflow-probability imports distutils, its shim
         "tensorboard>=2.20",
         "tensorflow>=2.21,<2.22",

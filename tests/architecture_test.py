@@ -13,7 +13,7 @@ import pytest
 import tfflowdn
 
 LAYERS = (
-    ("bijectors", "layers", "data", "metrics"),
+    ("bijectors", "layers", "data", "metrics", "tiling"),
     ("flows", "likelihood", "losses", "optimizer"),
     ("models",),
     ("training", "export", "inference", "evaluation"),

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 
 import keras
 import numpy as np
+import psutil
 
-from tfflowdn import data
+from tfflowdn import data, tiling
 from tfflowdn.models import FlowPrior, UnpairedDenoiser
 
-__all__ = ["denoise", "load_denoiser", "load_prior", "num_channels"]
+__all__ = ["Denoiser", "denoise", "load_denoiser", "load_prior", "num_channels"]
+
+MAX_BYTES = 2**30
+UNKNOWN_STRIDES = 32  # A multiple of the strides of any network in use.
+LIVE_TENSORS = 6  # As large as the widest layer's output, in a residual network.
 
 
 def load_denoiser(path: str | os.PathLike) -> keras.Model:
@@ -62,49 +68,157 @@ def num_channels(network: keras.Model) -> int:
     return channels
 
 
-def denoise(image: np.ndarray, model: keras.Model | str | os.PathLike) -> np.ndarray:
-    """Denoises a picture or a batch of pictures.
+class Denoiser:
+    """A network that denoises pictures of any size, dtype and number of channels.
+
+    Pictures of more than `max_pixels` are denoised by overlapping tiles, with the
+    same result. A network for gray pictures denoises colour by the channel; one for
+    colour denoises gray as three equal channels and averages them.
 
     Args:
-      image: [H, W], [H, W, C] or [batch, H, W, C], with C 1 or 3, one more for alpha,
-        which is carried through. uint8 and uint16 span their whole range, floats are
-        in [0, 1] units and may lie outside.
-      model: The network, or the path of its `.keras` file. One for gray pictures
-        denoises colour by the channel; one for colour denoises gray as three equal
-        channels and averages them.
-
-    Returns:
-      The denoised pictures, of the input's shape and dtype.
+      network: Keras model of pictures [batch, H, W, C], C 1 or 3, to the same shape.
+        If it has no `receptive_radius`, and no `scale` that its strides multiply to,
+        the former is measured and the latter taken to divide 32.
+      max_pixels: Pixels to give to the network at once; by default as many as need
+        no more than 1 GiB and a quarter of the memory that is free.
 
     Raises:
-      ValueError: If shape, dtype or values are none of these.
+      ValueError: If the network is none of these.
     """
-    image = np.asarray(image)
-    _check(image)
-    network = model if isinstance(model, keras.Model) else load_denoiser(model)
-    batch = image.reshape(_batch_shape(image.shape))
-    colour, alpha = data.split_alpha(batch)
-    denoised = _run(network, data.to_float(colour))
-    denoised = data.from_float(denoised, image.dtype)
-    if alpha is not None:
-        denoised = np.concatenate([denoised, alpha], axis=-1)
-    return denoised.reshape(image.shape)
+
+    def __init__(self, network: keras.Model, *, max_pixels: int | None = None):
+        self.network = network
+        self.channels = num_channels(network)
+        self.multiple = getattr(network, "scale", UNKNOWN_STRIDES)
+        self._margin = getattr(network, "receptive_radius", None)
+        self._max_pixels = max_pixels
+
+    @classmethod
+    def from_pretrained(cls, path: str | os.PathLike, **options) -> Denoiser:
+        """Loads a denoiser from a `.keras` file, see `load_denoiser`."""
+        return cls(load_denoiser(path), **options)
+
+    @property
+    def margin(self) -> int:
+        """Pixels around a pixel that its denoised value may depend on."""
+        if self._margin is None:
+            self._margin = tiling.measure_radius(self._call, self.channels)
+        return self._margin
+
+    def __call__(
+        self, image, *, strength: float = 1.0, self_ensemble: bool = False
+    ) -> np.ndarray:
+        """Denoises a picture or a batch of pictures.
+
+        Args:
+          image: [H, W], [H, W, C] or [batch, H, W, C], with C 1 or 3, one more for
+            alpha, which is carried through; an array or a tensor. uint8 and uint16
+            span their whole range, floats are in [0, 1] units and may lie outside.
+          strength: Part of the correction that is applied, 0 (none) to 1.
+          self_ensemble: Whether to average over the 8 flips and rotations.
+
+        Returns:
+          The denoised pictures, of the input's shape, dtype and kind.
+
+        Raises:
+          ValueError: If shape, dtype, values or strength are none of these.
+        """
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength must be within [0, 1]. Received: {strength=}.")
+        is_tensor = keras.ops.is_tensor(image)
+        image = keras.ops.convert_to_numpy(image) if is_tensor else np.asarray(image)
+        _check(image)
+
+        def denoise_batch(batch):
+            return self._denoise(batch, strength, self_ensemble)
+
+        result = np.empty(image.shape, image.dtype)
+        shape = _batch_shape(image.shape)
+        self._denoise_batches(
+            denoise_batch, image.reshape(shape), result.reshape(shape)
+        )
+        return keras.ops.convert_to_tensor(result) if is_tensor else result
+
+    def _denoise_batches(self, function, source, target):
+        """Fills [n, H, W, C]: several pictures at once, one, or a part of one."""
+        pixels = source.shape[1] * source.shape[2]
+        max_pixels = self._max_pixels or self._affordable_pixels()
+        count = max_pixels // pixels
+        if count:
+            for first in range(0, len(source), count):
+                batch = slice(first, first + count)
+                target[batch] = function(source[batch])
+            return
+        for picture, result in zip(source, target, strict=True):
+            tiling.apply_by_tiles(
+                lambda tile: function(tile[np.newaxis])[0],
+                picture,
+                result,
+                margin=self.margin,
+                multiple=self.multiple,
+                max_pixels=max_pixels,
+            )
+
+    def _denoise(self, batch, strength, self_ensemble):
+        """Denoises stored pixels [n, H, W, C], C with alpha, at once."""
+        colour, alpha = data.split_alpha(batch)
+        noisy = data.to_float(colour)
+        denoised = (self._run_ensemble if self_ensemble else self._run)(noisy)
+        if strength != 1:
+            denoised = noisy + np.float32(strength) * (denoised - noisy)
+        denoised = data.from_float(denoised, batch.dtype)
+        return denoised if alpha is None else np.concatenate([denoised, alpha], -1)
+
+    def _run_ensemble(self, noisy):
+        """Averages over the square's symmetries, all on the same grid of strides."""
+        height, width = noisy.shape[1:3]
+        missing = [(0, -size % self.multiple) for size in (height, width)]
+        padded = np.pad(noisy, [(0, 0), *missing, (0, 0)], "symmetric")
+        total = np.zeros_like(padded)
+        for turns, flip in itertools.product(range(4), (1, -1)):
+            turned = np.rot90(padded[:, :, ::flip], turns, (1, 2))
+            denoised = self._run(np.ascontiguousarray(turned))
+            total += np.rot90(denoised, -turns, (1, 2))[:, :, ::flip]
+        return total[:, :height, :width] / 8
+
+    def _run(self, noisy):
+        """Denoises float32 [n, H, W, C], C 1 or 3, by a network of either."""
+        channels = noisy.shape[-1]
+        if self.channels == channels:
+            return self._call(noisy)
+        if self.channels == 1:
+            planes = np.concatenate(np.split(noisy, channels, axis=-1))
+            planes = self._call(planes)
+            return np.concatenate(np.split(planes, channels), axis=-1)
+        gray = self._call(np.repeat(noisy, self.channels, -1))
+        return gray.mean(-1, keepdims=True)
+
+    def _call(self, noisy):
+        return keras.ops.convert_to_numpy(self.network(noisy, training=False))
+
+    def _affordable_pixels(self):
+        widths = [w.shape[-1] for w in self.network.weights if len(w.shape) == 4]
+        scale = getattr(self.network, "scale", 1)
+        floats = LIVE_TENSORS * max(widths, default=64) / scale**2
+        free = min(MAX_BYTES, psutil.virtual_memory().available // 4)
+        return int(free / (4 * floats))
 
 
-def _run(network, noisy):
-    """Denoises float32 [batch, H, W, C], C 1 or 3, by a network of either."""
-    wanted, channels = num_channels(network), noisy.shape[-1]
-    if wanted == channels:
-        return _call(network, noisy)
-    if wanted == 1:
-        planes = np.concatenate(np.split(noisy, channels, axis=-1))
-        planes = _call(network, planes)
-        return np.concatenate(np.split(planes, channels), axis=-1)
-    return _call(network, np.repeat(noisy, wanted, -1)).mean(-1, keepdims=True)
+def denoise(image, model: Denoiser | keras.Model | str | os.PathLike, **options):
+    """Denoises a picture or a batch of pictures, see `Denoiser`.
 
+    Args:
+      image: The pictures.
+      model: A denoiser, its network, or the path of its `.keras` file.
+      **options: `strength` and `self_ensemble`.
 
-def _call(network, noisy):
-    return keras.ops.convert_to_numpy(network(noisy, training=False))
+    Returns:
+      The denoised pictures, of the input's shape, dtype and kind.
+    """
+    if not isinstance(model, Denoiser):
+        network = model if isinstance(model, keras.Model) else load_denoiser(model)
+        model = Denoiser(network)
+    return model(image, **options)
 
 
 def _batch_shape(shape):

@@ -3,7 +3,8 @@
     denoise INPUT... --model DENOISER.keras --output DIR
 
 Each INPUT is a PNG, JPEG or TIFF file or a folder of them, whose tree DIR mirrors. The
-outputs keep name, format, bit depth and alpha.
+outputs keep name, format, bit depth and alpha. Large pictures are denoised by tiles,
+with the same result.
 """
 
 from __future__ import annotations
@@ -22,7 +23,12 @@ FLAGS = flags.FLAGS
 
 
 def denoise_files(
-    inputs: list[str], output: str, model: str, overwrite: bool = False
+    inputs: list[str],
+    output: str,
+    model: str,
+    overwrite: bool = False,
+    max_pixels: int | None = None,
+    **options,
 ) -> list[Path]:
     """Denoises files and the files of folders.
 
@@ -31,6 +37,8 @@ def denoise_files(
       output: Folder to write, made if it is absent.
       model: Path of the denoiser's `.keras` file.
       overwrite: Whether files in `output` may be replaced.
+      max_pixels: Pixels to give to the network at once, see `inference.Denoiser`.
+      **options: `strength` and `self_ensemble`, see there.
 
     Returns:
       The paths written.
@@ -41,10 +49,10 @@ def denoise_files(
     """
     pairs = [pair for path in inputs for pair in _plan(Path(path), Path(output))]
     _check_outputs([target for _, target in pairs], overwrite)
-    network = inference.load_denoiser(model)
+    denoiser = inference.Denoiser.from_pretrained(model, max_pixels=max_pixels)
     progress = keras.utils.Progbar(len(pairs), unit_name="picture")
     for source, target in pairs:
-        denoised = inference.denoise(data.read_image(source), network)
+        denoised = denoiser(data.read_image(source), **options)
         target.parent.mkdir(parents=True, exist_ok=True)
         data.write_image(target, denoised)
         progress.add(1)
@@ -83,7 +91,15 @@ def _check_outputs(targets, overwrite):
 def _main(argv):
     if len(argv) < 2:
         raise ValueError("Received: no INPUT. Name a picture or a folder of them.")
-    written = denoise_files(argv[1:], FLAGS.output, FLAGS.model, FLAGS.overwrite)
+    written = denoise_files(
+        argv[1:],
+        FLAGS.output,
+        FLAGS.model,
+        FLAGS.overwrite,
+        FLAGS.max_pixels,
+        strength=FLAGS.strength,
+        self_ensemble=FLAGS.self_ensemble,
+    )
     logging.info("%d pictures are in %s", len(written), FLAGS.output)
 
 
@@ -92,6 +108,13 @@ def main():
     flags.DEFINE_string("model", None, "The denoiser, a .keras file.")
     flags.DEFINE_string("output", None, "Folder to write.")
     flags.DEFINE_bool("overwrite", False, "Replace files in the output folder.")
+    flags.DEFINE_float("strength", 1.0, "Part of the correction to apply, 0 to 1.")
+    flags.DEFINE_bool(
+        "self_ensemble", False, "Average over 8 flips and rotations; 8 times as long."
+    )
+    flags.DEFINE_integer(
+        "max_pixels", None, "Pixels of a tile; by default, what memory allows.", 1
+    )
     flags.mark_flags_as_required(["model", "output"])
     command.run(_main)
 

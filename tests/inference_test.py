@@ -1,0 +1,135 @@
+"""Denoiser: any size by tiles, strength, self-ensemble, kinds of input."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfflowdn import Denoiser, ResNetDenoiser, denoise
+
+
+@pytest.fixture(scope="module")
+def networks(randomize):
+    """Gray and colour networks whose correction is far from zero."""
+    result = {}
+    for channels in (1, 3):
+        network = ResNetDenoiser(channels, num_blocks=2, hidden_channels=4, seed=1)
+        randomize(network, scale=0.2)
+        result[channels] = network
+    return result
+
+
+def _picture(*shape):
+    return np.random.default_rng(0).random(shape, np.float32)
+
+
+@pytest.mark.parametrize("self_ensemble", [False, True])
+@pytest.mark.parametrize("shape", [(67, 53), (3, 401), (200, 7, 1), (61, 64, 3)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_tiles_give_the_result_of_the_whole(networks, channels, shape, self_ensemble):
+    network, picture = networks[channels], _picture(*shape)
+    whole = Denoiser(network, max_pixels=10**6)(picture, self_ensemble=self_ensemble)
+    tiled = Denoiser(network, max_pixels=1200)(picture, self_ensemble=self_ensemble)
+    np.testing.assert_allclose(tiled, whole, atol=1e-5)
+    assert np.abs(whole - picture).mean() > 0.05
+
+
+def test_no_tile_has_more_pixels_than_allowed(networks, monkeypatch):
+    denoiser, seen = Denoiser(networks[1], max_pixels=1500), []
+    call = denoiser._call
+    monkeypatch.setattr(
+        denoiser, "_call", lambda noisy: (seen.append(noisy.shape), call(noisy))[1]
+    )
+    denoiser(_picture(5, 20, 30, 1))
+    assert [shape[0] for shape in seen] == [2, 2, 1]
+    seen.clear()
+    denoiser(_picture(2, 100, 90, 1))
+    assert len(seen) > 10
+    assert max(np.prod(shape) for shape in seen) <= (38 + 1) ** 2
+
+
+@pytest.mark.parametrize("size", list(itertools.product((1, 2, 5), (1, 3, 4))))
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float64])
+def test_the_smallest_pictures_keep_shape_and_dtype(networks, size, dtype):
+    picture = (_picture(*size) * (255 if np.dtype(dtype).kind == "u" else 1)).astype(
+        dtype
+    )
+    for options in ({}, {"self_ensemble": True}):
+        result = denoise(picture, networks[1], **options)
+        assert result.shape == picture.shape
+        assert result.dtype == picture.dtype
+
+
+def test_strength_is_the_part_of_the_correction(networks):
+    picture = _picture(9, 8)
+    full = denoise(picture, networks[1])
+    half = denoise(picture, networks[1], strength=0.5)
+    np.testing.assert_allclose(half, (picture + full) / 2, atol=1e-6)
+    np.testing.assert_array_equal(denoise(picture, networks[1], strength=0), picture)
+    with pytest.raises(ValueError, match=r"within \[0, 1\]. Received: strength=1.5"):
+        denoise(picture, networks[1], strength=1.5)
+
+
+def test_self_ensemble_is_the_mean_over_the_symmetries(networks):
+    picture = _picture(12, 10)
+    results = [
+        np.rot90(denoise(np.rot90(picture[:, ::flip], turns), networks[1]), -turns)[
+            :, ::flip
+        ]
+        for turns, flip in itertools.product(range(4), (1, -1))
+    ]
+    ensemble = denoise(picture, networks[1], self_ensemble=True)
+    np.testing.assert_allclose(ensemble, np.mean(results, 0), atol=1e-6)
+    assert np.abs(ensemble - results[0]).max() > 1e-3
+
+
+@pytest.mark.parametrize("shape", [(9, 8), (9, 8, 3), (2, 9, 8, 1)])
+def test_a_tensor_gives_a_tensor(networks, shape):
+    picture = _picture(*shape)
+    result = denoise(tf.constant(picture), networks[1])
+    assert tf.is_tensor(result)
+    np.testing.assert_array_equal(result, denoise(picture, networks[1]))
+
+
+def test_a_view_is_denoised_as_its_copy(networks):
+    view = _picture(30, 40)[::-2, 1::3]
+    expected = denoise(view.copy(), networks[1])
+    np.testing.assert_array_equal(denoise(view, networks[1]), expected)
+
+
+def _network(*layers):
+    return keras.Sequential([keras.Input((None, None, 1)), *layers])
+
+
+def test_the_reach_of_any_network_is_measured():
+    keras.utils.set_random_seed(0)
+    network = _network(
+        keras.layers.Conv2D(4, 3, strides=2, padding="same"),
+        keras.layers.Conv2DTranspose(1, 4, strides=2, padding="same"),
+    )
+    denoiser = Denoiser(network, max_pixels=96 * 96)
+    assert denoiser.margin in (2, 3)
+    picture = _picture(130, 196)
+    whole = Denoiser(network, max_pixels=10**6)(picture)
+    np.testing.assert_allclose(denoiser(picture), whole, atol=1e-5)
+
+
+def test_a_network_that_sees_everything_cannot_be_tiled():
+    class SubtractMean(keras.layers.Layer):
+        def call(self, images):
+            return images - keras.ops.mean(images, (1, 2), keepdims=True)
+
+    denoiser = Denoiser(_network(SubtractMean()), max_pixels=400)
+    assert denoiser(_picture(20, 20)).shape == (20, 20)
+    with pytest.raises(ValueError, match="reaches beyond 256 pixels"):
+        denoiser(_picture(21, 20))
+
+
+def test_the_default_number_of_pixels_fits_memory(networks):
+    small, large = (
+        Denoiser(ResNetDenoiser(hidden_channels=width, num_blocks=1))
+        for width in (16, 64)
+    )
+    assert small._affordable_pixels() >= 3 * large._affordable_pixels() > 10**5

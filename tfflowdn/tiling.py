@@ -1,0 +1,149 @@
+"""Large pictures by overlapping tiles, with the same result as in one piece."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["Span", "apply_by_tiles", "measure_radius", "spans", "tile_lengths"]
+
+
+class Span(NamedTuple):
+    """A tile along one axis: it reads [start, stop) and writes [begin, end)."""
+
+    start: int
+    stop: int
+    begin: int
+    end: int
+
+
+def apply_by_tiles(
+    function: Callable[[np.ndarray], np.ndarray],
+    source,
+    target,
+    *,
+    margin: int,
+    multiple: int,
+    max_pixels: int,
+) -> None:
+    """Writes `function(source)` into `target`, one tile after the other.
+
+    The result is that of the whole picture, if a pixel of the function's depends on
+    no pixel further away than `margin`, and in the same way on all of them after a
+    shift by `multiple`. The tiles begin at multiples of `multiple` and end at one or
+    where the picture does.
+
+    Args:
+      function: Maps [h, w, C] to the same height and width.
+      source: Picture [H, W, C], an array or anything of `shape` that gives an array
+        for `source[rows, columns]`, such as a file that is read by window.
+      target: The same, for `target[rows, columns] = array`.
+      margin: Pixels around a pixel that its result depends on.
+      multiple: Period of the function, such as the factor of its strides.
+      max_pixels: Largest number of pixels to give to the function at once.
+
+    Raises:
+      ValueError: If `max_pixels` leaves nothing of a tile inside of its margins.
+    """
+    height, width = source.shape[:2]
+    lengths = tile_lengths(height, width, max_pixels, multiple)
+    rows, columns = (
+        spans(size, length, margin=margin, multiple=multiple)
+        for size, length in zip((height, width), lengths, strict=True)
+    )
+    for row in rows:
+        for column in columns:
+            tile = source[row.start : row.stop, column.start : column.stop]
+            result = function(np.asarray(tile))
+            target[row.begin : row.end, column.begin : column.end] = result[
+                row.begin - row.start : row.end - row.start,
+                column.begin - column.start : column.end - column.start,
+            ]
+
+
+def tile_lengths(
+    height: int, width: int, max_pixels: int, multiple: int
+) -> tuple[int, int]:
+    """Returns height and width of the tiles, as square as the picture allows."""
+    if height * width <= max_pixels:
+        return height, width
+    side = math.isqrt(max_pixels)
+    if height < side:
+        return height, _floor(max_pixels // height, multiple)
+    if width < side:
+        return _floor(max_pixels // width, multiple), width
+    return _floor(side, multiple), _floor(side, multiple)
+
+
+def spans(size: int, length: int, *, margin: int, multiple: int) -> list[Span]:
+    """Returns the tiles along an axis of `size` pixels, what they write in turn.
+
+    Args:
+      size: Pixels of the axis.
+      length: Pixels of a tile, a multiple of `multiple` unless it is all of `size`;
+        the last one may have up to `multiple - 1` more.
+      margin: What a tile reads on either side of what it writes, where there is any.
+      multiple: What the starts are multiples of.
+
+    Raises:
+      ValueError: If the tiles are not longer than their margins.
+    """
+    if size <= length:
+        return [Span(0, size, 0, size)]
+    margin = multiple * math.ceil(margin / multiple)
+    step = length - 2 * margin
+    if step < 1:
+        raise ValueError(
+            "The tiles must be longer than their margins; more pixels at once are "
+            f"needed. Received: {length=}, {margin=}."
+        )
+    last = _floor(size - length, multiple)
+    starts = [*range(0, last, step), last]
+    stops = [*(start + length for start in starts[:-1]), size]
+    begins = [0, *(start + margin for start in starts[1:])]
+    ends = [*begins[1:], size]
+    return list(map(Span, starts, stops, begins, ends))
+
+
+def measure_radius(
+    function: Callable[[np.ndarray], np.ndarray], channels: int, largest: int = 512
+) -> int:
+    """Returns how many pixels away a change of a pixel changes the result, at most.
+
+    Args:
+      function: Maps [1, h, w, channels] to the same height and width.
+      channels: Channels of its pictures.
+      largest: Height and width of the largest picture to try.
+
+    Raises:
+      ValueError: If a change in the middle of the largest picture reaches its edge.
+    """
+    rng = np.random.default_rng(0)
+    size = 64
+    while size <= largest:
+        radius = max(_reach(function, channels, size, rng) for _ in range(3))
+        if radius < size // 2 - 16:
+            return radius
+        size *= 2
+    raise ValueError(
+        "A pixel must not change the whole result, or a picture cannot be denoised by "
+        f"tiles. Received: a network that reaches beyond {largest // 2} pixels."
+    )
+
+
+def _reach(function, channels, size, rng):
+    """Returns how far around a patch of 16 x 16 the result changes with it."""
+    picture = rng.random((1, size, size, channels), np.float32)
+    changed, middle = picture.copy(), slice(size // 2 - 8, size // 2 + 8)
+    changed[:, middle, middle] = rng.random((1, 16, 16, channels), np.float32)
+    difference = np.abs(function(changed) - function(picture)).max((0, -1)) > 1e-6
+    places = np.argwhere(difference)
+    outside = np.maximum(middle.start - places, places - middle.stop + 1)
+    return int(outside.max(initial=0))
+
+
+def _floor(number, multiple):
+    return number - number % multiple
