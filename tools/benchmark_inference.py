@@ -98,15 +98,11 @@ def _main(argv):
     compared = _run("compare", round(1000 * FLAGS.compared_megapixels**0.5))
     print("| megapixels | megapixels/s | peak memory |\n| --: | --: | --: |")
     for result in results:
-        print(
-            "| {megapixels:.1f} | {megapixels_per_second:.2f} | {peak_mib:.0f} MiB |".format(
-                **result
-            )
-        )
+        size, speed = result["megapixels"], result["megapixels_per_second"]
+        print(f"| {size:.1f} | {speed:.2f} | {result['peak_mib']:.0f} MiB |")
     print(
-        "in one piece over by tiles, {:.1f} megapixels: {:.2f}".format(
-            FLAGS.compared_megapixels, compared["in_one_piece"]
-        )
+        f"in one piece over by tiles, {FLAGS.compared_megapixels} megapixels: "
+        f"{compared['in_one_piece']:.2f}"
     )
     report = {"sizes": results, **compared}
     Path(FLAGS.output).write_text(json.dumps(report, indent=1) + "\n")
