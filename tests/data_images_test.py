@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageCms
 
 from tfflowdn import data
 
@@ -28,7 +28,8 @@ def _check_header(path, array):
     "suffix, dtype, channels",
     [(".png", "uint8", c) for c in (1, 2, 3, 4)]
     + [(".TIF", d, c) for d in ("uint8", "uint16", "float32") for c in (1, 2, 3, 4)]
-    + [(".png", "uint16", 1)],
+    + [(".png", "uint16", c) for c in (1, 2, 3, 4)]
+    + [(".webp", "uint8", c) for c in (3, 4)],
 )
 def test_write_then_read_is_exact(tmp_path, suffix, dtype, channels):
     path, array = tmp_path / f"a{suffix}", _pixels(channels, dtype)
@@ -138,17 +139,17 @@ def test_the_content_decides_the_format(tmp_path):
     np.testing.assert_array_equal(data.read_image(tmp_path / "a.tif"), array)
 
 
-def _write_16_bit_rgb_png(path):
-    data.write_image(path, _pixels(1, "uint16"))
+def _break_16_bit_rgb_png(path):
+    data.write_image(path, _pixels(3, "uint16"))
     content = bytearray(path.read_bytes())
-    content[25] = 2
+    content[20] ^= 1  # The width, and with it the checksum.
     path.write_bytes(content)
 
 
 @pytest.mark.parametrize(
     "name, write, message",
     [
-        ("a.png", _write_16_bit_rgb_png, "must be gray without alpha"),
+        ("a.png", _break_16_bit_rgb_png, "readable"),
         (
             "a.tif",
             lambda p: tifffile.imwrite(p, np.zeros((3, 8, 8), "u1"), photometric=1),
@@ -211,7 +212,7 @@ def test_non_finite_pixels_are_errors(tmp_path, bad):
     "name, array, message",
     [
         ("a.png", _pixels(1, "float32"), "format must hold these pixels"),
-        ("a.png", _pixels(3, "uint16"), "suffix='.png', dtype='uint16', channels=3"),
+        ("a.webp", _pixels(3, "uint16"), "suffix='.webp', dtype='uint16', channels=3"),
         ("a.jpg", _pixels(1, "uint16"), "format must hold"),
         ("a.jpg", _pixels(4), "format must hold"),
         ("a.tif", _pixels(1).astype("int16"), "format must hold"),
@@ -270,3 +271,81 @@ def test_split_alpha():
             assert alpha is None
         else:
             np.testing.assert_array_equal(alpha, array[..., -1:])
+
+
+def _exif():
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    exif[0x0112] = 6  # Turned to the right.
+    exif.get_ifd(0x8769)[0x9003] = "2026:01:02 03:04:05"
+    return exif
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_profile_resolution_and_exif_are_kept(tmp_path, suffix):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    source, target = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+    stored = Image.fromarray(_pixels(3))
+    stored.save(source, exif=_exif(), icc_profile=profile, dpi=(300, 200))
+    array, metadata = data.read_image(source), data.read_metadata(source)
+    assert array.shape == (WIDTH, HEIGHT, 3)
+    data.write_image(target, array, metadata)
+    with Image.open(target) as picture:
+        exif = picture.getexif()
+        assert picture.info["icc_profile"] == profile
+        assert exif[0x010F] == "Maker"
+        assert exif.get_ifd(0x8769)[0x9003] == "2026:01:02 03:04:05"
+        assert exif.get(0x0112, 1) == 1
+        if suffix != ".webp":  # It has none beside EXIF's.
+            assert picture.info["dpi"] == pytest.approx((300, 200), abs=0.02)
+    assert data.read_image(target).shape == array.shape  # Not turned once more.
+
+
+def test_deep_png_keeps_them_and_is_turned(tmp_path):
+    array, exif = _pixels(3, "uint16"), _exif()
+    values = {"exif": exif.tobytes(), "icc_profile": b"profile", "dpi": (300, 200)}
+    data.write_image(tmp_path / "a.png", array, data.Metadata(False, values))
+    turned = data.read_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(turned, np.rot90(array, -1))
+    _check_header(tmp_path / "a.png", turned)
+    metadata = data.read_metadata(tmp_path / "a.png")
+    data.write_image(tmp_path / "b.png", turned, metadata)
+    np.testing.assert_array_equal(data.read_image(tmp_path / "b.png"), turned)
+    again = data.read_metadata(tmp_path / "b.png").values
+    assert again["icc_profile"] == b"profile"
+    assert again["dpi"] == pytest.approx((300, 200), abs=0.02)
+    exif.load(again["exif"])
+    assert exif[0x010F] == "Maker"
+    assert 0x0112 not in exif
+
+
+def test_tiff_keeps_resolution_profile_and_texts(tmp_path):
+    description = "<OME>\N{MICRO SIGN}m</OME>".encode()
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        _pixels(1, "uint16")[..., 0],
+        description=description,
+        resolution=((10_000, 3), (5000, 1)),
+        resolutionunit="CENTIMETER",
+        iccprofile=b"profile",
+        metadata=None,
+        software="Scope",
+        datetime="2026:01:02 03:04:05",
+    )
+    array = data.read_image(tmp_path / "a.tif")
+    metadata = data.read_metadata(tmp_path / "a.tif")
+    data.write_image(tmp_path / "b.tif", array, metadata)
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        tags = {tag.code: tag.value for tag in file.pages[0].tags.values()}
+    assert tags[270].encode() == description
+    assert (tags[282], tags[283], tags[296]) == ((10_000, 3), (5000, 1), 3)
+    assert tags[34675] == b"profile"
+    assert (tags[305], tags[306]) == ("Scope", "2026:01:02 03:04:05")
+    np.testing.assert_array_equal(data.read_image(tmp_path / "b.tif"), array)
+
+
+def test_metadata_of_another_family_is_left_out(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", _pixels(1)[..., 0], resolution=(300, 300))
+    metadata = data.read_metadata(tmp_path / "a.tif")
+    data.write_image(tmp_path / "a.png", _pixels(1), metadata)
+    assert not data.read_metadata(tmp_path / "a.png").values

@@ -127,7 +127,7 @@ def test_a_network_that_sees_everything_cannot_be_tiled():
         denoiser(_picture(21, 20))
 
 
-def test_the_default_number_of_pixels_fits_memory(networks):
+def test_the_default_number_of_pixels_fits_memory():
     small, large = (
         Denoiser(ResNetDenoiser(hidden_channels=width, num_blocks=1))
         for width in (16, 64)

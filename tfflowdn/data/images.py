@@ -1,6 +1,7 @@
-"""Reading and writing single pictures: PNG, JPEG and, by `tiff`, TIFF."""
+"""Reading and writing single pictures: PNG, JPEG, WebP and, by `tiff`, TIFF."""
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,30 +10,44 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from tfflowdn.data import tiff
+from tfflowdn.data import png, tiff
+from tfflowdn.data.orientation import ORIENTATION_TAG, orient
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "ImageHeader",
     "ImageReadError",
+    "Metadata",
     "from_float",
     "image_header",
     "read_image",
+    "read_metadata",
     "split_alpha",
     "to_float",
     "write_image",
 ]
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_ORIENTATION_TAG = 0x0112
+_FORMATS = ("PNG", "JPEG", "WEBP")
 _CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "I;16": 1}
 _JPEG_QUALITY = 95
 
 
 class ImageReadError(ValueError):
     """A picture file that cannot be read; the message names the file and the cause."""
+
+
+class Metadata(NamedTuple):
+    """What a file holds beside its pixels, for a file of the same family.
+
+    Attributes:
+      is_tiff: Whether it comes from a TIFF.
+      values: Arguments of the functions that write the file.
+    """
+
+    is_tiff: bool
+    values: dict
 
 
 class ImageHeader(NamedTuple):
@@ -68,15 +83,12 @@ def image_header(path: str | os.PathLike) -> ImageHeader:
             with tiff.open_page(path) as page:
                 return _header(*tiff.describe(page))
         with _open_pillow(path) as picture:
+            size, orientation = picture.size[::-1], _orientation(picture)
+            if png.is_deep_color(path):
+                return _header(size, orientation, png.num_channels(path), np.uint16)
             mode = _target_mode(picture)
-            # The PNG class's own getexif() decodes the pixels to look behind them.
-            exif = Image.Image.getexif(picture)
-            return _header(
-                picture.size[::-1],
-                exif.get(_ORIENTATION_TAG, 1),
-                _CHANNELS[mode],
-                np.uint16 if mode == "I;16" else np.uint8,
-            )
+            dtype = np.uint16 if mode == "I;16" else np.uint8
+            return _header(size, orientation, _CHANNELS[mode], dtype)
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
@@ -87,17 +99,21 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     suffix, says which format it is.
 
     Args:
-      path: A PNG, JPEG or single-page TIFF file.
+      path: A PNG, JPEG, WebP or single-page TIFF file.
 
     Returns:
       [H, W, C] of uint8, uint16 or float32; C is 1 (gray), 2 (gray and alpha),
       3 (RGB) or 4 (RGB and alpha).
 
     Raises:
-      ImageReadError: The file is missing, broken, of an unsupported kind, would
-        lose bits (16-bit RGB PNG), or holds non-finite pixels.
+      ImageReadError: The file is missing, broken, of an unsupported kind, or holds
+        non-finite pixels.
     """
     with _reading(path):
+        if png.is_deep_color(path):
+            with _open_pillow(path) as picture:
+                orientation = _orientation(picture)
+            return np.ascontiguousarray(orient(png.read(path), orientation))
         if not tiff.is_tiff(path):
             return _read_pillow(path)
         with tiff.open_page(path) as page:
@@ -110,21 +126,52 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         return _read_pillow(path, formats=("TIFF",))
 
 
-def write_image(path: str | os.PathLike, array: np.ndarray) -> None:
+def read_metadata(path: str | os.PathLike) -> Metadata:
+    """Reads resolution, colour profile, EXIF or TIFF's texts of a picture.
+
+    The stored orientation is left out, since `read_image` applies it.
+
+    Args:
+      path: A PNG, JPEG, WebP or single-page TIFF file.
+
+    Raises:
+      ImageReadError: The file is missing, broken, or of an unsupported kind.
+    """
+    with _reading(path):
+        if tiff.is_tiff(path):
+            with tiff.open_page(path) as page:
+                return Metadata(True, tiff.read_metadata(page))
+        with _open_pillow(path) as picture:
+            exif = Image.Image.getexif(picture)
+            exif.pop(ORIENTATION_TAG, None)
+            found = {
+                "dpi": picture.info.get("dpi"),
+                "icc_profile": picture.info.get("icc_profile"),
+                "exif": exif.tobytes() if len(exif) else None,
+            }
+        return Metadata(False, {name: value for name, value in found.items() if value})
+
+
+def write_image(
+    path: str | os.PathLike, array: np.ndarray, metadata: Metadata | None = None
+) -> None:
     """Writes a picture in the format of the suffix, whole or not at all.
 
     The file is written under a temporary name beside `path`, then renamed.
 
     Args:
       path: Ends in one of `IMAGE_SUFFIXES`; its folder must exist.
-      array: [H, W, C], C 1..4. TIFF takes uint8, uint16 and float32; PNG uint8, and
-        uint16 gray; JPEG (quality 95) uint8 gray or RGB.
+      array: [H, W, C], C 1..4. TIFF takes uint8, uint16 and float32; PNG uint8 and
+        uint16; WebP (lossless) and JPEG (quality 95) uint8, gray or RGB, and WebP
+        RGB with alpha.
+      metadata: What to store beside the pixels; left out in a file of another family
+        than it is from.
 
     Raises:
       ValueError: The format cannot hold this array, or a pixel is not finite.
     """
     path = Path(path)
-    save = _writer(path, array)
+    save = _writer(path, array, metadata or Metadata(False, {}))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         save(temporary)
@@ -204,20 +251,15 @@ def _header(size: tuple, orientation: int, channels: int, dtype) -> ImageHeader:
 
 @contextlib.contextmanager
 def _open_pillow(
-    path: str | os.PathLike, formats: tuple[str, ...] = ("PNG", "JPEG")
+    path: str | os.PathLike, formats: tuple[str, ...] = _FORMATS
 ) -> Iterator[Image.Image]:
-    with open(path, "rb") as file:
-        start = file.read(26)
-    if start.startswith(_PNG_SIGNATURE):
-        depth, colour_type = start[24], start[25]
-        if depth == 16 and colour_type != 0:
-            raise ValueError(
-                "a 16-bit PNG must be gray without alpha (Pillow reads others at 8 "
-                "bits); convert it to TIFF. Received: PNG colour type "
-                f"{colour_type} at 16 bits."
-            )
     with Image.open(path, formats=formats) as picture:
         yield picture
+
+
+def _orientation(picture: Image.Image) -> int:
+    # The PNG class's own getexif() decodes the pixels to look behind them.
+    return Image.Image.getexif(picture).get(ORIENTATION_TAG, 1)
 
 
 def _target_mode(picture: Image.Image) -> str:
@@ -233,7 +275,7 @@ def _target_mode(picture: Image.Image) -> str:
 
 
 def _read_pillow(
-    path: str | os.PathLike, formats: tuple[str, ...] = ("PNG", "JPEG")
+    path: str | os.PathLike, formats: tuple[str, ...] = _FORMATS
 ) -> np.ndarray:
     with _open_pillow(path, formats) as picture:
         picture.load()
@@ -253,27 +295,34 @@ def _check_finite(array: np.ndarray) -> None:
         raise ValueError(f"every pixel must be finite. Received: {num_bad=}.")
 
 
-def _writer(path: Path, array: np.ndarray) -> Callable[[Path], None]:
+def _writer(
+    path: Path, array: np.ndarray, metadata: Metadata
+) -> Callable[[Path], None]:
     if array.ndim != 3 or not 1 <= array.shape[2] <= 4 or 0 in array.shape:
         raise ValueError(f"array must be [H, W, 1..4]. Received: {array.shape=}.")
     _check_finite(array)
     suffix, dtype, channels = path.suffix.lower(), array.dtype.name, array.shape[2]
-    pixels = array[..., 0] if channels == 1 else array
-    if suffix in (".tif", ".tiff"):
-        if dtype in ("uint8", "uint16", "float32"):
-            return lambda file: tiff.write(file, pixels)
-    elif suffix == ".png":
-        if dtype == "uint8" or (dtype == "uint16" and channels == 1):
-            return lambda file: Image.fromarray(pixels).save(file, format="PNG")
-    elif suffix in (".jpg", ".jpeg"):
-        if dtype == "uint8" and channels in (1, 3):
-            return lambda file: Image.fromarray(pixels).save(
-                file, format="JPEG", quality=_JPEG_QUALITY
-            )
-    else:
+    if suffix not in IMAGE_SUFFIXES:
         raise ValueError(f"path must end in {IMAGE_SUFFIXES}. Received: {path=!s}.")
+    is_tiff = suffix in (".tif", ".tiff")
+    options = metadata.values if metadata.is_tiff == is_tiff else {}
+    pixels = array[..., 0] if channels == 1 else array
+
+    def save(file, **encoding):
+        Image.fromarray(pixels).save(file, **encoding, **options)
+
+    if is_tiff and dtype in ("uint8", "uint16", "float32"):
+        return lambda file: tiff.write(file, pixels, **options)
+    if suffix == ".png" and dtype == "uint16" and channels > 1:
+        return lambda file: png.write(file, pixels, **options)
+    if suffix == ".png" and dtype in ("uint8", "uint16"):
+        return functools.partial(save, format="PNG")
+    if suffix == ".webp" and dtype == "uint8" and channels != 2:
+        return functools.partial(save, format="WEBP", lossless=True, exact=True)
+    if suffix in (".jpg", ".jpeg") and dtype == "uint8" and channels in (1, 3):
+        return functools.partial(save, format="JPEG", quality=_JPEG_QUALITY)
     raise ValueError(
         "The format must hold these pixels: TIFF takes uint8, uint16 and float32; PNG "
-        "uint8, and uint16 with 1 channel; JPEG uint8 with 1 or 3 channels. "
-        f"Received: {suffix=}, {dtype=}, {channels=}."
+        "uint8 and uint16; WebP uint8 with 1, 3 or 4 channels; JPEG uint8 with 1 or 3 "
+        f"channels. Received: {suffix=}, {dtype=}, {channels=}."
     )

@@ -8,10 +8,14 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-__all__ = ["describe", "is_tiff", "open_page", "read_page", "write"]
+from tfflowdn.data.orientation import ORIENTATION_TAG, orient
+
+__all__ = ["describe", "is_tiff", "open_page", "read_metadata", "read_page", "write"]
 
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_ORIENTATION_TAG = 0x0112
+_ICC_PROFILE, _DESCRIPTION = 34675, 270
+_RESOLUTION = (282, 283, 296)  # Horizontal, vertical, and their unit.
+_TEXTS = (271, 272, 305, 306, 315, 33432)  # Make, model, software, date, artist, (c).
 
 
 def is_tiff(path: str | os.PathLike) -> bool:
@@ -68,13 +72,35 @@ def read_page(page: tifffile.TiffPage, dtype: np.dtype) -> np.ndarray:
         array = np.moveaxis(array, 0, -1)
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
         array = (np.iinfo(array.dtype).max if array.dtype.kind == "u" else 1) - array
-    array = _orient(array, _orientation(page))
+    array = orient(array, _orientation(page))
     with np.errstate(over="ignore"):  # The caller looks for pixels that overflow.
         return np.ascontiguousarray(array, dtype)
 
 
-def write(path: Path, pixels: np.ndarray) -> None:
-    """Writes pixels [H, W] or [H, W, C], a last one of 2 or 4 channels being alpha."""
+def read_metadata(page: tifffile.TiffPage) -> dict:
+    """Returns resolution, colour profile, description and the like, for `write`."""
+    values = {tag.code: tag.value for tag in page.tags.values()}
+    metadata = {}
+    if all(code in values for code in _RESOLUTION):
+        *resolution, unit = (values[code] for code in _RESOLUTION)
+        metadata |= {"resolution": tuple(resolution), "resolutionunit": unit}
+    if _ICC_PROFILE in values:
+        metadata["iccprofile"] = values[_ICC_PROFILE]
+    if _DESCRIPTION in values:
+        metadata["description"] = str(values[_DESCRIPTION]).encode()
+    texts = {code: str(values[code]).encode() for code in _TEXTS if code in values}
+    metadata["extratags"] = [(code, 2, 0, text, True) for code, text in texts.items()]
+    return metadata
+
+
+def write(path: Path, pixels: np.ndarray, **metadata) -> None:
+    """Writes pixels [H, W] or [H, W, C], a last one of 2 or 4 channels being alpha.
+
+    Args:
+      path: The file.
+      pixels: The pixels.
+      **metadata: What `read_metadata` gave.
+    """
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     tifffile.imwrite(
         path,
@@ -83,6 +109,8 @@ def write(path: Path, pixels: np.ndarray) -> None:
         planarconfig="contig" if channels > 1 else None,
         extrasamples=["unassalpha"] if channels in (2, 4) else None,
         metadata=None,
+        software=False,
+        **metadata,
     )
 
 
@@ -104,12 +132,5 @@ def _samples(page: tifffile.TiffPage) -> int:
 
 
 def _orientation(page: tifffile.TiffPage) -> int:
-    tag = page.tags.get(_ORIENTATION_TAG)
+    tag = page.tags.get(ORIENTATION_TAG)
     return 1 if tag is None else int(tag.value)
-
-
-def _orient(array: np.ndarray, orientation: int) -> np.ndarray:
-    if orientation >= 5:
-        array = array.swapaxes(0, 1)
-    flips = {2: 1, 3: (0, 1), 4: 0, 6: 1, 7: (0, 1), 8: 0}
-    return np.flip(array, flips[orientation]) if orientation in flips else array

@@ -2,8 +2,9 @@
 
     denoise INPUT... --model DENOISER.keras --output DIR
 
-Each INPUT is a PNG, JPEG or TIFF file or a folder of them, whose tree DIR mirrors. The
-outputs keep name, format, bit depth and alpha. Large pictures are denoised by tiles,
+Each INPUT is a PNG, JPEG, WebP or TIFF file or a folder of them, whose tree DIR
+mirrors. The outputs keep name, format, bit depth, alpha, colour profile, resolution
+and EXIF. Large pictures are denoised by tiles,
 with the same result.
 """
 
@@ -54,7 +55,7 @@ def denoise_files(
     for source, target in pairs:
         denoised = denoiser(data.read_image(source), **options)
         target.parent.mkdir(parents=True, exist_ok=True)
-        data.write_image(target, denoised)
+        data.write_image(target, denoised, data.read_metadata(source))
         progress.add(1)
     return [target for _, target in pairs]
 
