@@ -41,6 +41,7 @@ setup(
         "tensorflow-probability>=0.25,<0.26",
         "tf-keras>=2.21,<2.22",
         "tifffile>=2024.1",
+        "tqdm>=4.66",
     ],
     extras_require={
         "quickstart": ["scikit-image>=0.25"],  # for the photographs in its wheel

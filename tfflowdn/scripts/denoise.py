@@ -4,15 +4,19 @@
 
 Each INPUT is a PNG, JPEG, WebP or TIFF file or a folder of them, whose tree DIR
 mirrors. The outputs keep name, format, bit depth, alpha, colour profile, resolution
-and EXIF. Large pictures are denoised by tiles,
-with the same result.
+and EXIF. Large pictures are denoised by tiles, with the same result. A file that
+cannot be denoised is named at the end, with code 1, and does not stop the others.
 """
 
 from __future__ import annotations
 
+import collections
+import itertools
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import keras
+import tqdm
 from absl import flags, logging
 
 from tfflowdn import data, inference
@@ -21,23 +25,27 @@ from tfflowdn.scripts import command
 __all__ = ["denoise_files", "main"]
 
 FLAGS = flags.FLAGS
+NUM_READERS, NUM_AHEAD = 2, 3
 
 
 def denoise_files(
     inputs: list[str],
     output: str,
     model: str,
+    *,
     overwrite: bool = False,
+    skip_existing: bool = False,
     max_pixels: int | None = None,
     **options,
 ) -> list[Path]:
-    """Denoises files and the files of folders.
+    """Denoises files and the files of folders, the next ones being read meanwhile.
 
     Args:
       inputs: Files and folders.
       output: Folder to write, made if it is absent.
       model: Path of the denoiser's `.keras` file.
       overwrite: Whether files in `output` may be replaced.
+      skip_existing: Whether those that have an output already are left out.
       max_pixels: Pixels to give to the network at once, see `inference.Denoiser`.
       **options: `strength` and `self_ensemble`, see there.
 
@@ -46,18 +54,55 @@ def denoise_files(
 
     Raises:
       ValueError: Before any work, for an input without pictures, two inputs of one
-        output, or an output that exists; later, for a file that cannot be read.
+        output, or an output that exists; after it, for files that could not be read,
+        denoised or written, while all others were.
     """
     pairs = [pair for path in inputs for pair in _plan(Path(path), Path(output))]
+    if skip_existing:
+        pairs = [(source, target) for source, target in pairs if not target.exists()]
     _check_outputs([target for _, target in pairs], overwrite)
     denoiser = inference.Denoiser.from_pretrained(model, max_pixels=max_pixels)
-    progress = keras.utils.Progbar(len(pairs), unit_name="picture")
-    for source, target in pairs:
-        denoised = denoiser(data.read_image(source), **options)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        data.write_image(target, denoised, data.read_metadata(source))
-        progress.add(1)
-    return [target for _, target in pairs]
+    written, failures, megapixels = [], [], 0.0
+    progress = tqdm.tqdm(total=len(pairs), unit="picture")
+    with ThreadPoolExecutor(NUM_READERS) as pool, progress:
+        for source, target, reading in _read_ahead(pool, pairs):
+            try:
+                array, metadata = reading.result()
+                denoised = denoiser(array, **options)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                data.write_image(target, denoised, metadata)
+            except (ValueError, OSError) as error:
+                failures.append(f"{source}: {error}")
+            else:
+                written.append(target)
+                megapixels += array.shape[0] * array.shape[1] / 1e6
+            progress.update()
+            rate = megapixels / progress.format_dict["elapsed"]
+            progress.set_postfix({"megapixels/s": f"{rate:.2f}"}, refresh=False)
+    if failures:
+        shown = "\n".join(failures[:20])
+        raise ValueError(
+            f"{len(failures)} of {len(pairs)} pictures failed, the others are in "
+            f"{output}. Received:\n{shown}"
+        )
+    return written
+
+
+def _read_ahead(
+    pool: ThreadPoolExecutor, pairs: Iterable[tuple[Path, Path]]
+) -> Iterator[tuple[Path, Path, Future]]:
+    """Yields the pairs with what the pool reads, few of them at a time."""
+    waiting, pairs = collections.deque(), iter(pairs)
+    while True:
+        for source, target in itertools.islice(pairs, NUM_AHEAD - len(waiting)):
+            waiting.append((source, target, pool.submit(_read, source)))
+        if not waiting:
+            return
+        yield waiting.popleft()
+
+
+def _read(path):
+    return data.read_image(path), data.read_metadata(path)
 
 
 def _plan(path, output):
@@ -96,8 +141,9 @@ def _main(argv):
         argv[1:],
         FLAGS.output,
         FLAGS.model,
-        FLAGS.overwrite,
-        FLAGS.max_pixels,
+        overwrite=FLAGS.overwrite,
+        skip_existing=FLAGS.skip_existing,
+        max_pixels=FLAGS.max_pixels,
         strength=FLAGS.strength,
         self_ensemble=FLAGS.self_ensemble,
     )
@@ -109,6 +155,9 @@ def main():
     flags.DEFINE_string("model", None, "The denoiser, a .keras file.")
     flags.DEFINE_string("output", None, "Folder to write.")
     flags.DEFINE_bool("overwrite", False, "Replace files in the output folder.")
+    flags.DEFINE_bool(
+        "skip_existing", False, "Leave out what has an output: go on after a kill."
+    )
     flags.DEFINE_float("strength", 1.0, "Part of the correction to apply, 0 to 1.")
     flags.DEFINE_bool(
         "self_ensemble", False, "Average over 8 flips and rotations; 8 times as long."
