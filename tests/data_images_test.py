@@ -349,3 +349,90 @@ def test_metadata_of_another_family_is_left_out(tmp_path):
     metadata = data.read_metadata(tmp_path / "a.tif")
     data.write_image(tmp_path / "a.png", _pixels(1), metadata)
     assert not data.read_metadata(tmp_path / "a.png").values
+
+
+def _write_gray(path, stack, **options):
+    tifffile.imwrite(path, stack, photometric="minisblack", **options)
+
+
+def _negative(pixels):
+    return np.iinfo(pixels.dtype).max - pixels
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"bigtiff": True},
+        {"tile": (16, 16), "compression": "zlib"},
+        {"compression": "lzw"},
+        {"imagej": True, "metadata": {"axes": "TZYX"}},
+        {"ome": True, "metadata": {"axes": "TZYX", "PhysicalSizeX": 0.1}},
+    ],
+    ids=str,
+)
+def test_every_page_of_a_stack_is_mapped(tmp_path, options):
+    shape = (2, 3, HEIGHT, WIDTH)
+    stack = np.random.default_rng(0).integers(0, 2**16, shape, np.uint16)
+    source, target = tmp_path / "a.tif", tmp_path / "b.tif"
+    _write_gray(source, stack, **options)
+    assert data.is_stack(source)
+    seen = []
+
+    def negative(pixels):
+        seen.append(pixels.shape)
+        return _negative(pixels)
+
+    assert data.map_pages(source, target, negative) == stack.size
+    assert seen == [(HEIGHT, WIDTH, 1)] * 6
+    with tifffile.TiffFile(source) as before, tifffile.TiffFile(target) as after:
+        assert after.is_bigtiff == before.is_bigtiff
+        tags = [set(file.pages[0].tags.keys()) for file in (before, after)]
+        assert tags[0] <= tags[1]
+        for page, reference in zip(after.pages, before.pages, strict=True):
+            assert page.is_tiled == reference.is_tiled
+            assert page.compression == reference.compression
+        pages = np.stack([page.asarray() for page in after.pages])
+        for name in ("axes", "shape") if "metadata" in options else ():
+            expected = getattr(before.series[0], name)
+            assert getattr(after.series[0], name) == expected
+    np.testing.assert_array_equal(pages.reshape(shape), _negative(stack))
+
+
+def test_imagej_stack_without_pages(tmp_path):
+    stack = np.random.default_rng(0).integers(0, 255, (3, HEIGHT, WIDTH), np.uint8)
+    path = tmp_path / "a.tif"
+    _write_gray(path, stack, imagej=True, metadata={"axes": "ZYX"})
+    content = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:  # As ImageJ writes it beyond 4 GiB.
+        next_page = file.pages[0].offset + 2 + 12 * len(file.pages[0].tags)
+    content[next_page : next_page + 4] = bytes(4)
+    path.write_bytes(content)
+    data.map_pages(path, tmp_path / "b.tif", _negative)
+    result = tifffile.imread(tmp_path / "b.tif")
+    np.testing.assert_array_equal(result, _negative(stack))
+
+
+def test_a_stack_of_pages_of_several_kinds(tmp_path):
+    pages = [_pixels(1), _pixels(3, "uint16"), _pixels(4)[:5]]
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for page in pages:
+            kind = "minisblack" if page.shape[-1] == 1 else "rgb"
+            writer.write(np.squeeze(page), photometric=kind)
+    data.map_pages(tmp_path / "a.tif", tmp_path / "b.tif", _negative)
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        for page, expected in zip(file.pages, pages, strict=True):
+            result = page.asarray().reshape(expected.shape)
+            np.testing.assert_array_equal(result, _negative(expected))
+
+
+def test_a_broken_stack_leaves_nothing(tmp_path):
+    stack = np.zeros((3, HEIGHT, WIDTH), np.uint8)
+    _write_gray(tmp_path / "a.tif", stack, compression="zlib", metadata=None)
+    content = (tmp_path / "a.tif").read_bytes()
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        start = file.pages[2].dataoffsets[0]
+    (tmp_path / "a.tif").write_bytes(content[:start] + b"\xff" + content[start + 1 :])
+    with pytest.raises(data.ImageReadError, match=r"a\.tif"):
+        data.map_pages(tmp_path / "a.tif", tmp_path / "b.tif", _negative)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]

@@ -20,6 +20,8 @@ __all__ = [
     "Metadata",
     "from_float",
     "image_header",
+    "is_stack",
+    "map_pages",
     "read_image",
     "read_metadata",
     "split_alpha",
@@ -152,6 +154,36 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
         return Metadata(False, {name: value for name, value in found.items() if value})
 
 
+def is_stack(path: str | os.PathLike) -> bool:
+    """Whether the file is a TIFF of several pages, which `map_pages` is for."""
+    with _reading(path):
+        return tiff.is_tiff(path) and tiff.is_stack(path)
+
+
+def map_pages(
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    function: Callable[[np.ndarray], np.ndarray],
+) -> int:
+    """Writes `function` of every page of a TIFF stack, the file whole or not at all.
+
+    Args:
+      source: The stack.
+      target: Path of the file to write.
+      function: Maps pixels [H, W, C] to the same shape and dtype.
+
+    Returns:
+      The number of pixels of all pages.
+
+    Raises:
+      ImageReadError: The stack is broken, or of an unsupported kind.
+    """
+    with _reading(source):
+        return _in_one_rename(
+            Path(target), lambda file: tiff.map_pages(source, file, function)
+        )
+
+
 def write_image(
     path: str | os.PathLike, array: np.ndarray, metadata: Metadata | None = None
 ) -> None:
@@ -172,12 +204,7 @@ def write_image(
     """
     path = Path(path)
     save = _writer(path, array, metadata or Metadata(False, {}))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    _in_one_rename(path, save)
 
 
 def to_float(array: np.ndarray) -> np.ndarray:
@@ -227,6 +254,16 @@ def split_alpha(array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     if array.shape[-1] in (2, 4):
         return array[..., :-1], array[..., -1:]
     return array, None
+
+
+def _in_one_rename(path: Path, save: Callable):
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        result = save(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return result
 
 
 @contextlib.contextmanager

@@ -1,8 +1,9 @@
 """Reading and writing TIFF: what `images` needs, of any depth and orientation."""
 
 import contextlib
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,20 @@ import tifffile
 
 from tfflowdn.data.orientation import ORIENTATION_TAG, orient
 
-__all__ = ["describe", "is_tiff", "open_page", "read_metadata", "read_page", "write"]
+__all__ = [
+    "describe",
+    "is_stack",
+    "is_tiff",
+    "map_pages",
+    "open_page",
+    "read_metadata",
+    "read_page",
+    "write",
+]
 
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ICC_PROFILE, _DESCRIPTION = 34675, 270
+_LOSSLESS = [tifffile.COMPRESSION[name] for name in ("LZW", "ADOBE_DEFLATE", "ZSTD")]
 _RESOLUTION = (282, 283, 296)  # Horizontal, vertical, and their unit.
 _TEXTS = (271, 272, 305, 306, 315, 33432)  # Make, model, software, date, artist, (c).
 
@@ -22,6 +33,68 @@ def is_tiff(path: str | os.PathLike) -> bool:
     """Whether the file's first bytes are those of a TIFF."""
     with open(path, "rb") as file:
         return file.read(4) in _SIGNATURES
+
+
+def is_stack(path: str | os.PathLike) -> bool:
+    """Whether a TIFF file has several pages."""
+    with tifffile.TiffFile(path) as tiff:
+        return _num_planes(tiff) > 1
+
+
+def map_pages(
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    function: Callable[[np.ndarray], np.ndarray],
+) -> int:
+    """Writes `function` of every page of a TIFF file, one page at a time.
+
+    Order, kind, metadata, tiles, compression (as far as it is lossless) and the size
+    of the file's offsets (BigTIFF) are kept; pages within pages (pyramids) are not.
+
+    Args:
+      source: The file to read.
+      target: The file to write.
+      function: Maps pixels [H, W, C], the orientation applied, to the same shape and
+        dtype.
+
+    Returns:
+      The number of pixels of all pages.
+
+    Raises:
+      ValueError: If a page is of an unsupported kind.
+    """
+    num_pixels = 0
+    with (
+        tifffile.TiffFile(source) as reader,
+        tifffile.TiffWriter(target, bigtiff=reader.is_bigtiff) as writer,
+    ):
+        for page, array in _planes(reader):
+            result = function(array)
+            _write_page(writer.write, _squeezed(result), **read_metadata(page))
+            num_pixels += array.shape[0] * array.shape[1]
+    return num_pixels
+
+
+def _planes(tiff):
+    """Yields page and pixels of each plane."""
+    if _num_planes(tiff) == len(tiff.pages):
+        for page in tiff.pages:
+            yield page, read_page(page, describe(page)[-1])
+        return
+    # ImageJ writes one page and then all planes, where they exceed 4 GiB.
+    page, (height, width) = tiff.pages[0], tiff.series[0].shape[-2:]
+    describe(page)
+    planes = tiff.series[0].asarray(out="memmap").reshape(-1, height, width, 1)
+    yield from ((page, np.array(plane)) for plane in planes)
+
+
+def _num_planes(tiff):
+    # Not of every file: a look at the series leaves pages without their tags.
+    if tiff.is_imagej and len(tiff.pages) == 1:
+        series = tiff.series[0]
+        if series.axes.endswith("YX"):
+            return int(np.prod(series.shape[:-2]))
+    return len(tiff.pages)
 
 
 @contextlib.contextmanager
@@ -88,6 +161,12 @@ def read_metadata(page: tifffile.TiffPage) -> dict:
         metadata["iccprofile"] = values[_ICC_PROFILE]
     if _DESCRIPTION in values:
         metadata["description"] = str(values[_DESCRIPTION]).encode()
+    if page.is_tiled:
+        metadata["tile"] = (page.tilelength, page.tilewidth)
+    if page.compression in _LOSSLESS:
+        metadata["compression"] = page.compression
+    if page.subfiletype:
+        metadata["subfiletype"] = page.subfiletype
     texts = {code: str(values[code]).encode() for code in _TEXTS if code in values}
     metadata["extratags"] = [(code, 2, 0, text, True) for code, text in texts.items()]
     return metadata
@@ -101,9 +180,16 @@ def write(path: Path, pixels: np.ndarray, **metadata) -> None:
       pixels: The pixels.
       **metadata: What `read_metadata` gave.
     """
+    _write_page(functools.partial(tifffile.imwrite, path), pixels, **metadata)
+
+
+def _squeezed(array):
+    return array[..., 0] if array.shape[-1] == 1 else array
+
+
+def _write_page(write_pixels, pixels, **metadata):
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
-    tifffile.imwrite(
-        path,
+    write_pixels(
         pixels,
         photometric="minisblack" if channels < 3 else "rgb",
         planarconfig="contig" if channels > 1 else None,

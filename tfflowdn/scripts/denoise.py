@@ -4,13 +4,15 @@
 
 Each INPUT is a PNG, JPEG, WebP or TIFF file or a folder of them, whose tree DIR
 mirrors. The outputs keep name, format, bit depth, alpha, colour profile, resolution
-and EXIF. Large pictures are denoised by tiles, with the same result. A file that
-cannot be denoised is named at the end, with code 1, and does not stop the others.
+and EXIF. TIFF stacks are denoised page by page, large pictures by tiles, with the same
+result. A file that cannot be denoised is named at the end, with code 1, and does not
+stop the others.
 """
 
 from __future__ import annotations
 
 import collections
+import functools
 import itertools
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -62,20 +64,19 @@ def denoise_files(
         pairs = [(source, target) for source, target in pairs if not target.exists()]
     _check_outputs([target for _, target in pairs], overwrite)
     denoiser = inference.Denoiser.from_pretrained(model, max_pixels=max_pixels)
+    denoise = functools.partial(denoiser, **options)
     written, failures, megapixels = [], [], 0.0
     progress = tqdm.tqdm(total=len(pairs), unit="picture")
     with ThreadPoolExecutor(NUM_READERS) as pool, progress:
         for source, target, reading in _read_ahead(pool, pairs):
             try:
-                array, metadata = reading.result()
-                denoised = denoiser(array, **options)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                data.write_image(target, denoised, metadata)
+                num_pixels = _denoise(reading.result(), source, target, denoise)
             except (ValueError, OSError) as error:
                 failures.append(f"{source}: {error}")
             else:
                 written.append(target)
-                megapixels += array.shape[0] * array.shape[1] / 1e6
+                megapixels += num_pixels / 1e6
             progress.update()
             rate = megapixels / progress.format_dict["elapsed"]
             progress.set_postfix({"megapixels/s": f"{rate:.2f}"}, refresh=False)
@@ -102,7 +103,19 @@ def _read_ahead(
 
 
 def _read(path):
+    """Returns pixels and metadata; None for a stack, which is read page by page."""
+    if data.is_stack(path):
+        return None
     return data.read_image(path), data.read_metadata(path)
+
+
+def _denoise(read, source, target, denoise):
+    """Writes a denoised file and returns its number of pixels."""
+    if read is None:
+        return data.map_pages(source, target, denoise)
+    array, metadata = read
+    data.write_image(target, denoise(array), metadata)
+    return array.shape[0] * array.shape[1]
 
 
 def _plan(path, output):
