@@ -355,6 +355,22 @@ def _write_gray(path, stack, **options):
     tifffile.imwrite(path, stack, photometric="minisblack", **options)
 
 
+def test_arrays_are_saved_whole_and_opened_by_need(tmp_path):
+    array = _pixels(1)[..., 0]
+    data.save_array(tmp_path / "a.npy", array)
+    opened = data.open_array(tmp_path / "a.npy")
+    assert isinstance(opened, np.memmap)
+    np.testing.assert_array_equal(opened, array)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"not an array"])
+def test_broken_arrays_are_errors(tmp_path, content):
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(data.ImageReadError, match=r"a\.npy"):
+        data.open_array(tmp_path / "a.npy")
+
+
 def _negative(pixels):
     return np.iinfo(pixels.dtype).max - pixels
 

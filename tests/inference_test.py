@@ -133,3 +133,22 @@ def test_the_default_number_of_pixels_fits_memory():
         for width in (16, 64)
     )
     assert small._affordable_pixels() >= 3 * large._affordable_pixels() > 10**5
+
+
+@pytest.mark.parametrize("axes", ["TZYX", "YXT", "xyz", "STYX", "YX", "CYXS"])
+def test_axes_are_kept_and_planes_denoised_alone(networks, axes):
+    sizes = dict(zip("TZCSYX", (2, 3, 4, 3, 9, 8), strict=True))
+    array = _picture(*(sizes[name] for name in axes.upper()))
+    result = denoise(array, networks[1], axes=axes)
+    assert result.shape == array.shape
+    plane = tuple(slice(None) if name in "YXS" else 1 for name in axes.upper())
+    names = "".join(name for name in axes.upper() if name in "YXS")
+    order = [names.index(name) for name in "YXS" if name in names]
+    expected = denoise(np.transpose(array[plane], order), networks[1])
+    np.testing.assert_allclose(np.transpose(result[plane], order), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("axes", ["ZYX", "TTYX", "TZYC", ""])
+def test_axes_must_fit(networks, axes):
+    with pytest.raises(ValueError, match=f"Y and X.*Received: axes='{axes}'"):
+        denoise(_picture(2, 3, 4, 5), networks[1], axes=axes)

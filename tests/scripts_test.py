@@ -258,6 +258,21 @@ def test_denoise_keeps_names_formats_and_depth(denoiser_path, tmp_path):
     assert len(np.unique(deep % 257)) > 1  # Never through 8 bits.
 
 
+def test_denoise_stacks_and_arrays(denoiser_path, tmp_path):
+    stack = np.random.default_rng(0).integers(0, 2**16, (3, 2, 9, 11), np.uint16)
+    folder, output = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    tifffile.imwrite(folder / "stack.tif", stack, photometric="minisblack")
+    np.save(folder / "array.npy", stack)
+    denoise_files([str(folder)], output, denoiser_path, axes="TZYX")
+    array = np.load(output / "array.npy")
+    expected = inference.denoise(stack, denoiser_path, axes="TZYX")
+    np.testing.assert_array_equal(array, expected)
+    pages = tifffile.imread(output / "stack.tif").reshape(stack.shape)
+    np.testing.assert_allclose(pages, expected, atol=1)
+    assert not list(output.glob(".*"))
+
+
 def test_a_broken_file_does_not_stop_the_others(denoiser_path, pictures, tmp_path):
     folder, output = tmp_path / "in", tmp_path / "out"
     shutil.copytree(pictures["clean"], folder)

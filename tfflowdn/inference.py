@@ -106,7 +106,12 @@ class Denoiser:
         return self._margin
 
     def __call__(
-        self, image, *, strength: float = 1.0, self_ensemble: bool = False
+        self,
+        image,
+        *,
+        axes: str | None = None,
+        strength: float = 1.0,
+        self_ensemble: bool = False,
     ) -> np.ndarray:
         """Denoises a picture or a batch of pictures.
 
@@ -114,6 +119,9 @@ class Denoiser:
           image: [H, W], [H, W, C] or [batch, H, W, C], with C 1 or 3, one more for
             alpha, which is carried through; an array or a tensor. uint8 and uint16
             span their whole range, floats are in [0, 1] units and may lie outside.
+          axes: The meaning of each axis, such as "TZYX" or "TYXS": Y and X are those
+            of the planes to denoise, S the samples of a pixel (C above), all others
+            count planes.
           strength: Part of the correction that is applied, 0 (none) to 1.
           self_ensemble: Whether to average over the 8 flips and rotations.
 
@@ -121,8 +129,10 @@ class Denoiser:
           The denoised pictures, of the input's shape, dtype and kind.
 
         Raises:
-          ValueError: If shape, dtype, values or strength are none of these.
+          ValueError: If shape, axes, dtype, values or strength are none of these.
         """
+        if axes is not None:
+            return self._along_axes(image, axes, strength, self_ensemble)
         if not 0 <= strength <= 1:
             raise ValueError(f"strength must be within [0, 1]. Received: {strength=}.")
         is_tensor = keras.ops.is_tensor(image)
@@ -137,6 +147,26 @@ class Denoiser:
         self._denoise_batches(
             denoise_batch, image.reshape(shape), result.reshape(shape)
         )
+        return keras.ops.convert_to_tensor(result) if is_tensor else result
+
+    def _along_axes(self, image, axes, strength, self_ensemble):
+        axes = axes.upper()
+        distinct = len(set(axes)) == len(axes) == len(image.shape)
+        if not distinct or not set("YX") <= set(axes):
+            raise ValueError(
+                "axes must name each axis of image by a letter of its own, Y and X "
+                f"among them. Received: {axes=}, image.shape={tuple(image.shape)}."
+            )
+        is_tensor = keras.ops.is_tensor(image)
+        image = keras.ops.convert_to_numpy(image) if is_tensor else np.asarray(image)
+        inner = "YXS" if "S" in axes else "YX"
+        order = [i for i, name in enumerate(axes) if name not in inner]
+        order += [axes.index(name) for name in inner]
+        planes = np.transpose(image, order)
+        size = planes.shape[-len(inner) :]
+        batch = planes.reshape(-1, *size, *([1] if len(inner) == 2 else []))
+        result = self(batch, strength=strength, self_ensemble=self_ensemble)
+        result = np.transpose(result.reshape(planes.shape), np.argsort(order))
         return keras.ops.convert_to_tensor(result) if is_tensor else result
 
     def _denoise_batches(self, function, source, target):
@@ -210,7 +240,7 @@ def denoise(image, model: Denoiser | keras.Model | str | os.PathLike, **options)
     Args:
       image: The pictures.
       model: A denoiser, its network, or the path of its `.keras` file.
-      **options: `strength` and `self_ensemble`.
+      **options: `axes`, `strength` and `self_ensemble`.
 
     Returns:
       The denoised pictures, of the input's shape, dtype and kind.

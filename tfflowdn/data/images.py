@@ -22,8 +22,10 @@ __all__ = [
     "image_header",
     "is_stack",
     "map_pages",
+    "open_array",
     "read_image",
     "read_metadata",
+    "save_array",
     "split_alpha",
     "to_float",
     "write_image",
@@ -205,6 +207,26 @@ def write_image(
     path = Path(path)
     save = _writer(path, array, metadata or Metadata(False, {}))
     _in_one_rename(path, save)
+
+
+def open_array(path: str | os.PathLike) -> np.ndarray:
+    """Opens a `.npy` file, whose values are read where they are used.
+
+    Raises:
+      ImageReadError: The file is missing or broken, or holds no numbers.
+    """
+    with _reading(path):
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def save_array(path: str | os.PathLike, array: np.ndarray) -> None:
+    """Writes a `.npy` file, whole or not at all."""
+
+    def save(temporary):
+        with open(temporary, "wb") as file:
+            np.save(file, array)
+
+    _in_one_rename(Path(path), save)
 
 
 def to_float(array: np.ndarray) -> np.ndarray:

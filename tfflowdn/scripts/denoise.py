@@ -2,7 +2,7 @@
 
     denoise INPUT... --model DENOISER.keras --output DIR
 
-Each INPUT is a PNG, JPEG, WebP or TIFF file or a folder of them, whose tree DIR
+Each INPUT is a PNG, JPEG, WebP, TIFF or .npy file or a folder of them, whose tree DIR
 mirrors. The outputs keep name, format, bit depth, alpha, colour profile, resolution
 and EXIF. TIFF stacks are denoised page by page, large pictures by tiles, with the same
 result. A file that cannot be denoised is named at the end, with code 1, and does not
@@ -27,6 +27,8 @@ from tfflowdn.scripts import command
 __all__ = ["denoise_files", "main"]
 
 FLAGS = flags.FLAGS
+ARRAY_SUFFIX = ".npy"
+SUFFIXES = (*data.IMAGE_SUFFIXES, ARRAY_SUFFIX)
 NUM_READERS, NUM_AHEAD = 2, 3
 
 
@@ -38,6 +40,7 @@ def denoise_files(
     overwrite: bool = False,
     skip_existing: bool = False,
     max_pixels: int | None = None,
+    axes: str | None = None,
     **options,
 ) -> list[Path]:
     """Denoises files and the files of folders, the next ones being read meanwhile.
@@ -49,6 +52,7 @@ def denoise_files(
       overwrite: Whether files in `output` may be replaced.
       skip_existing: Whether those that have an output already are left out.
       max_pixels: Pixels to give to the network at once, see `inference.Denoiser`.
+      axes: The meaning of the axes of .npy files, see there.
       **options: `strength` and `self_ensemble`, see there.
 
     Returns:
@@ -71,7 +75,8 @@ def denoise_files(
         for source, target, reading in _read_ahead(pool, pairs):
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                num_pixels = _denoise(reading.result(), source, target, denoise)
+                read = reading.result()
+                num_pixels = _denoise(read, source, target, denoise, axes)
             except (ValueError, OSError) as error:
                 failures.append(f"{source}: {error}")
             else:
@@ -104,16 +109,21 @@ def _read_ahead(
 
 def _read(path):
     """Returns pixels and metadata; None for a stack, which is read page by page."""
+    if path.suffix.lower() == ARRAY_SUFFIX:
+        return data.open_array(path), None
     if data.is_stack(path):
         return None
     return data.read_image(path), data.read_metadata(path)
 
 
-def _denoise(read, source, target, denoise):
+def _denoise(read, source, target, denoise, axes):
     """Writes a denoised file and returns its number of pixels."""
     if read is None:
         return data.map_pages(source, target, denoise)
     array, metadata = read
+    if metadata is None:
+        data.save_array(target, denoise(array, axes=axes))
+        return array.size
     data.write_image(target, denoise(array), metadata)
     return array.shape[0] * array.shape[1]
 
@@ -125,12 +135,12 @@ def _plan(path, output):
     found = sorted(
         file
         for file in path.rglob("*")
-        if file.suffix.lower() in data.IMAGE_SUFFIXES and file.is_file()
+        if file.suffix.lower() in SUFFIXES and file.is_file()
     )
     if not found:
         raise ValueError(
             "An input must be a picture or a folder with pictures "
-            f"({', '.join(data.IMAGE_SUFFIXES)}). Received: {str(path)!r}."
+            f"({', '.join(SUFFIXES)}). Received: {str(path)!r}."
         )
     return [(file, output / file.relative_to(path)) for file in found]
 
@@ -157,6 +167,7 @@ def _main(argv):
         overwrite=FLAGS.overwrite,
         skip_existing=FLAGS.skip_existing,
         max_pixels=FLAGS.max_pixels,
+        axes=FLAGS.axes,
         strength=FLAGS.strength,
         self_ensemble=FLAGS.self_ensemble,
     )
@@ -170,6 +181,9 @@ def main():
     flags.DEFINE_bool("overwrite", False, "Replace files in the output folder.")
     flags.DEFINE_bool(
         "skip_existing", False, "Leave out what has an output: go on after a kill."
+    )
+    flags.DEFINE_string(
+        "axes", None, "Axes of .npy files, such as TZYX; S stands for colours."
     )
     flags.DEFINE_float("strength", 1.0, "Part of the correction to apply, 0 to 1.")
     flags.DEFINE_bool(
