@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from tfflowdn.data import png, tiff
+from tfflowdn.data.memory import check_fits
 from tfflowdn.data.orientation import ORIENTATION_TAG, orient
 
 __all__ = [
@@ -116,7 +117,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     with _reading(path):
         if png.is_deep_color(path):
             with _open_pillow(path) as picture:
-                orientation = _orientation(picture)
+                size, orientation = picture.size[::-1], _orientation(picture)
+            check_fits((*size, png.num_channels(path)), np.uint16)
             return np.ascontiguousarray(orient(png.read(path), orientation))
         if not tiff.is_tiff(path):
             return _read_pillow(path)
@@ -292,8 +294,6 @@ def _in_one_rename(path: Path, save: Callable):
 def _reading(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
-    except MemoryError:
-        raise
     # Broken files raise nearly anything: SyntaxError, zlib.error, struct.error, ...
     except Exception as error:
         raise ImageReadError(
@@ -337,8 +337,9 @@ def _read_pillow(
     path: str | os.PathLike, formats: tuple[str, ...] = _FORMATS
 ) -> np.ndarray:
     with _open_pillow(path, formats) as picture:
-        picture.load()
         mode = _target_mode(picture)
+        check_fits((*picture.size[::-1], _CHANNELS[mode]), np.uint8)
+        picture.load()
         picture = ImageOps.exif_transpose(picture)
         if mode == "I;16":
             return np.array(picture, np.uint16)[..., np.newaxis]

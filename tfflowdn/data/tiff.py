@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
+from tfflowdn.data.memory import check_fits
 from tfflowdn.data.orientation import ORIENTATION_TAG, orient
 
 __all__ = [
@@ -132,12 +133,15 @@ def describe(page: tifffile.TiffPage) -> tuple[tuple[int, int], int, int, np.dty
             f"{samples=}."
         )
     size = (page.imagelength, page.imagewidth)
+    if 0 in page.shape or not page.dataoffsets:
+        raise ValueError(f"the page must hold pixels. Received: {page.shape=}.")
     stored = {"b": np.uint8, "f": np.float32}.get(kind, dtype)
     return size, _orientation(page), samples, np.dtype(stored)
 
 
 def read_page(page: tifffile.TiffPage, dtype: np.dtype) -> np.ndarray:
     """Reads a page's pixels, [H, W, C] of `dtype`, the orientation applied."""
+    check_fits(page.shape, page.dtype)
     array = page.asarray()
     if page.axes == "YX":
         array = array[..., np.newaxis]
@@ -156,7 +160,8 @@ def read_metadata(page: tifffile.TiffPage) -> dict:
     metadata = {}
     if all(code in values for code in _RESOLUTION):
         *resolution, unit = (values[code] for code in _RESOLUTION)
-        metadata |= {"resolution": tuple(resolution), "resolutionunit": unit}
+        if all(denominator for _, denominator in resolution):
+            metadata |= {"resolution": tuple(resolution), "resolutionunit": unit}
     if _ICC_PROFILE in values:
         metadata["iccprofile"] = values[_ICC_PROFILE]
     if _DESCRIPTION in values:

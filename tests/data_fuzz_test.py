@@ -1,0 +1,148 @@
+"""Damaged files: a picture or a clear error, and never a part of a file."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from tfflowdn import data
+
+NUM_DAMAGED = 100
+
+
+def _picture(channels, dtype):
+    rng = np.random.default_rng(channels)
+    pixels = rng.random((14, 19, channels))
+    return data.from_float(pixels.astype(np.float32), dtype)
+
+
+def _file(tmp_path, name):
+    """Returns the content of a whole file of a kind."""
+    path = tmp_path / f"whole{name[name.index('.') :]}"
+    if name == "stack.tif":
+        pixels = np.stack([_picture(1, np.uint16)[..., 0]] * 3)
+        tifffile.imwrite(path, pixels, photometric="minisblack")
+    elif name == "tiled.tif":
+        pixels = _picture(3, np.float32)
+        tifffile.imwrite(
+            path, pixels, photometric="rgb", tile=(16, 16), compression="zlib"
+        )
+    elif name == "bit.png":
+        Image.fromarray(_picture(1, np.uint8)[..., 0]).convert("1").save(path)
+    elif name == "array.npy":
+        data.save_array(path, _picture(1, np.uint8))
+    else:
+        deep = name.startswith("deep")
+        data.write_image(path, _picture(3, np.uint16 if deep else np.uint8))
+    content = path.read_bytes()
+    path.unlink()
+    return content
+
+
+def _damaged(content, rng):
+    """Returns the content cut off, with bytes changed, blanked or inserted."""
+    kind, content = rng.integers(5), bytearray(content)
+    start = int(rng.integers(len(content)))
+    if kind == 0:
+        return content[:start]
+    if kind == 1:
+        content[start : start + 40] = bytes(len(content[start : start + 40]))
+    elif kind == 2:
+        content[start:start] = rng.bytes(7)
+    else:  # In the first bytes lie sizes and kinds.
+        places = rng.integers(min(len(content), 300 if kind == 3 else 10**6), size=4)
+        for place in places:
+            content[place] = rng.integers(256)
+    return content
+
+
+def _use(path, target):
+    """Does what denoising a file does, but for the network."""
+    if path.suffix == ".npy":
+        data.save_array(target, np.array(data.open_array(path)))
+        return
+    if data.is_stack(path):
+        data.map_pages(path, target, lambda pixels: pixels)
+        return
+    pixels, metadata = data.read_image(path), data.read_metadata(path)
+    assert pixels.dtype in (np.uint8, np.uint16, np.float32)
+    assert pixels.ndim == 3
+    assert np.isfinite(pixels).all()
+    header = data.image_header(path)
+    assert header[:2] == pixels.shape[:2]
+    if not (path.suffix == ".jpg" and pixels.shape[-1] in (2, 4)):
+        data.write_image(target, pixels, metadata)
+
+
+@pytest.mark.filterwarnings("ignore")  # Of Pillow, about what it finds.
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("a.png", "deep.png", "bit.png", "a.jpg", "a.webp"),
+        *("a.tif", "deep.tif", "tiled.tif", "stack.tif", "array.npy"),
+    ],
+)
+def test_damaged_files_give_a_picture_or_an_error(tmp_path, name):
+    whole, rng = _file(tmp_path, name), np.random.default_rng(0)
+    path, target = tmp_path / name, tmp_path / f"result{name[name.index('.') :]}"
+    num_errors = 0
+    for _ in range(NUM_DAMAGED):
+        path.write_bytes(_damaged(whole, rng))
+        try:
+            _use(path, target)
+        except ValueError as error:  # ImageReadError is one.
+            num_errors += 1
+            assert "Received: " in str(error)
+            assert not target.exists()
+        target.unlink(missing_ok=True)
+        assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert num_errors >= NUM_DAMAGED / 8
+    path.write_bytes(whole)
+    _use(path, target)
+    assert target.exists()
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tif"])
+def test_a_wrong_suffix_does_not_matter(tmp_path, name):
+    content = _file(tmp_path, name)
+    for suffix in data.IMAGE_SUFFIXES:
+        path = tmp_path / f"wrong{suffix}"
+        path.write_bytes(content)
+        assert data.read_image(path).shape == (14, 19, 3)
+
+
+def _png_bomb(side):
+    def chunk(kind, content):
+        length, checksum = len(content), zlib.crc32(kind + content)
+        return struct.pack(">I", length) + kind + content + struct.pack(">I", checksum)
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(1000))
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def _tiff_bomb(side):
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros((16, 16), np.uint16), compression="zlib")
+    content = bytearray(file.getvalue())
+    with tifffile.TiffFile(io.BytesIO(content)) as tiff:
+        for code in (256, 257, 278):
+            tag = tiff.pages[0].tags[code]
+            size = {3: 2, 4: 4}[tag.dtype]
+            value = min(side, 256**size - 1).to_bytes(size, "little")
+            content[tag.valueoffset : tag.valueoffset + size] = value
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "bomb"), [("a.png", _png_bomb), ("a.tif", _tiff_bomb)]
+)
+def test_a_decompression_bomb_is_refused_by_its_size(tmp_path, name, bomb):
+    (tmp_path / name).write_bytes(bomb(2_000_000))
+    with pytest.raises(data.ImageReadError, match="4000000000000 pixels|2000000 x 2"):
+        data.read_image(tmp_path / name)
