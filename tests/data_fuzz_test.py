@@ -65,8 +65,8 @@ def _use(path, target):
     if path.suffix == ".npy":
         data.save_array(target, np.array(data.open_array(path)))
         return
-    if data.is_stack(path):
-        data.map_pages(path, target, lambda pixels: pixels)
+    if data.is_stack_or_large(path):
+        data.map_pages(path, target, lambda pixels, out: np.copyto(out, pixels))
         return
     pixels, metadata = data.read_image(path), data.read_metadata(path)
     assert pixels.dtype in (np.uint8, np.uint16, np.float32)

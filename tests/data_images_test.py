@@ -6,6 +6,7 @@ import tifffile
 from PIL import Image, ImageCms
 
 from tfflowdn import data
+from tfflowdn.data import memory
 
 HEIGHT, WIDTH = 12, 17
 
@@ -375,6 +376,10 @@ def _negative(pixels):
     return np.iinfo(pixels.dtype).max - pixels
 
 
+def _fill_negative(pixels, out):
+    out[:] = _negative(pixels)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -392,12 +397,12 @@ def test_every_page_of_a_stack_is_mapped(tmp_path, options):
     stack = np.random.default_rng(0).integers(0, 2**16, shape, np.uint16)
     source, target = tmp_path / "a.tif", tmp_path / "b.tif"
     _write_gray(source, stack, **options)
-    assert data.is_stack(source)
+    assert data.is_stack_or_large(source)
     seen = []
 
-    def negative(pixels):
+    def negative(pixels, out):
         seen.append(pixels.shape)
-        return _negative(pixels)
+        _fill_negative(pixels, out)
 
     assert data.map_pages(source, target, negative) == stack.size
     assert seen == [(HEIGHT, WIDTH, 1)] * 6
@@ -424,7 +429,7 @@ def test_imagej_stack_without_pages(tmp_path):
         next_page = file.pages[0].offset + 2 + 12 * len(file.pages[0].tags)
     content[next_page : next_page + 4] = bytes(4)
     path.write_bytes(content)
-    data.map_pages(path, tmp_path / "b.tif", _negative)
+    data.map_pages(path, tmp_path / "b.tif", _fill_negative)
     result = tifffile.imread(tmp_path / "b.tif")
     np.testing.assert_array_equal(result, _negative(stack))
 
@@ -435,7 +440,7 @@ def test_a_stack_of_pages_of_several_kinds(tmp_path):
         for page in pages:
             kind = "minisblack" if page.shape[-1] == 1 else "rgb"
             writer.write(np.squeeze(page), photometric=kind)
-    data.map_pages(tmp_path / "a.tif", tmp_path / "b.tif", _negative)
+    data.map_pages(tmp_path / "a.tif", tmp_path / "b.tif", _fill_negative)
     with tifffile.TiffFile(tmp_path / "b.tif") as file:
         for page, expected in zip(file.pages, pages, strict=True):
             result = page.asarray().reshape(expected.shape)
@@ -450,5 +455,36 @@ def test_a_broken_stack_leaves_nothing(tmp_path):
         start = file.pages[2].dataoffsets[0]
     (tmp_path / "a.tif").write_bytes(content[:start] + b"\xff" + content[start + 1 :])
     with pytest.raises(data.ImageReadError, match=r"a\.tif"):
-        data.map_pages(tmp_path / "a.tif", tmp_path / "b.tif", _negative)
+        data.map_pages(tmp_path / "a.tif", tmp_path / "b.tif", _fill_negative)
     assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib", "tile": (16, 16)}])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_page_stays_on_disk(tmp_path, monkeypatch, options, orientation):
+    pixels = _pixels(3, "uint16")
+    source, target = tmp_path / "a.tif", tmp_path / "b.tif"
+    turned = [(0x0112, 3, 1, orientation, True)]
+    tifffile.imwrite(source, pixels, photometric="rgb", extratags=turned, **options)
+    assert not data.is_stack_or_large(source)
+    expected = data.read_image(source)
+    monkeypatch.setattr(memory, "is_large", lambda num_bytes: num_bytes > 100)
+    assert data.is_stack_or_large(source)
+    kinds = []
+
+    def negative(pixels, out):
+        kinds.extend([pixels, out])
+        _fill_negative(pixels, out)
+
+    data.map_pages(source, target, negative)
+    assert all(isinstance(array, np.memmap) for array in kinds)
+    np.testing.assert_array_equal(tifffile.imread(target), _negative(expected))
+    with tifffile.TiffFile(target) as file:
+        assert file.pages[0].is_tiled == ("tile" in options)
+
+
+def test_a_stack_of_palettes_is_refused(tmp_path):
+    pages = [Image.fromarray(_pixels(3)).quantize(4)] * 2
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(data.ImageReadError, match="Received: photometric=PALETTE"):
+        data.map_pages(tmp_path / "a.tif", tmp_path / "b.tif", _fill_negative)

@@ -109,6 +109,7 @@ class Denoiser:
         self,
         image,
         *,
+        out: np.ndarray | None = None,
         axes: str | None = None,
         strength: float = 1.0,
         self_ensemble: bool = False,
@@ -119,6 +120,8 @@ class Denoiser:
           image: [H, W], [H, W, C] or [batch, H, W, C], with C 1 or 3, one more for
             alpha, which is carried through; an array or a tensor. uint8 and uint16
             span their whole range, floats are in [0, 1] units and may lie outside.
+          out: Array to fill and return, of the image's shape and dtype, such as a
+            `np.memmap`; not for tensors, nor with `axes`.
           axes: The meaning of each axis, such as "TZYX" or "TYXS": Y and X are those
             of the planes to denoise, S the samples of a pixel (C above), all others
             count planes.
@@ -142,7 +145,7 @@ class Denoiser:
         def denoise_batch(batch):
             return self._denoise(batch, strength, self_ensemble)
 
-        result = np.empty(image.shape, image.dtype)
+        result = np.empty(image.shape, image.dtype) if out is None else out
         shape = _batch_shape(image.shape)
         self._denoise_batches(
             denoise_batch, image.reshape(shape), result.reshape(shape)

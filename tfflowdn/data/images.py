@@ -21,7 +21,7 @@ __all__ = [
     "Metadata",
     "from_float",
     "image_header",
-    "is_stack",
+    "is_stack_or_large",
     "map_pages",
     "open_array",
     "read_image",
@@ -158,23 +158,27 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
         return Metadata(False, {name: value for name, value in found.items() if value})
 
 
-def is_stack(path: str | os.PathLike) -> bool:
-    """Whether the file is a TIFF of several pages, which `map_pages` is for."""
+def is_stack_or_large(path: str | os.PathLike) -> bool:
+    """Whether the file is a TIFF of several pages, or of one that is large.
+
+    `map_pages` is for these.
+    """
     with _reading(path):
-        return tiff.is_tiff(path) and tiff.is_stack(path)
+        return tiff.is_tiff(path) and tiff.is_stack_or_large(path)
 
 
 def map_pages(
     source: str | os.PathLike,
     target: str | os.PathLike,
-    function: Callable[[np.ndarray], np.ndarray],
+    function: Callable[[np.ndarray, np.ndarray], None],
 ) -> int:
-    """Writes `function` of every page of a TIFF stack, the file whole or not at all.
+    """Writes `function` of every page of a TIFF, the file whole or not at all.
 
     Args:
-      source: The stack.
+      source: The TIFF file.
       target: Path of the file to write.
-      function: Maps pixels [H, W, C] to the same shape and dtype.
+      function: Takes pixels [H, W, C] and an array of the same shape and dtype to
+        fill, both of them on disk if they are large.
 
     Returns:
       The number of pixels of all pages.

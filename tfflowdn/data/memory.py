@@ -7,7 +7,7 @@ import math
 import numpy as np
 import psutil
 
-__all__ = ["check_fits"]
+__all__ = ["check_fits", "is_large"]
 
 
 def check_fits(shape: tuple[int, ...], dtype: np.typing.DTypeLike) -> None:
@@ -24,3 +24,8 @@ def check_fits(shape: tuple[int, ...], dtype: np.typing.DTypeLike) -> None:
             f"{size} {np.dtype(dtype).name} values, {needed / 2**30:.1f} GiB, while "
             f"{free / 2**30:.1f} GiB are free."
         )
+
+
+def is_large(num_bytes: int) -> bool:
+    """Whether an array is better left on disk: more than a quarter of what is free."""
+    return num_bytes > psutil.virtual_memory().available // 4

@@ -3,19 +3,20 @@
 import contextlib
 import functools
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import tifffile
 
-from tfflowdn.data.memory import check_fits
+from tfflowdn.data import memory
 from tfflowdn.data.orientation import ORIENTATION_TAG, orient
 
 __all__ = [
     "describe",
-    "is_stack",
     "is_tiff",
+    "is_stack_or_large",
     "map_pages",
     "open_page",
     "read_metadata",
@@ -26,6 +27,8 @@ __all__ = [
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ICC_PROFILE, _DESCRIPTION = 34675, 270
 _LOSSLESS = [tifffile.COMPRESSION[name] for name in ("LZW", "ADOBE_DEFLATE", "ZSTD")]
+_GRAY = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE)
+_LARGEST_RATIO = 5000  # Of pixels to their compressed data: deflate reaches 1032.
 _RESOLUTION = (282, 283, 296)  # Horizontal, vertical, and their unit.
 _TEXTS = (271, 272, 305, 306, 315, 33432)  # Make, model, software, date, artist, (c).
 
@@ -36,27 +39,28 @@ def is_tiff(path: str | os.PathLike) -> bool:
         return file.read(4) in _SIGNATURES
 
 
-def is_stack(path: str | os.PathLike) -> bool:
-    """Whether a TIFF file has several pages."""
+def is_stack_or_large(path: str | os.PathLike) -> bool:
+    """Whether a TIFF file has several pages, or one that is better left on disk."""
     with tifffile.TiffFile(path) as tiff:
-        return _num_planes(tiff) > 1
+        return _num_planes(tiff) > 1 or memory.is_large(tiff.pages[0].nbytes)
 
 
 def map_pages(
     source: str | os.PathLike,
     target: str | os.PathLike,
-    function: Callable[[np.ndarray], np.ndarray],
+    function: Callable[[np.ndarray, np.ndarray], None],
 ) -> int:
     """Writes `function` of every page of a TIFF file, one page at a time.
 
-    Order, kind, metadata, tiles, compression (as far as it is lossless) and the size
-    of the file's offsets (BigTIFF) are kept; pages within pages (pyramids) are not.
+    A page that is large for the memory is left on disk, as is its result. Order,
+    kind, metadata, tiles, compression (as far as it is lossless) and the size of the
+    file's offsets (BigTIFF) are kept; pages within pages (pyramids) are not.
 
     Args:
       source: The file to read.
       target: The file to write.
-      function: Maps pixels [H, W, C], the orientation applied, to the same shape and
-        dtype.
+      function: Takes pixels [H, W, C], the orientation applied, and an array of the
+        same shape and dtype to fill.
 
     Returns:
       The number of pixels of all pages.
@@ -69,23 +73,44 @@ def map_pages(
         tifffile.TiffFile(source) as reader,
         tifffile.TiffWriter(target, bigtiff=reader.is_bigtiff) as writer,
     ):
-        for page, array in _planes(reader):
-            result = function(array)
-            _write_page(writer.write, _squeezed(result), **read_metadata(page))
+        folder = os.path.dirname(os.path.abspath(target))
+        for page, array in _planes(reader, folder):
+            with _array_like(array, folder) as result:
+                function(array, result)
+                _write_page(writer.write, _squeezed(result), **read_metadata(page))
             num_pixels += array.shape[0] * array.shape[1]
     return num_pixels
 
 
-def _planes(tiff):
-    """Yields page and pixels of each plane."""
+@contextlib.contextmanager
+def _array_like(array, folder):
+    """Gives an array to fill, on disk if it is large."""
+    if not memory.is_large(array.nbytes):
+        yield np.empty(array.shape, array.dtype)
+        return
+    with tempfile.TemporaryFile(dir=folder) as file:
+        yield np.memmap(file, array.dtype, shape=array.shape)
+
+
+def _planes(tiff, folder):
+    """Yields page and pixels of each plane, large ones in a file in `folder`."""
     if _num_planes(tiff) == len(tiff.pages):
         for page in tiff.pages:
-            yield page, read_page(page, describe(page)[-1])
+            dtype = describe(page)[-1]
+            if page.photometric not in (*_GRAY, tifffile.PHOTOMETRIC.RGB):
+                kind = page.photometric.name
+                raise ValueError(
+                    "the colours of a stack, and of a page that is large for the "
+                    f"memory, must be gray or RGB. Received: photometric={kind}."
+                )
+            yield page, read_page(page, dtype, folder)
         return
     # ImageJ writes one page and then all planes, where they exceed 4 GiB.
     page, (height, width) = tiff.pages[0], tiff.series[0].shape[-2:]
     describe(page)
-    planes = tiff.series[0].asarray(out="memmap").reshape(-1, height, width, 1)
+    planes = (
+        tiff.series[0].asarray(out=f"memmap:{folder}").reshape(-1, height, width, 1)
+    )
     yield from ((page, np.array(plane)) for plane in planes)
 
 
@@ -139,10 +164,21 @@ def describe(page: tifffile.TiffPage) -> tuple[tuple[int, int], int, int, np.dty
     return size, _orientation(page), samples, np.dtype(stored)
 
 
-def read_page(page: tifffile.TiffPage, dtype: np.dtype) -> np.ndarray:
-    """Reads a page's pixels, [H, W, C] of `dtype`, the orientation applied."""
-    check_fits(page.shape, page.dtype)
-    array = page.asarray()
+def read_page(
+    page: tifffile.TiffPage, dtype: np.dtype, folder: str | os.PathLike = ""
+) -> np.ndarray:
+    """Reads a page's pixels, [H, W, C] of `dtype`, the orientation applied.
+
+    If they are large, they are decoded into a temporary file in `folder`.
+    """
+    declared = sum(page.databytecounts) * _LARGEST_RATIO
+    if page.nbytes > declared:
+        raise ValueError(
+            f"a page of {page.imagelength} x {page.imagewidth} pixels must have more "
+            f"data. Received: {sum(page.databytecounts)} bytes."
+        )
+    is_large = memory.is_large(page.nbytes)
+    array = page.asarray(out=f"memmap:{folder}" if is_large else None)
     if page.axes == "YX":
         array = array[..., np.newaxis]
     elif page.axes == "SYX":
@@ -150,6 +186,8 @@ def read_page(page: tifffile.TiffPage, dtype: np.dtype) -> np.ndarray:
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
         array = (np.iinfo(array.dtype).max if array.dtype.kind == "u" else 1) - array
     array = orient(array, _orientation(page))
+    if is_large and array.dtype == dtype:
+        return array
     with np.errstate(over="ignore"):  # The caller looks for pixels that overflow.
         return np.ascontiguousarray(array, dtype)
 
@@ -211,7 +249,7 @@ def _samples(page: tifffile.TiffPage) -> int:
     converted = (kinds.PALETTE, kinds.SEPARATED, kinds.YCBCR)
     if kind in converted and page.dtype == np.uint8:
         return 3
-    if kind not in (kinds.MINISBLACK, kinds.MINISWHITE, kinds.RGB):
+    if kind not in (*_GRAY, kinds.RGB):
         raise ValueError(
             f"the colours must be gray or RGB. Received: photometric={kind}."
         )

@@ -108,10 +108,10 @@ def _read_ahead(
 
 
 def _read(path):
-    """Returns pixels and metadata; None for a stack, which is read page by page."""
+    """Returns pixels and metadata; None for what is read page by page."""
     if path.suffix.lower() == ARRAY_SUFFIX:
         return data.open_array(path), None
-    if data.is_stack(path):
+    if data.is_stack_or_large(path):
         return None
     return data.read_image(path), data.read_metadata(path)
 
@@ -119,7 +119,9 @@ def _read(path):
 def _denoise(read, source, target, denoise, axes):
     """Writes a denoised file and returns its number of pixels."""
     if read is None:
-        return data.map_pages(source, target, denoise)
+        return data.map_pages(
+            source, target, lambda pixels, out: denoise(pixels, out=out)
+        )
     array, metadata = read
     if metadata is None:
         data.save_array(target, denoise(array, axes=axes))
