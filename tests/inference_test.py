@@ -152,3 +152,15 @@ def test_axes_are_kept_and_planes_denoised_alone(networks, axes):
 def test_axes_must_fit(networks, axes):
     with pytest.raises(ValueError, match=f"Y and X.*Received: axes='{axes}'"):
         denoise(_picture(2, 3, 4, 5), networks[1], axes=axes)
+
+
+def test_out_is_filled_wherever_it_lies(networks, tmp_path):
+    picture = np.uint16(65535 * _picture(40, 30, 3))
+    shape = picture.shape
+    out = np.memmap(tmp_path / "out", np.uint16, "w+", shape=shape)
+    denoiser = Denoiser(networks[1], max_pixels=1100)
+    assert denoiser(picture, out=out) is out
+    expected = Denoiser(networks[1])(picture)
+    assert np.abs(np.int64(out) - expected).max() <= 1
+    with pytest.raises(ValueError, match=r"out must be .*Received: out.shape=\(4,"):
+        denoiser(picture, out=out[:4])

@@ -146,6 +146,11 @@ class Denoiser:
             return self._denoise(batch, strength, self_ensemble)
 
         result = np.empty(image.shape, image.dtype) if out is None else out
+        if (result.shape, result.dtype) != (image.shape, image.dtype):
+            raise ValueError(
+                "out must be of the image's shape and dtype. Received: "
+                f"{out.shape=}, {out.dtype=!s}, {image.shape=}, {image.dtype=!s}."
+            )
         shape = _batch_shape(image.shape)
         self._denoise_batches(
             denoise_batch, image.reshape(shape), result.reshape(shape)
