@@ -45,8 +45,9 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "beam": ["apache-beam>=2.65"],
         "quickstart": ["scikit-image>=0.25"],  # for the photographs in its wheel
-        "test": ["pytest>=8", "ruff>=0.9", "scikit-image>=0.25"],
+        "test": ["apache-beam>=2.65", "pytest>=8", "ruff>=0.9", "scikit-image>=0.25"],
     },
     entry_points={
         "console_scripts": [f"{name}=tfflowdn.scripts.{name}:main" for name in SCRIPTS]

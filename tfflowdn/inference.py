@@ -8,6 +8,7 @@ import os
 import keras
 import numpy as np
 import psutil
+import tensorflow as tf
 
 from tfflowdn import data, tiling
 from tfflowdn.models import FlowPrior, UnpairedDenoiser
@@ -19,17 +20,49 @@ UNKNOWN_STRIDES = 32  # A multiple of the strides of any network in use.
 LIVE_TENSORS = 6  # As large as the widest layer's output, in a residual network.
 
 
-def load_denoiser(path: str | os.PathLike) -> keras.Model:
+class SavedNetwork:
+    """The SavedModel of a denoiser, to be called as its network is.
+
+    Args:
+      path: What `export_model` wrote, the folder of a version.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.name = os.fspath(path)
+        self.weights = ()
+        self._model = tf.saved_model.load(self.name)
+        (noisy,) = (
+            self._model.signatures["serve"].structured_input_signature[1].values()
+        )
+        self.channels = noisy.shape[-1]
+
+    def __call__(self, noisy, training=False):
+        """Returns the denoised pictures, float32 [batch, H, W, C]."""
+        del training
+        return self._model.signatures["serve"](tf.convert_to_tensor(noisy))["denoised"]
+
+    def compute_output_shape(self, input_shape):
+        """Returns the input's shape."""
+        return input_shape
+
+
+def load_denoiser(path: str | os.PathLike) -> keras.Model | SavedNetwork:
     """Loads the network that maps noisy pictures to denoised ones.
 
     Args:
-      path: A `.keras` file of a network or of an UnpairedDenoiser.
+      path: A `.keras` file of a network or of an UnpairedDenoiser, or the folder of
+        its SavedModel.
 
     Raises:
       ValueError: If there is no such file, or it holds no such model.
     """
+    if os.path.isfile(os.path.join(path, "saved_model.pb")):
+        return SavedNetwork(path)
     if not os.path.isfile(path):
-        raise ValueError(f"model must be a .keras file. Received: model={str(path)!r}.")
+        raise ValueError(
+            "model must be a .keras file or the folder of a SavedModel. "
+            f"Received: model={str(path)!r}."
+        )
     model = keras.models.load_model(path, compile=False)
     network = model.network if isinstance(model, UnpairedDenoiser) else model
     num_channels(network)
@@ -95,7 +128,7 @@ class Denoiser:
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike, **options) -> Denoiser:
-        """Loads a denoiser from a `.keras` file, see `load_denoiser`."""
+        """Loads a denoiser from its file or SavedModel, see `load_denoiser`."""
         return cls(load_denoiser(path), **options)
 
     @property
@@ -247,15 +280,16 @@ def denoise(image, model: Denoiser | keras.Model | str | os.PathLike, **options)
 
     Args:
       image: The pictures.
-      model: A denoiser, its network, or the path of its `.keras` file.
+      model: A denoiser, its network, or the path of its file or SavedModel.
       **options: `axes`, `strength` and `self_ensemble`.
 
     Returns:
       The denoised pictures, of the input's shape, dtype and kind.
     """
+    if isinstance(model, str | os.PathLike):
+        model = load_denoiser(model)
     if not isinstance(model, Denoiser):
-        network = model if isinstance(model, keras.Model) else load_denoiser(model)
-        model = Denoiser(network)
+        model = Denoiser(model)
     return model(image, **options)
 
 

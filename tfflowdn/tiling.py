@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Span", "apply_by_tiles", "measure_radius", "spans", "tile_lengths"]
+__all__ = ["Span", "apply_by_tiles", "measure_radius", "spans", "tile_lengths", "tiles"]
 
 
 class Span(NamedTuple):
@@ -48,20 +49,26 @@ def apply_by_tiles(
     Raises:
       ValueError: If `max_pixels` leaves nothing of a tile inside of its margins.
     """
-    height, width = source.shape[:2]
+    options = {"margin": margin, "multiple": multiple, "max_pixels": max_pixels}
+    for row, column in tiles(*source.shape[:2], **options):
+        tile = source[row.start : row.stop, column.start : column.stop]
+        result = function(np.asarray(tile))
+        target[row.begin : row.end, column.begin : column.end] = result[
+            row.begin - row.start : row.end - row.start,
+            column.begin - column.start : column.end - column.start,
+        ]
+
+
+def tiles(
+    height: int, width: int, *, margin: int, multiple: int, max_pixels: int
+) -> list[tuple[Span, Span]]:
+    """Returns the tiles of a picture, rows and columns, see `apply_by_tiles`."""
     lengths = tile_lengths(height, width, max_pixels, multiple)
     rows, columns = (
         spans(size, length, margin=margin, multiple=multiple)
         for size, length in zip((height, width), lengths, strict=True)
     )
-    for row in rows:
-        for column in columns:
-            tile = source[row.start : row.stop, column.start : column.stop]
-            result = function(np.asarray(tile))
-            target[row.begin : row.end, column.begin : column.end] = result[
-                row.begin - row.start : row.end - row.start,
-                column.begin - column.start : column.end - column.start,
-            ]
+    return list(itertools.product(rows, columns))
 
 
 def tile_lengths(
