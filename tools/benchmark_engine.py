@@ -205,12 +205,16 @@ def _seconds_in_turns(variants, works):
     """Returns for each variant and work the median seconds of a call."""
     servers = {name: _Server(settings) for name, settings in variants.items()}
     times = {name: {} for name in variants}
-    for work in works:
-        able = {name: s for name, s in servers.items() if work in s.works}
-        for _ in range(FLAGS.rounds):
-            for name, server in able.items():
-                seconds = server.seconds(work, FLAGS.calls)
-                times[name].setdefault(work, []).append(seconds)
+    turns = [
+        (name, work)
+        for work in works
+        for name in servers
+        if work in servers[name].works
+    ]
+    for _ in range(FLAGS.rounds):
+        for name, work in turns:
+            seconds = servers[name].seconds(work, FLAGS.calls)
+            times[name].setdefault(work, []).append(seconds)
     for server in servers.values():
         server.close()
     return {
