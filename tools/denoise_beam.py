@@ -8,8 +8,8 @@ runs on this machine; `--runner DataflowRunner`, `FlinkRunner` or `SparkRunner` 
 runner's own options run it on a cluster. Patterns, outputs and the model may lie
 wherever Beam has a file system (`gs://`, `s3://`, `hdfs://`). Every picture is cut into
 tiles of `--max_pixels`, which the workers denoise by RunInference; the result is that
-of `denoise` with the same SavedModel and `--max_pixels`, bit by bit. A broken file is logged, not
-written, and counted as `broken_files`. Stacks are not cut into pages.
+of `denoise` with the same SavedModel and `--max_pixels`, bit by bit. A broken file is
+logged, not written, and counted as `broken_files`. Stacks are not cut into pages.
 """
 
 from __future__ import annotations
