@@ -77,6 +77,11 @@ VARIANTS = {
     ),
     "spline": ("prior_glow", {"prior.flow_options.coupling": "spline"}, "glow"),
     "additive": ("prior_glow", {"prior.flow_options.coupling": "additive"}, "glow"),
+    "log-scales within 0.5": (
+        "prior_glow",
+        {"prior.flow_options.log_scale_bound": 0.5},
+        "glow",
+    ),
     "float32": ("prior_glow", {"prior.flow_options.precision": "float32"}, "glow"),
     "batches of 64": ("prior_glow", {"crops.batch_size": 64}, "glow"),
     "batches of 16": ("prior_glow", {"crops.batch_size": 16}, "glow"),

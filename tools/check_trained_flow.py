@@ -6,6 +6,8 @@ prints a JSON object: the largest error |x - f(g(x))| of a pixel, g the map to t
 latent and f its inverse, over 1,000 samples of the prior and over as many crops of the
 pictures with noise of 25/255 and of 50/255; how many of 1,000 samples at temperature
 1.5 are finite; and whether that is good enough. Ends with code 1 if it is not.
+results/check_96_steps.json is that of configs/prior_glow.py:gray with 32 steps a level,
+log_scale_bound 0.5 and a learning rate of 2e-3 after 1,200 steps.
 TensorFloat-32 is switched off: with it a GPU's convolutions keep 10 bits.
 """
 
