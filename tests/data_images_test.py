@@ -488,3 +488,24 @@ def test_a_stack_of_palettes_is_refused(tmp_path):
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
     with pytest.raises(data.ImageReadError, match="Received: photometric=PALETTE"):
         data.map_pages(tmp_path / "a.tif", tmp_path / "b.tif", _fill_negative)
+
+
+def test_conversions_are_named(tmp_path):
+    rgb = Image.fromarray(_pixels(3))
+    cases = {
+        "palette.png": (rgb.quantize(4), "P to RGB"),
+        "bit.png": (rgb.convert("1"), "1 to L"),
+        "bit.tif": (rgb.convert("1"), "1 bit to 8"),
+        "palette.tif": (rgb.quantize(4), "PALETTE to RGB"),
+        "cmyk.jpg": (rgb.convert("CMYK"), "CMYK to RGB"),
+        "cmyk.tif": (rgb.convert("CMYK"), "SEPARATED to RGB"),
+        "gray.jpg": (rgb.convert("L"), ""),
+        "gray.tif": (rgb.convert("L"), ""),
+        "alpha.webp": (rgb.convert("RGBA"), ""),
+    }
+    for name, (picture, expected) in cases.items():
+        picture.save(tmp_path / name)
+        assert data.read_metadata(tmp_path / name).conversion == expected
+    for channels in (1, 3, 4):
+        data.write_image(tmp_path / "deep.png", _pixels(channels, "uint16"))
+        assert not data.read_metadata(tmp_path / "deep.png").conversion

@@ -49,10 +49,12 @@ class Metadata(NamedTuple):
     Attributes:
       is_tiff: Whether it comes from a TIFF.
       values: Arguments of the functions that write the file.
+      conversion: How `read_image` changes the kind of pixels, such as "CMYK to RGB".
     """
 
     is_tiff: bool
     values: dict
+    conversion: str = ""
 
 
 class ImageHeader(NamedTuple):
@@ -146,7 +148,8 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
     with _reading(path):
         if tiff.is_tiff(path):
             with tiff.open_page(path) as page:
-                return Metadata(True, tiff.read_metadata(page))
+                values, conversion = tiff.read_metadata(page), tiff.conversion(page)
+                return Metadata(True, values, conversion)
         with _open_pillow(path) as picture:
             exif = Image.Image.getexif(picture)
             exif.pop(ORIENTATION_TAG, None)
@@ -155,7 +158,11 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
                 "icc_profile": picture.info.get("icc_profile"),
                 "exif": exif.tobytes() if len(exif) else None,
             }
-        return Metadata(False, {name: value for name, value in found.items() if value})
+            mode = picture.mode if png.is_deep_color(path) else _target_mode(picture)
+            is_same = picture.mode.split(";")[0] == mode.split(";")[0]
+            conversion = "" if is_same else f"{picture.mode} to {mode}"
+        values = {name: value for name, value in found.items() if value}
+        return Metadata(False, values, conversion)
 
 
 def is_stack_or_large(path: str | os.PathLike) -> bool:

@@ -14,6 +14,7 @@ from tfflowdn.data import memory
 from tfflowdn.data.orientation import ORIENTATION_TAG, orient
 
 __all__ = [
+    "conversion",
     "describe",
     "is_tiff",
     "is_stack_or_large",
@@ -190,6 +191,14 @@ def read_page(
         return array
     with np.errstate(over="ignore"):  # The caller looks for pixels that overflow.
         return np.ascontiguousarray(array, dtype)
+
+
+def conversion(page: tifffile.TiffPage) -> str:
+    """Returns how the kind of a page's pixels changes on reading, or ""."""
+    kinds = tifffile.PHOTOMETRIC
+    if page.photometric in (kinds.PALETTE, kinds.SEPARATED, kinds.YCBCR):
+        return f"{page.photometric.name} to RGB"
+    return "1 bit to 8" if page.bitspersample == 1 else ""
 
 
 def read_metadata(page: tifffile.TiffPage) -> dict:

@@ -126,6 +126,8 @@ def _denoise(read, source, target, denoise, axes):
     if metadata is None:
         data.save_array(target, denoise(array, axes=axes))
         return array.size
+    if metadata.conversion:
+        logging.warning("%s is converted: %s.", source, metadata.conversion)
     data.write_image(target, denoise(array), metadata)
     return array.shape[0] * array.shape[1]
 
