@@ -90,8 +90,8 @@ def spans(size: int, length: int, *, margin: int, multiple: int) -> list[Span]:
 
     Args:
       size: Pixels of the axis.
-      length: Pixels of a tile, a multiple of `multiple` unless it is all of `size`;
-        the last one may have up to `multiple - 1` more.
+      length: Most pixels of a tile, a multiple of `multiple` unless it is all of
+        `size`; the last one may have up to `multiple - 1` more.
       margin: What a tile reads on either side of what it writes, where there is any.
       multiple: What the starts are multiples of.
 
@@ -107,6 +107,10 @@ def spans(size: int, length: int, *, margin: int, multiple: int) -> list[Span]:
             "The tiles must be longer than their margins; more pixels at once are "
             f"needed. Received: {length=}, {margin=}."
         )
+    # As many tiles as it takes, all of them as short as that allows.
+    count = math.ceil((size - 2 * margin) / step)
+    step = multiple * math.ceil((size - 2 * margin) / count / multiple)
+    length = step + 2 * margin
     last = _floor(size - length, multiple)
     starts = [*range(0, last, step), last]
     stops = [*(start + length for start in starts[:-1]), size]
