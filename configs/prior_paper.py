@@ -34,7 +34,7 @@ def get_config(variant: str = "rgb") -> config_dict.ConfigDict:
                 "hidden_channels": pick(full=128, smoke=4),
                 "conditioner": "plain",
                 "num_residual_blocks": 1,
-                "log_scale_bound": 0.5,  # With 2.0, one in twelve samples explodes.
+                "log_scale_bound": 0.5,  # With 2.0, samples of 96 steps explode.
                 "coupling": "affine",
                 "split_prior": True,
                 "squeeze": "space_to_depth",

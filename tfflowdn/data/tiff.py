@@ -172,13 +172,12 @@ def read_page(
 
     If they are large, they are decoded into a temporary file in `folder`.
     """
-    declared = sum(page.databytecounts) * _LARGEST_RATIO
-    if page.nbytes > declared:
+    is_large = memory.is_large(page.nbytes)
+    if is_large and page.nbytes > _LARGEST_RATIO * sum(page.databytecounts):
         raise ValueError(
             f"a page of {page.imagelength} x {page.imagewidth} pixels must have more "
             f"data. Received: {sum(page.databytecounts)} bytes."
         )
-    is_large = memory.is_large(page.nbytes)
     array = page.asarray(out=f"memmap:{folder}" if is_large else None)
     if page.axes == "YX":
         array = array[..., np.newaxis]

@@ -31,8 +31,9 @@ class WeightStack(keras.layers.Layer):
         super().__init__(**kwargs)
         self.num_copies = len(copies)
         variables = [_variables(layers) for layers in copies]
+        first_copy = copies[0]
         # In a function's closure Keras does not find them: they are not its weights.
-        self._first_copy = lambda: copies[0]
+        self._first_copy = lambda: first_copy
         self.stacks = [
             self._stack(one_of_each) for one_of_each in zip(*variables, strict=True)
         ]

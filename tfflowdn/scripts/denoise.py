@@ -48,7 +48,7 @@ def denoise_files(
     Args:
       inputs: Files and folders.
       output: Folder to write, made if it is absent.
-      model: Path of the denoiser's `.keras` file.
+      model: Path of the denoiser's `.keras` file, or of its SavedModel's folder.
       overwrite: Whether files in `output` may be replaced.
       skip_existing: Whether those that have an output already are left out.
       max_pixels: Pixels to give to the network at once, see `inference.Denoiser`.
@@ -83,7 +83,7 @@ def denoise_files(
                 written.append(target)
                 megapixels += num_pixels / 1e6
             progress.update()
-            rate = megapixels / progress.format_dict["elapsed"]
+            rate = megapixels / max(progress.format_dict["elapsed"], 1e-3)
             progress.set_postfix({"megapixels/s": f"{rate:.2f}"}, refresh=False)
     if failures:
         shown = "\n".join(failures[:20])
@@ -180,7 +180,7 @@ def _main(argv):
 
 def main():
     """Runs the script."""
-    flags.DEFINE_string("model", None, "The denoiser, a .keras file.")
+    flags.DEFINE_string("model", None, "The denoiser: .keras or SavedModel.")
     flags.DEFINE_string("output", None, "Folder to write.")
     flags.DEFINE_bool("overwrite", False, "Replace files in the output folder.")
     flags.DEFINE_bool(
