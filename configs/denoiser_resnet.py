@@ -1,4 +1,4 @@
-"""Residual denoiser, 6 blocks of 64 channels on pictures squeezed by 2.
+"""Residual denoiser, 5 blocks of 64 channels on pictures squeezed by 2.
 
     train_denoiser --config configs/denoiser_resnet.py --config.noisy.spec=NOISY \
         --config.clean.spec=CLEAN --config.prior=PRIOR/best.keras --workdir WORKDIR
@@ -30,7 +30,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
         clean={"spec": "", "data_dir": config_dict.placeholder(str)},
         validation={"noisy": "", "clean": ""},
         network={
-            "num_blocks": pick(full=6, quickstart=4, smoke=1),
+            "num_blocks": pick(full=5, quickstart=4, smoke=1),
             "hidden_channels": pick(full=64, quickstart=48, smoke=4),
             "scale": 2,
             "use_bias": False,
@@ -54,7 +54,8 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
             "training": {
                 "num_steps": pick(full=12_000, quickstart=2000, smoke=4),
                 "steps_per_epoch": pick(full=1000, quickstart=400, smoke=2),
-                "learning_rate": 1e-3,
+                "learning_rate": 2e-3,
+                "optimizer": "muon",
                 "warmup_steps": pick(full=200, quickstart=50, smoke=1),
                 "clip_norm": 1.0,
                 "ema_momentum": config_dict.placeholder(float),
@@ -79,6 +80,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "num_steps": pick(full=500, quickstart=200, smoke=4),
                 "steps_per_epoch": pick(full=125, quickstart=100, smoke=2),
                 "learning_rate": 1e-4,
+                "optimizer": "adam",
                 "warmup_steps": pick(full=50, quickstart=20, smoke=1),
                 "clip_norm": 1.0,
                 "ema_momentum": config_dict.placeholder(float),

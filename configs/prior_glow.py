@@ -57,6 +57,7 @@ def get_config(variant: str = "gray") -> config_dict.ConfigDict:
             "num_steps": pick(full=36_000, quickstart=600, smoke=4),
             "steps_per_epoch": pick(full=1000, quickstart=200, smoke=2),
             "learning_rate": 5e-3,
+            "optimizer": "adam",
             "warmup_steps": pick(full=100, quickstart=20, smoke=1),
             "clip_norm": 50.0,
             "ema_momentum": config_dict.placeholder(float),

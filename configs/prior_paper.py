@@ -58,6 +58,7 @@ def get_config(variant: str = "rgb") -> config_dict.ConfigDict:
             "num_steps": pick(full=100_000, smoke=4),
             "steps_per_epoch": pick(full=1000, smoke=2),
             "learning_rate": 1e-3,
+            "optimizer": "adam",
             "warmup_steps": pick(full=1000, smoke=1),
             "clip_norm": 50.0,
             "ema_momentum": config_dict.placeholder(float),

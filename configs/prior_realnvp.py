@@ -56,6 +56,7 @@ def get_config(variant: str = "gray") -> config_dict.ConfigDict:
             "num_steps": pick(full=500, smoke=4),
             "steps_per_epoch": pick(full=125, smoke=2),
             "learning_rate": 5e-3,
+            "optimizer": "adam",
             "warmup_steps": pick(full=100, smoke=1),
             "clip_norm": 50.0,
             "ema_momentum": config_dict.placeholder(float),

@@ -17,7 +17,9 @@ from tfflowdn import bijectors, flows
 from tfflowdn.bijectors.rational_quadratic import RationalQuadraticSpline
 from tfflowdn.layers import (
     ActNormParameters,
+    Cepstrum,
     Conditioner,
+    NoiseLevel,
     PLUParameters,
     SplineConditioner,
     WeightStack,
@@ -53,6 +55,15 @@ def _spline(dtype, swap=False):
 def _convolution(dtype):
     # With this seed the permutation is not its own inverse.
     return bijectors.InvertibleConvolution(_built(PLUParameters(seed=2, dtype=dtype)))
+
+
+def _signal_scale(dtype):
+    signal = tf.constant([-0.2, 0.3, 0.7, 1.2], dtype)  # One for all sizes.
+    return bijectors.SignalScale(_built(NoiseLevel(5, dtype=dtype)), signal, 0.5)
+
+
+def _spectral_filter(dtype):
+    return bijectors.SpectralFilter(_built(Cepstrum(2, dtype=dtype)))
 
 
 def _factor_out(dtype):
@@ -91,6 +102,8 @@ BIJECTORS = {
     "factor_out": (_factor_out, 2),
     "repeat": (_repeat, 3 * 2),
     "repeat_recompute": (lambda dtype: _repeat(dtype, recompute=True), 3 * 2),
+    "signal_scale": (_signal_scale, 0),
+    "spectral_filter": (_spectral_filter, 0),
     "spline": (_spline, 3),
     "spline_swap": (lambda dtype: _spline(dtype, swap=True), 3),
     "squeeze": (lambda _: bijectors.Squeeze(), 0),

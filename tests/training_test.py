@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tfflowdn import training
-from tfflowdn.optimizer import GuardedAdam
+from tfflowdn.optimizer import OPTIMIZERS, GuardedAdam, GuardedMuon
 
 STEPS = 4  # of an epoch
 
@@ -201,8 +201,50 @@ def test_guarded_adam_passes_over_non_finite_gradients(strategies, num_replicas,
         assert (change > -1).all() and (change < -0.1).all()
 
 
-def test_guarded_adam_survives_its_config():
-    optimizer = GuardedAdam(0.1, clip_norm=5.0, beta_2=0.9)
+def test_guarded_muon_passes_over_non_finite_gradients():
+    kernel = keras.Variable(np.ones((1, 1, 2, 16), "float32"))
+    optimizer = GuardedMuon(0.1, clip_norm=5.0)
+    optimizer.apply([tf.fill(kernel.shape, np.nan)], [kernel])
+    np.testing.assert_array_equal(kernel, np.ones((1, 1, 2, 16)))
+    assert optimizer.iterations.numpy() == 0
+
+
+def test_muon_makes_the_steps_of_a_kernel_orthogonal():
+    rng = np.random.default_rng(0)
+    shape = (3, 3, 4, 16)
+    kernel, bias = keras.Variable(np.zeros(shape)), keras.Variable(np.zeros(16))
+    last = keras.Variable(np.zeros((3, 3, 16, 4)))
+    gradients = [rng.standard_normal(v.shape) for v in (kernel, bias, last)]
+    gradients[0] *= np.geomspace(0.03, 1, 16)  # Of very different singular values.
+    GuardedMuon(0.1).apply([np.float32(g) for g in gradients], [kernel, bias, last])
+    singular = np.linalg.svd(np.reshape(kernel, (36, 16)), compute_uv=False)
+    assert singular.min() > 0.5 * singular.max()
+    np.testing.assert_allclose(np.std(kernel), 0.2 * 0.1, rtol=0.4)
+    for variable, gradient in ((bias, gradients[1]), (last, gradients[2])):
+        np.testing.assert_allclose(variable, -0.1 * np.sign(gradient), rtol=1e-2)
+
+
+def test_muon_of_a_matrix_is_that_of_keras():
+    gradient = np.float32(np.random.default_rng(0).standard_normal((20, 16)))
+    zeros = np.zeros((20, 16), "float32")
+    matrix, kernel = keras.Variable(zeros), keras.Variable(zeros[None, None])
+    plain = keras.optimizers.Muon(0.1, weight_decay=None)
+    for _ in range(3):
+        plain.apply([gradient], [matrix])
+    guarded = GuardedMuon(0.1)
+    for _ in range(3):
+        guarded.apply([gradient[np.newaxis, np.newaxis]], [kernel])
+    np.testing.assert_allclose(kernel[0, 0], matrix, rtol=1e-4)
+
+
+def test_the_optimizer_must_be_known(tmp_path):
+    with pytest.raises(ValueError, match=r"optimizer must be one of.*optimizer='sgd'"):
+        _fit(None, tmp_path, _batches(), optimizer="sgd")
+
+
+@pytest.mark.parametrize("kind", list(OPTIMIZERS.values()))
+def test_optimizers_survive_their_config(kind):
+    optimizer = kind(0.1, clip_norm=5.0, epsilon=1e-5)
     loaded = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
-    assert isinstance(loaded, GuardedAdam)
+    assert isinstance(loaded, kind)
     assert loaded.get_config() == optimizer.get_config()

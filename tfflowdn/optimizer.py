@@ -1,24 +1,20 @@
-"""Adam that a single bad batch cannot poison."""
+"""Optimizers that a single bad batch cannot poison."""
 
 from __future__ import annotations
 
 import keras
 import tensorflow as tf
+from keras import ops
 
-__all__ = ["GuardedAdam"]
+__all__ = ["OPTIMIZERS", "GuardedAdam", "GuardedMuon"]
 
 
-@keras.saving.register_keras_serializable("tfflowdn")
-class GuardedAdam(keras.optimizers.Adam):
-    """Adam on gradients of a bounded global norm, which passes over non-finite ones.
+class _Guarded:
+    """Bounds a gradient's global norm, and passes over one that is not finite.
 
     One NaN in a gradient would make every weight NaN, through the norm. Here a step
     whose gradient is not finite on every replica takes the gradient for zero, and is
     not counted: `iterations` stays where it was, by which it can be told.
-
-    Args:
-      learning_rate: A number or a schedule.
-      clip_norm: Bound on the global norm of each replica's gradient; None for none.
     """
 
     def __init__(self, learning_rate=1e-3, *, clip_norm: float | None = None, **kwargs):
@@ -42,3 +38,56 @@ class GuardedAdam(keras.optimizers.Adam):
     def get_config(self):
         """Returns the constructor's arguments."""
         return {**super().get_config(), "clip_norm": self.clip_norm}
+
+
+@keras.saving.register_keras_serializable("tfflowdn")
+class GuardedAdam(_Guarded, keras.optimizers.Adam):
+    """Adam on gradients of a bounded global norm, which passes over non-finite ones.
+
+    Args:
+      learning_rate: A number or a schedule.
+      clip_norm: Bound on the global norm of each replica's gradient; None for none.
+    """
+
+
+@keras.saving.register_keras_serializable("tfflowdn")
+class GuardedMuon(_Guarded, keras.optimizers.Muon):
+    """Muon for the kernels of convolutions, guarded as GuardedAdam is.
+
+    A kernel [height, width, in, out] is the matrix [height width in, out] of its
+    patches: its momentum is made orthogonal by Newton and Schulz's iteration, and its
+    root mean square that of an Adam step (Jordan 2024; Liu et al. 2025, arXiv
+    2502.16982). Whatever is no such kernel, or has fewer than `min_channels` of
+    output, is left to Adam.
+
+    Args:
+      learning_rate: A number or a schedule; that of Adam is a good one.
+      clip_norm: Bound on the global norm of each replica's gradient; None for none.
+      min_channels: Fewest outputs of a kernel to be made orthogonal.
+    """
+
+    def __init__(self, learning_rate=1e-3, *, min_channels: int = 16, **kwargs):
+        undecayed = {"weight_decay": None, "adam_weight_decay": None}
+        super().__init__(learning_rate, **{**undecayed, **kwargs})
+        self.min_channels = min_channels
+
+    def zeropower_via_newtonschulz5(self, x, steps):
+        """Returns the orthogonal factor of a kernel, of its shape."""
+        matrix = ops.reshape(x, (-1, x.shape[-1]))
+        return ops.reshape(super().zeropower_via_newtonschulz5(matrix, steps), x.shape)
+
+    def lr_adjust(self, x):
+        """Scales an orthogonal kernel to the root mean square of an Adam step."""
+        num_outputs = x.shape[-1]
+        num_inputs = x.shape.num_elements() // num_outputs
+        return x * self.rms_rate * max(num_inputs, num_outputs) ** 0.5
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "min_channels": self.min_channels}
+
+    def _should_use_adamw(self, variable):
+        return len(variable.shape) != 4 or variable.shape[-1] < self.min_channels
+
+
+OPTIMIZERS = {"adam": GuardedAdam, "muon": GuardedMuon}

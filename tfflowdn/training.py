@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfflowdn.data import write_image
-from tfflowdn.optimizer import GuardedAdam
+from tfflowdn.optimizer import OPTIMIZERS
 
 __all__ = [
     "DivergenceError",
@@ -79,6 +79,15 @@ def check_steps(num_steps: int, steps_per_epoch: int) -> None:
         )
 
 
+def check_optimizer(name: str) -> None:
+    """Raises ValueError unless `name` is a key of `OPTIMIZERS`."""
+    if name not in OPTIMIZERS:
+        raise ValueError(
+            f"optimizer must be one of {sorted(OPTIMIZERS)}. "
+            f"Received: optimizer={name!r}."
+        )
+
+
 def fit(
     model: keras.Model,
     batches: Callable[[int], tf.data.Dataset],
@@ -87,6 +96,7 @@ def fit(
     num_steps: int,
     steps_per_epoch: int,
     learning_rate: float,
+    optimizer: str = "adam",
     warmup_steps: int = 0,
     clip_norm: float | None = None,
     ema_momentum: float | None = None,
@@ -97,7 +107,7 @@ def fit(
     loss=None,
     metrics=None,
 ) -> None:
-    """Trains with Adam for a number of steps, or for those that are left of them.
+    """Trains for a number of steps, or for those that are left of them.
 
     The learning rate rises over `warmup_steps` and falls along a cosine to a
     hundredth. After each epoch of `steps_per_epoch`, `directory` gets
@@ -110,7 +120,8 @@ def fit(
       directory: Where the outputs go; made if it is absent.
       num_steps: Number of steps in all, a multiple of `steps_per_epoch`.
       steps_per_epoch: Steps between two validations and checkpoints.
-      learning_rate: Adam's largest learning rate.
+      learning_rate: The largest learning rate.
+      optimizer: "adam", or "muon" for networks of convolutions, see `GuardedMuon`.
       warmup_steps: Steps of the linear rise.
       clip_norm: Bound on the gradient's global norm; None for none.
       ema_momentum: Momentum of an exponential moving average of the weights, which
@@ -125,8 +136,9 @@ def fit(
       metrics: For `compile`, likewise.
 
     Raises:
-      ValueError: If `num_steps` is no multiple of `steps_per_epoch`, or if the run to
-        go on with had an average and this one has none, or the other way round.
+      ValueError: For an unknown optimizer, if `num_steps` is no multiple of
+        `steps_per_epoch`, or if the run to go on with had an average and this one has
+        none, or the other way round.
       DivergenceError: At the step whose loss or gradient is not finite, or where the
         epoch's mean loss has risen above its lowest by 100 times the magnitude of its
         first or lowest, or by 1 if that is more; or after an epoch whose validation is
@@ -134,10 +146,11 @@ def fit(
         no gradient that is not finite reaches the weights.
     """
     check_steps(num_steps, steps_per_epoch)
+    check_optimizer(optimizer)
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     schedule = _cosine(num_steps, learning_rate, warmup_steps)
-    optimizer = GuardedAdam(
+    optimizer = OPTIMIZERS[optimizer](
         schedule,
         clip_norm=clip_norm,
         use_ema=ema_momentum is not None,

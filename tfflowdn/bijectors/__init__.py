@@ -14,6 +14,8 @@ from tfflowdn.bijectors.invertible_convolution import InvertibleConvolution
 from tfflowdn.bijectors.logit import PixelLogit
 from tfflowdn.bijectors.one_pass import OnePassBijector
 from tfflowdn.bijectors.repeat import Repeat
+from tfflowdn.bijectors.signal_scale import SignalScale
+from tfflowdn.bijectors.spectral_filter import SpectralFilter
 from tfflowdn.bijectors.spline_coupling import SplineCoupling
 from tfflowdn.bijectors.squeeze import Squeeze
 
@@ -27,6 +29,8 @@ __all__ = [
     "OnePassBijector",
     "PixelLogit",
     "Repeat",
+    "SignalScale",
+    "SpectralFilter",
     "SplineCoupling",
     "Squeeze",
 ]

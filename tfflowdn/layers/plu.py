@@ -18,22 +18,31 @@ class PLUParameters(Parameters):
 
     Called with images [batch, H, W, C], returns the matrix [C, C], its inverse, by two
     triangular solves, and the logarithm of its determinant's magnitude [], a sum over
-    the diagonal of U (no `slogdet`, XLA has none). Permutation and signs are fixed; the
-    product starts as a random rotation.
+    the diagonal of U (no `slogdet`, XLA has none). Permutation and signs are fixed.
 
     Args:
       log_scale_bound: Largest magnitude of the logs of U's diagonal, nats.
+      rotation: Whether the product starts as a random rotation, or as the identity.
       seed: Seed of the rotation.
     """
 
-    def __init__(self, log_scale_bound: float = 8.0, seed: int = 0, **kwargs):
+    def __init__(
+        self,
+        log_scale_bound: float = 8.0,
+        rotation: bool = True,
+        seed: int = 0,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.log_scale_bound = log_scale_bound
+        self.rotation = rotation
         self.seed = seed
 
     def build(self, input_shape):
         """Creates the weights for images [batch, H, W, C]."""
-        permutation, lower, upper = _random_rotation(input_shape[-1], self.seed)
+        size = input_shape[-1]
+        start = _random_rotation(size, self.seed) if self.rotation else np.eye(size)
+        permutation, lower, upper = _plu(start)
         diagonal = np.diag(upper)
         self.permutation = self._constant("permutation", permutation)
         self.sign = self._constant("sign", np.sign(diagonal))
@@ -56,7 +65,11 @@ class PLUParameters(Parameters):
 
     def get_config(self):
         """Returns the constructor's arguments."""
-        config = {"log_scale_bound": self.log_scale_bound, "seed": self.seed}
+        config = {
+            "log_scale_bound": self.log_scale_bound,
+            "rotation": self.rotation,
+            "seed": self.seed,
+        }
         return {**super().get_config(), **config}
 
     def _variable(self, name, value, trainable=True):
@@ -74,10 +87,9 @@ class PLUParameters(Parameters):
 
 
 def _random_rotation(size, seed):
-    """Returns P, L, U [size, size] of a random orthogonal matrix."""
+    """Returns a random orthogonal matrix [size, size]."""
     normal = np.random.default_rng(seed).normal(size=(size, size))
-    rotation, _ = np.linalg.qr(normal)
-    return _plu(rotation)
+    return np.linalg.qr(normal)[0]
 
 
 def _plu(matrix):

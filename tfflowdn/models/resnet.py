@@ -35,7 +35,7 @@ class ResNetDenoiser(keras.Model):
         self,
         channels: int = 1,
         *,
-        num_blocks: int = 6,
+        num_blocks: int = 5,
         hidden_channels: int = 64,
         scale: int = 2,
         use_bias: bool = False,

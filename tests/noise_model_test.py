@@ -1,0 +1,197 @@
+"""NoiseModel: its density, samples, fit, and the estimation without pairs."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfflowdn import noise_estimation
+from tfflowdn.models import NoiseModel
+
+
+@pytest.fixture
+def make(randomize):
+    """Makes a noise model with random weights."""
+
+    def make_model(channels=1, **options):
+        model = NoiseModel(channels, **{"num_knots": 5, "order": 2, **options})
+        randomize(model)
+        return model
+
+    return make_model
+
+
+def _signal(shape, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.float32(rng.uniform(-0.1, 1.1, shape))
+
+
+def _normalised(values):
+    return values / np.std(values)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_log_prob_is_that_of_the_samples_covariance(make, channels):
+    # Noise is a linear map of white latents: its density is a Gaussian's.
+    model, shape = make(channels), (3, 4, channels)
+    signal, log_level = _signal((1, *shape)), np.float32([-0.3])
+    size = np.prod(shape)
+    latents = np.eye(size, dtype="float32").reshape(size, *shape)
+    bijector = model.distribution(signal, -0.3).bijector
+    factor = bijector.forward(latents).numpy().reshape(size, size)
+    noise = np.random.default_rng(1).standard_normal((1, *shape)).astype("float32")
+    covariance = np.float64(factor).T @ factor
+    solved = np.linalg.solve(covariance, noise.ravel())
+    log_det = np.linalg.slogdet(2 * np.pi * covariance)[1]
+    expected = -0.5 * (noise.ravel() @ solved + log_det)
+    result = model.log_prob(noise, signal, log_level)
+    assert result.shape == (1,)
+    np.testing.assert_allclose(result, [expected], rtol=1e-4)
+
+
+def test_log_prob_without_a_level_is_the_mixture_over_all(make):
+    model, signal = make(num_pictures=4), _signal((2, 3, 4, 1))
+    noise = 0.5 * _signal((2, 3, 4, 1), seed=1)
+    levels = model.log_levels.numpy()
+    each = [model.log_prob(noise, signal, np.full(2, level)) for level in levels]
+    expected = np.log(np.mean(np.exp(np.float64(each)), axis=0))
+    np.testing.assert_allclose(model.log_prob(noise, signal), expected, rtol=1e-4)
+
+
+def test_samples_have_the_levels_and_the_correlation_of_the_model(make):
+    model = make()
+    signal = np.tile(np.float32([0.1, 0.9])[:, None, None, None], (1, 64, 64, 1))
+    noise = model.sample(np.repeat(signal, 8, 0), (3, 4), -1.0).numpy()
+    dark, bright = noise[:8], noise[8:]
+    expected = np.exp(model.noise_level(signal[:, :1, :1]).numpy().ravel() - 1.0)
+    np.testing.assert_allclose([dark.std(), bright.std()], expected, rtol=0.05)
+    correlation = model.autocorrelation()[..., 0]
+    spectrum = np.mean(np.abs(np.fft.fft2(noise[..., 0])) ** 2, axis=0)
+    measured = np.fft.ifft2(spectrum).real
+    measured /= measured[0, 0]
+    np.testing.assert_allclose(measured[:3, :3], correlation[:3, :3], atol=0.03)
+    assert np.abs(correlation[0, 1]) > 0.1
+
+
+def test_samples_are_a_function_of_the_seed_and_draw_the_levels(make):
+    model, signal = make(num_pictures=2), _signal((64, 8, 8, 1))
+    model.log_levels.assign([-5.0, 0.0])
+    noise = model.sample(signal, (1, 2)).numpy()
+    np.testing.assert_array_equal(noise, model.sample(signal, (1, 2)))
+    assert not np.array_equal(noise, model.sample(signal, (1, 3)))
+    loud = np.std(noise, axis=(1, 2, 3)) > 0.1
+    assert 16 < loud.sum() < 48
+    np.testing.assert_array_equal(model(signal, seed=(1, 2)), signal + noise)
+
+
+def test_level_curve_of_colour_counts_the_mixing(make):
+    model = make(3)
+    brightness, curve = model.level_curve()
+    signal = np.full((4, 64, 64, 3), brightness[1], "float32")
+    noise = model.sample(signal, (0, 1)).numpy()
+    np.testing.assert_allclose(noise.std((0, 1, 2)), curve[1], rtol=0.05)
+
+
+def test_fit_finds_the_noise():
+    rng = np.random.default_rng(0)
+    truth = NoiseModel(num_pictures=2, num_knots=3)
+    truth.noise_level.knots.assign([[-0.5], [0.0], [0.5]])
+    truth.log_levels.assign([-3.0, -1.0])
+    signal = _signal((64, 16, 16, 1))
+    index = np.int32(rng.integers(2, size=64))
+    levels = truth.log_levels.numpy()[index]
+    noise = truth.sample(signal, (5, 6), levels).numpy()
+    model = NoiseModel(num_pictures=2, num_knots=3, smoothness=0.0)
+    model.compile(keras.optimizers.Adam(0.05))
+    model.fit((index, signal), noise, batch_size=16, epochs=60, verbose=0)
+    np.testing.assert_allclose(model.log_levels, truth.log_levels, atol=0.05)
+    found = model.noise_level.centred_knots().numpy()
+    np.testing.assert_allclose(found, truth.noise_level.centred_knots(), atol=0.05)
+    assert np.abs(model.autocorrelation()[0, 1]) < 0.05
+
+
+@pytest.mark.parametrize("num_replicas", [1, 2])
+def test_a_step_does_not_depend_on_the_replicas(strategies, num_replicas):
+    signal = _signal((4, 4, 4, 1))
+    index, noise = np.int32([0, 1, 0, 1]), 0.5 * _signal((4, 4, 4, 1), seed=1)
+    with strategies[num_replicas - 1].scope():
+        model = NoiseModel(num_pictures=2, num_knots=3, order=1)
+        model.compile(keras.optimizers.SGD(1.0))
+    weights = np.float32([1, 2, 3, 4])
+    model.fit((index, signal), noise, sample_weight=weights, batch_size=4, verbose=0)
+    with tf.GradientTape() as tape:
+        plain = NoiseModel(num_pictures=2, num_knots=3, order=1)
+        levels = tf.gather(tf.convert_to_tensor(plain.log_levels), index)
+        nats = -plain.log_prob(noise, signal, levels) / 16
+        loss = tf.reduce_mean(nats * weights)
+    gradient = tape.gradient(loss, plain.log_levels.value)
+    expected = -tf.convert_to_tensor(gradient)
+    np.testing.assert_allclose(model.log_levels, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_save_and_load(make, tmp_path, channels):
+    model = make(channels, num_pictures=3)
+    model.save(tmp_path / "noise.keras")
+    loaded = keras.saving.load_model(tmp_path / "noise.keras")
+    signal = _signal((2, 5, 6, channels))
+    np.testing.assert_array_equal(
+        loaded.sample(signal, (1, 2)), model.sample(signal, (1, 2))
+    )
+
+
+def _leaky_denoiser(picture):
+    """A box filter: leaves a part of the noise, and takes what detail there is."""
+    padded = np.pad(picture, [(1, 1), (1, 1), (0, 0)], "reflect")
+    rows = sum(padded[i : i + len(picture)] for i in range(3))
+    return sum(rows[:, i : i + picture.shape[1]] for i in range(3)) / 9
+
+
+def _ramps(count, seed):
+    rng = np.random.default_rng(seed)
+    rows, columns = np.meshgrid(*[np.linspace(0, 1, 64)] * 2, indexing="ij")
+    directions = rng.uniform(0, 2 * np.pi, count)
+    return [
+        np.float32(0.5 + 0.35 * (np.cos(a) * rows + np.sin(a) * columns))[..., None]
+        for a in directions
+    ]
+
+
+def test_estimation_undoes_what_the_denoiser_does_to_the_noise():
+    rng = np.random.default_rng(0)
+    clean, pool = _ramps(12, 1), _ramps(12, 2)
+    levels = rng.uniform(0.03, 0.1, len(pool))
+    noisy = [
+        np.float32(p + s * rng.standard_normal(p.shape))
+        for p, s in zip(pool, levels, strict=True)
+    ]
+
+    def estimate(num_rounds):
+        return noise_estimation.estimate_noise(
+            _leaky_denoiser,
+            noisy,
+            clean,
+            num_rounds=num_rounds,
+            crop_size=32,
+            crops_per_picture=8,
+            num_steps=150,
+            num_knots=3,
+            order=3,
+        )
+
+    def errors(model):
+        relative = np.exp(model.log_levels.numpy()) / levels - 1
+        return np.abs(relative).mean(), abs(model.autocorrelation()[0, 1].item())
+
+    plain, corrected = errors(estimate(0)), errors(estimate(2))
+    assert plain[0] > 0.05 and plain[1] > 0.1  # Else there is nothing to undo.
+    assert corrected[0] < 0.04 and corrected[1] < 0.04
+
+
+@pytest.mark.parametrize("pool", ["noisy", "clean"])
+def test_pictures_must_hold_a_crop(pool):
+    pools = {"noisy": _ramps(1, 0), "clean": _ramps(1, 0)}
+    pools[pool] = [np.zeros((40, 80, 1), "float32")]
+    message = rf"{pool} must hold .* crop_size=48.*Received: 1 pictures.*\(40, 80\)"
+    with pytest.raises(ValueError, match=message):
+        noise_estimation.estimate_noise(_leaky_denoiser, **pools)

@@ -1,0 +1,191 @@
+"""NoiseModel: the density of the noise, given the picture beneath it."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
+
+from tfflowdn import flows
+from tfflowdn.bijectors import InvertibleConvolution, SignalScale, SpectralFilter
+from tfflowdn.layers import Cepstrum, NoiseLevel, PLUParameters
+
+__all__ = ["NoiseModel"]
+
+
+@keras.saving.register_keras_serializable("tfflowdn")
+class NoiseModel(keras.Model):
+    """Conditional flow of the noise given the clean picture.
+
+    White latents are correlated with their neighbours (SpectralFilter), mixed over the
+    channels (InvertibleConvolution, for colour), and scaled by the brightness of the
+    picture and by a level of each picture's own (SignalScale), which takes one of the
+    values in `log_levels` with equal probability.
+
+    `fit` maximises the likelihood. It takes ((index, signal), noise): the number of
+    the picture that a crop is from, [batch]; the picture [batch, H, W, C] in [0, 1]
+    units; and its noise, of the same shape. Sample weights weigh crops.
+
+    Args:
+      channels: 1 or 3.
+      num_pictures: Number of levels.
+      num_knots: Knots of the noise level function, see NoiseLevel.
+      order: Largest lag of the log-spectrum in pixels, see Cepstrum.
+      smoothness: Weight of the noise level function's roughness in the loss.
+    """
+
+    def __init__(
+        self,
+        channels: int = 1,
+        *,
+        num_pictures: int = 1,
+        num_knots: int = 17,
+        order: int = 6,
+        smoothness: float = 0.1,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.num_pictures = num_pictures
+        self.num_knots = num_knots
+        self.order = order
+        self.smoothness = smoothness
+        self.noise_level = NoiseLevel(num_knots)
+        self.cepstrum = Cepstrum(order)
+        self.mixing = None if channels == 1 else PLUParameters(rotation=False)
+        for layer in self._flow_layers():
+            layer.build((None, None, None, channels))
+        self.log_levels = self.add_weight(
+            shape=(num_pictures,), initializer="zeros", name="log_levels"
+        )
+        self.loss_tracker = keras.metrics.Mean("loss")
+        self.built = True
+
+    def distribution(self, signal, log_level=0.0) -> tfd.TransformedDistribution:
+        """Returns the density of the noise of pictures whose level is known.
+
+        Args:
+          signal: Clean pictures [batch, H, W, C] in [0, 1] units.
+          log_level: Logarithm of the noise's standard deviation, in the same units, at
+            the mean of the noise level function; [batch] or [].
+        """
+        signal = tf.convert_to_tensor(signal, self.compute_dtype)
+        log_level = tf.convert_to_tensor(log_level, self.compute_dtype)
+        if log_level.shape.rank:
+            log_level = log_level[:, tf.newaxis, tf.newaxis, tf.newaxis]
+        chain = [SignalScale(self.noise_level, signal, log_level)]
+        if self.mixing is not None:
+            chain.append(InvertibleConvolution(self.mixing))
+        chain.append(SpectralFilter(self.cepstrum))
+        base = flows.standard_normal(tf.shape(signal)[1:], self.compute_dtype)
+        return tfd.TransformedDistribution(base, tfb.Chain(chain), name="noise")
+
+    def log_prob(self, noise, signal, log_level=None):
+        """Returns the log-density of noise in nats, [batch].
+
+        Args:
+          noise: [batch, H, W, C] in [0, 1] units.
+          signal: The clean pictures, of the same shape.
+          log_level: As for `distribution`; None averages over `log_levels`.
+        """
+        noise = tf.identity(tf.convert_to_tensor(noise, self.compute_dtype))
+        if log_level is not None:
+            return self.distribution(signal, log_level).log_prob(noise)
+        at_zero = self.distribution(signal)
+        latents = at_zero.bijector.inverse(noise)
+        energy = tf.reduce_sum(latents**2, [1, 2, 3])[:, tf.newaxis] / 2
+        num_dims = tf.cast(tf.size(noise) / tf.shape(noise)[0], noise.dtype)
+        levels = tf.convert_to_tensor(self.log_levels)
+        changes = energy * -tf.math.expm1(-2 * levels) - num_dims * levels
+        average = tf.reduce_logsumexp(changes, 1) - np.log(self.num_pictures)
+        return at_zero.log_prob(noise) + average
+
+    def sample(self, signal, seed, log_level=None):
+        """Draws the noise of clean pictures.
+
+        Args:
+          signal: [batch, H, W, C] in [0, 1] units; the noise of its opposite edges is
+            correlated as that of neighbours.
+          seed: Two ints, as for `tf.random.stateless_normal`.
+          log_level: As for `distribution`; None draws from `log_levels`.
+
+        Returns:
+          Noise of the signal's shape.
+        """
+        signal = tf.convert_to_tensor(signal, self.compute_dtype)
+        level_seed, noise_seed = tf.unstack(tf.random.split(seed, 2))
+        if log_level is None:
+            index = tf.random.stateless_uniform(
+                tf.shape(signal)[:1], level_seed, 0, self.num_pictures, tf.int32
+            )
+            log_level = tf.gather(tf.convert_to_tensor(self.log_levels), index)
+        latents = tf.random.stateless_normal(
+            tf.shape(signal), noise_seed, dtype=signal.dtype
+        )
+        bijector = self.distribution(signal, log_level).bijector
+        return bijector.forward(tf.ensure_shape(latents, signal.shape))
+
+    def call(self, signal, seed):
+        """Returns clean pictures with noise, see `sample`."""
+        return signal + self.sample(signal, seed)
+
+    def train_step(self, data):
+        """One step of maximum likelihood."""
+        (index, signal), noise, weight = keras.utils.unpack_x_y_sample_weight(data)
+        variables = self.trainable_variables
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([variable.value for variable in variables])
+            levels = tf.gather(tf.convert_to_tensor(self.log_levels), index)
+            log_prob = self.log_prob(noise, signal, levels)
+            nats = -log_prob / tf.cast(tf.size(noise[0]), noise.dtype)
+            if weight is not None:
+                nats *= weight
+            penalty = self.smoothness * self.noise_level.roughness()
+            loss = tf.reduce_mean(nats) + penalty
+            num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
+            replica_loss = loss / num_replicas
+        gradients = tape.gradient(replica_loss, variables)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        self.loss_tracker.update_state(loss)
+        return {"loss": self.loss_tracker.result()}
+
+    def level_curve(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns brightness [knots] in [0, 1] and the noise's std there, [knots, C].
+
+        The level is the root mean square of those of the pictures.
+        """
+        level = np.sqrt(np.mean(np.exp(2 * self.log_levels.numpy())))
+        curve = level * np.exp(keras.ops.convert_to_numpy(self._knot_levels()))
+        return np.linspace(0, 1, self.num_knots), curve
+
+    def autocorrelation(self, size: int = 32) -> np.ndarray:
+        """Returns the noise's correlation at lags 0 to size // 2, [lags, lags, C]."""
+        grid = tf.zeros((1, size, size, self.channels), self.compute_dtype)
+        power = np.exp(2 * keras.ops.convert_to_numpy(self.cepstrum(grid)))
+        correlation = np.fft.ifft2(power, axes=(0, 1)).real
+        return correlation[: size // 2 + 1, : size // 2 + 1]
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        config = {
+            "channels": self.channels,
+            "num_pictures": self.num_pictures,
+            "num_knots": self.num_knots,
+            "order": self.order,
+            "smoothness": self.smoothness,
+        }
+        return {**super().get_config(), **config}
+
+    def _knot_levels(self):
+        knots = self.noise_level.centred_knots()
+        if self.mixing is None:
+            return knots
+        _, inverse, _ = self.mixing(None)
+        # Noise is latents times the inverse: its variances are the column sums.
+        return knots + keras.ops.log(keras.ops.sum(inverse**2, axis=0)) / 2
+
+    def _flow_layers(self):
+        layers = [self.noise_level, self.cepstrum, self.mixing]
+        return [layer for layer in layers if layer is not None]
