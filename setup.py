@@ -29,6 +29,7 @@ setup(
     python_requires=">=3.11,<3.14",
     install_requires=[
         "absl-py>=2.1",
+        "filelock>=3.12",
         "imagecodecs>=2024.1",  # what tifffile decodes and encodes compressed pages by
         "keras>=3.12",
         "ml_collections>=1.0",

@@ -40,7 +40,6 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
             "crops": {
                 "crop_size": pick(full=32, smoke=8),
                 "batch_size": pick(full=16, smoke=4),
-                "crops_per_image": 4,
                 "augment": True,
                 "seed": 0,
             },
@@ -58,13 +57,14 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "warmup_steps": pick(full=200, smoke=1),
                 "clip_norm": 1.0,
                 "ema_momentum": config_dict.placeholder(float),
+                "checkpoint_seconds": 60.0,
+                "max_skipped": 0,
             },
         },
         objective={
             "crops": {
                 "crop_size": pick(full=32, smoke=8),
                 "batch_size": pick(full=64, smoke=4),
-                "crops_per_image": 8,
                 "augment": True,
                 "seed": 1,
             },
@@ -83,6 +83,8 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "warmup_steps": pick(full=100, smoke=1),
                 "clip_norm": 1.0,
                 "ema_momentum": config_dict.placeholder(float),
+                "checkpoint_seconds": 60.0,
+                "max_skipped": 0,
             },
         },
     ).lock()

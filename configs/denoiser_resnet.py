@@ -41,7 +41,6 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
             "crops": {
                 "crop_size": pick(full=64, quickstart=48, smoke=8),
                 "batch_size": pick(full=16, smoke=4),
-                "crops_per_image": 4,
                 "augment": True,
                 "seed": 0,
             },
@@ -59,13 +58,14 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "warmup_steps": pick(full=200, quickstart=50, smoke=1),
                 "clip_norm": 1.0,
                 "ema_momentum": config_dict.placeholder(float),
+                "checkpoint_seconds": 60.0,
+                "max_skipped": 0,
             },
         },
         objective={
             "crops": {
                 "crop_size": pick(full=64, quickstart=48, smoke=8),
                 "batch_size": pick(full=16, quickstart=8, smoke=4),
-                "crops_per_image": 4,
                 "augment": True,
                 "seed": 1,
             },
@@ -84,6 +84,8 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "warmup_steps": pick(full=50, quickstart=20, smoke=1),
                 "clip_norm": 1.0,
                 "ema_momentum": config_dict.placeholder(float),
+                "checkpoint_seconds": 60.0,
+                "max_skipped": 0,
             },
         },
     ).lock()

@@ -50,7 +50,6 @@ def get_config(variant: str = "rgb") -> config_dict.ConfigDict:
         validation={"spec": "", "data_dir": config_dict.placeholder(str)},
         crops={
             "batch_size": pick(full=64, smoke=4),
-            "crops_per_image": 8,
             "augment": True,
             "seed": 0,
         },
@@ -62,5 +61,7 @@ def get_config(variant: str = "rgb") -> config_dict.ConfigDict:
             "warmup_steps": pick(full=1000, smoke=1),
             "clip_norm": 50.0,
             "ema_momentum": config_dict.placeholder(float),
+            "checkpoint_seconds": 60.0,
+            "max_skipped": 0,
         },
     ).lock()

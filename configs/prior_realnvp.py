@@ -48,7 +48,6 @@ def get_config(variant: str = "gray") -> config_dict.ConfigDict:
         validation={"spec": "", "data_dir": config_dict.placeholder(str)},
         crops={
             "batch_size": pick(full=32, smoke=4),
-            "crops_per_image": 8,
             "augment": True,
             "seed": 0,
         },
@@ -60,5 +59,7 @@ def get_config(variant: str = "gray") -> config_dict.ConfigDict:
             "warmup_steps": pick(full=100, smoke=1),
             "clip_norm": 50.0,
             "ema_momentum": config_dict.placeholder(float),
+            "checkpoint_seconds": 60.0,
+            "max_skipped": 0,
         },
     ).lock()

@@ -14,7 +14,7 @@ import tfflowdn
 
 LAYERS = (
     ("bijectors", "layers", "data", "metrics", "tiling"),
-    ("flows", "likelihood", "losses", "optimizer"),
+    ("flows", "likelihood", "losses", "optimizer", "checkpoint", "distribution"),
     ("models",),
     ("training", "export", "inference", "evaluation", "noise_estimation"),
     ("scripts",),

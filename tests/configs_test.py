@@ -12,24 +12,25 @@ from tfflowdn.scripts import train_denoiser, train_prior
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
 # What the scripts add to a section themselves.
 FIT_GIVEN = (
-    "model batches directory validation monitor save_best callbacks loss metrics"
+    "model batches directory validation monitor save_best callbacks batch_names stop "
+    "loss metrics"
 )
 SECTIONS = {
     "prior": {
         "prior": (models.FlowPrior, "trainable kwargs"),
         "clean": (data.open_source, "channels"),
         "validation": (data.open_source, "channels"),
-        "crops": (data.random_crops, "source crop_size shuffle_buffer"),
+        "crops": (data.RandomCrops, "source crop_size"),
         "training": (training.fit, FIT_GIVEN),
     },
     "denoiser": {
         "noisy": (data.open_source, "channels"),
         "clean": (data.open_source, "channels"),
         "network": (models.ResNetDenoiser, "channels kwargs"),
-        "start.crops": (data.random_crops, "source shuffle_buffer"),
+        "start.crops": (data.RandomCrops, "source"),
         "start.noise": (data.GenericNoise, ""),
         "start.training": (training.fit, FIT_GIVEN),
-        "objective.crops": (data.random_crops, "source shuffle_buffer"),
+        "objective.crops": (data.RandomCrops, "source"),
         "objective.loss": (models.UnpairedDenoiser, "network prior kwargs"),
         "objective.training": (training.fit, FIT_GIVEN),
     },

@@ -46,7 +46,7 @@ def _key(array):
 
 def test_random_crops_have_shape_range_and_end_never(tmp_path):
     source = _source(tmp_path, [(20, 25), (16, 16)], channels=3)
-    crops = data.random_crops(source, crop_size=16, batch_size=5, crops_per_image=3)
+    crops = data.RandomCrops(source, crop_size=16, batch_size=5)()
     assert crops.element_spec == tf.TensorSpec([5, 16, 16, 3], tf.float32)
     batches = _take(crops, 50)
     assert batches.min() == 0 and batches.max() == 1
@@ -59,8 +59,8 @@ def test_random_crops_are_crops_all_and_evenly(tmp_path, augment):
     counts = {_key(t / 255): 0 for c in _all_crops(source, 5) for t in turn(c)}
     kinds = 8 if augment else 1
     assert len(counts) == 7 * kinds
-    crops = data.random_crops(source, crop_size=5, batch_size=100, augment=augment)
-    crops = _take(crops, 40).reshape(-1, 5, 5, 1)
+    crops = data.RandomCrops(source, crop_size=5, batch_size=100, augment=augment)
+    crops = _take(crops(), 40).reshape(-1, 5, 5, 1)
     for crop in crops:
         counts[_key(crop)] += 1  # a KeyError is a crop that no picture holds
     # Half of the visits fall on the picture with 6 positions, half on the other.
@@ -73,12 +73,65 @@ def test_random_crops_are_reproducible_and_change_between_epochs(tmp_path):
     source = _source(tmp_path, [(16, 16)] * 4)
 
     def run(seed):
-        return _take(data.random_crops(source, crop_size=8, batch_size=8, seed=seed), 9)
+        crops = data.RandomCrops(source, crop_size=8, batch_size=8, seed=seed)
+        return _take(crops(), 9)
 
     first = run(3)
     np.testing.assert_array_equal(first, run(3))
     assert not np.array_equal(first, run(4))
     assert len({_key(batch) for batch in first}) == len(first)
+
+
+def test_batches_from_a_step_on_are_those_of_the_whole_run(tmp_path):
+    source = _source(tmp_path, [(9, 12)] * 7)
+    options = {"crop_size": 8, "batch_size": 3, "seed": 5}
+    whole = _take(data.RandomCrops(source, **options)(), 12)
+    crops = data.RandomCrops(source, **options)
+    for first_step in (0, 1, 4, 11):
+        rest = _take(crops(first_step), 12 - first_step)
+        np.testing.assert_array_equal(rest, whole[first_step:])
+    far = 10**9
+    np.testing.assert_array_equal(_take(crops(far), 2)[1], _take(crops(far + 1), 1)[0])
+
+
+def test_each_pass_takes_every_picture_once_in_a_new_order(tmp_path):
+    for index in range(12):
+        picture = np.full((4, 4, 1), index, np.uint8)
+        data.write_image(tmp_path / f"{index:02d}.png", picture)
+    data.write_image(tmp_path / "005.png", np.zeros((3, 9, 1), np.uint8))  # Too small.
+    source = data.open_source(str(tmp_path), channels=1)
+    crops = data.RandomCrops(source, crop_size=4, batch_size=5)
+    shown = np.rint(_take(crops(), 24)[:, :, 0, 0, 0] * 255).astype(int)
+    passes = shown.reshape(10, 12)
+    np.testing.assert_array_equal(np.sort(passes), np.tile(np.arange(12), (10, 1)))
+    assert len({tuple(order) for order in passes}) == 10
+    for step in (0, 2, 23):
+        expected = sorted({f"{index:02d}.png" for index in shown[step]})
+        assert crops.names(step) == expected
+
+
+def test_orders_of_the_passes_are_not_correlated(tmp_path):
+    count = 250
+    data.write_image(tmp_path / "a.png", np.zeros((1, 1, 1), np.uint8))
+    source = data.open_source(str(tmp_path / "a.png"), channels=1).select([0] * count)
+    crops = data.RandomCrops(source, crop_size=1, batch_size=count)
+    orders = [
+        crops._pick(tf.constant(step, tf.int64), tf.constant(count)).numpy()
+        for step in range(100)
+    ]
+    pairs = [(a, b) for a, b in itertools.pairwise(orders)]
+    pairs += [(order, np.arange(count)) for order in orders]
+    pairs += [(order[1:], order[:-1]) for order in orders]
+    correlations = np.array([np.corrcoef(a, b)[0, 1] for a, b in pairs])
+    assert np.mean(correlations**2) * count == pytest.approx(1, abs=0.3)
+
+
+def test_pictures_that_do_not_fit_into_memory(tmp_path, monkeypatch):
+    source = _source(tmp_path, [(8, 8)] * 3)
+    free = type("Memory", (), {"available": 100})
+    monkeypatch.setattr(data.memory.psutil, "virtual_memory", lambda: free)
+    with pytest.raises(ValueError, match="all pictures of a source must fit into mem"):
+        data.RandomCrops(source, crop_size=4, batch_size=2)
 
 
 def test_pictures_are_decoded_once(tmp_path, monkeypatch):
@@ -88,7 +141,10 @@ def test_pictures_are_decoded_once(tmp_path, monkeypatch):
     monkeypatch.setattr(
         data.images, "read_image", lambda p: reads.append(p) or read_image(p)
     )
-    _take(data.random_crops(source, crop_size=4, batch_size=8), 20)
+    crops = data.RandomCrops(source, crop_size=4, batch_size=8)
+    _take(crops(), 20)
+    _take(crops(30), 20)
+    crops.names(3)
     assert len(reads) == 3
 
 
@@ -97,8 +153,8 @@ def test_integer_types_are_scaled_and_floats_are_not(tmp_path, dtype):
     source = _source(tmp_path, [(8, 8)], dtype=dtype)
     (stored,) = source.dataset().as_numpy_iterator()
     expected = data.to_float(stored)
-    crops = data.random_crops(source, crop_size=8, batch_size=2, augment=False)
-    np.testing.assert_array_equal(_take(crops, 1)[0, 0], expected)
+    crops = data.RandomCrops(source, crop_size=8, batch_size=2, augment=False)
+    np.testing.assert_array_equal(_take(crops(), 1)[0, 0], expected)
     (grid,) = data.image_batches(source, crop_size=8, batch_size=4).as_numpy_iterator()
     np.testing.assert_array_equal(grid, expected[None])
 
@@ -109,27 +165,25 @@ def test_small_pictures_are_skipped_with_a_warning(tmp_path, caplog):
         batches = data.image_batches(source, crop_size=8, batch_size=4)
     assert "2 of 3 pictures are smaller than crop_size=8" in caplog.text
     assert [b.shape[0] for b in batches.as_numpy_iterator()] == [1]
-    crops = data.random_crops(_unsized(source), crop_size=8, batch_size=4)
-    assert _take(crops, 2).shape == (2, 4, 8, 8, 1)
+    crops = data.RandomCrops(_unsized(source), crop_size=8, batch_size=4)
+    assert _take(crops(), 2).shape == (2, 4, 8, 8, 1)
 
 
 def test_no_picture_is_large_enough(tmp_path):
     source = _source(tmp_path, [(8, 8), (4, 20)])
     message = "none of the 2 is. Received: crop_size=9"
     for pictures, make in itertools.product(
-        (source, _unsized(source)), (data.random_crops, data.image_batches)
+        (source, _unsized(source)), (data.RandomCrops, data.image_batches)
     ):
         with pytest.raises(ValueError, match=message):
             make(pictures, crop_size=9, batch_size=1)
 
 
-@pytest.mark.parametrize(
-    "name", ["crop_size", "batch_size", "crops_per_image", "shuffle_buffer"]
-)
+@pytest.mark.parametrize("name", ["crop_size", "batch_size"])
 def test_numbers_below_one(tmp_path, name):
     source = _source(tmp_path, [(8, 8)])
     with pytest.raises(ValueError, match=f"{name} must be .* Received: {name}=0"):
-        data.random_crops(source, **{"crop_size": 4, "batch_size": 1, name: 0})
+        data.RandomCrops(source, **{"crop_size": 4, "batch_size": 1, name: 0})
 
 
 def test_image_batches_are_a_centred_grid(tmp_path):

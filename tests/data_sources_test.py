@@ -142,6 +142,18 @@ def test_tfds_of_unknown_sizes(tfds):
     assert len(source) == 2 and source.sizes is None and source.min_size is None
 
 
+@pytest.mark.parametrize(("name", "channels"), [("mnist", 1), ("tf_flowers", 3)])
+def test_tfds_gives_crops_and_their_names(tfds, name, channels):
+    with tfds.testing.mock_data(num_examples=3):
+        source = data.open_source(f"tfds:{name}", channels=channels)
+        crops = data.RandomCrops(source, crop_size=8, batch_size=6)
+        whole = list(crops().take(3).as_numpy_iterator())
+        (last,) = crops(2).take(1).as_numpy_iterator()
+    assert whole[0].shape == (6, 8, 8, channels) and whole[0].min() >= 0
+    np.testing.assert_array_equal(last, whole[2])
+    assert crops.names(1) == ["000000", "000001", "000002"]
+
+
 def test_tfds_errors(tfds, tmp_path):
     with tfds.testing.mock_data(num_examples=2):
         with pytest.raises(ValueError, match="channels=1 in 'tfds:mnist'"):

@@ -112,9 +112,9 @@ def test_train_prior_resumes_where_it_was(prior_path, pictures, tmp_path):
     config = _prior_config(pictures)
     config.training.num_steps = 2
     train_prior(config, tmp_path)
-    weights = (tmp_path / "last.weights.h5").read_bytes()
+    weights = (tmp_path / "checkpoint.npz").read_bytes()
     train_prior(config, tmp_path)
-    assert (tmp_path / "last.weights.h5").read_bytes() == weights
+    assert (tmp_path / "checkpoint.npz").read_bytes() == weights
     config.training.num_steps = 4
     train_prior(config, tmp_path)
     assert [row.split(",")[0] for row in _history(tmp_path)] == ["epoch", "0", "1"]
@@ -163,16 +163,14 @@ def test_train_denoiser_trains_both_parts(denoiser_path):
     assert any(np.any(weights) for weights in network.tail.get_weights())
 
 
-def test_both_trainings_run_on_two_replicas(
-    pictures, strategies, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(training, "default_strategy", lambda: strategies[1])
+def test_both_trainings_run_on_two_replicas(pictures, strategies, tmp_path):
     prior_config = _prior_config(pictures)
     prior_config.training.num_steps = 2
-    prior = train_prior(prior_config, tmp_path / "prior")
+    two = {"strategy": strategies[1]}
+    prior = train_prior(prior_config, tmp_path / "prior", **two)
     config = _denoiser_config(pictures, prior)
     config.start.training.num_steps = config.objective.training.num_steps = 2
-    denoiser = train_denoiser(config, tmp_path / "denoiser")
+    denoiser = train_denoiser(config, tmp_path / "denoiser", **two)
     network = inference.load_denoiser(denoiser)
     assert any(np.any(weights) for weights in network.tail.get_weights())
     for folder in ("prior", "denoiser/start", "denoiser/objective"):
@@ -225,7 +223,7 @@ def test_paper_denoiser_trains_from_scratch(pictures, prior_path, tmp_path):
     config.clean.spec = ""
     train_denoiser(config, tmp_path)
     assert not (tmp_path / "start").exists()
-    assert (tmp_path / "objective" / "last.weights.h5").exists()
+    assert (tmp_path / "objective" / "checkpoint.npz").exists()
 
 
 def test_denoise_keeps_names_formats_and_depth(denoiser_path, tmp_path):
@@ -479,7 +477,7 @@ def test_train_prior_says_what_is_wrong(spoil, pictures, tmp_path):
     message = spoil(config, tmp_path)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         train_prior(config, tmp_path)
-    assert not (tmp_path / "last.weights.h5").exists()
+    assert not (tmp_path / "checkpoint.npz").exists()
 
 
 def test_train_denoiser_says_what_is_wrong(

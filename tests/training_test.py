@@ -1,5 +1,6 @@
 """Training runs that go wrong: what stops, what is said, what is left."""
 
+import csv
 import re
 
 import keras
@@ -8,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tfflowdn import training
+from tfflowdn.checkpoint import Checkpoint
 from tfflowdn.optimizer import OPTIMIZERS, GuardedAdam, GuardedMuon
 
 STEPS = 4  # of an epoch
@@ -20,15 +22,15 @@ def _images(count, seed=0):
     return np.float32(levels + noise)
 
 
-def _batches(broken_step=None):
-    """Returns what `training.fit` asks for; one of the steps may get a NaN."""
+def _batches(*broken_steps):
+    """Returns what `training.fit` asks for; some of the steps may get a NaN."""
     images = _images(8)
     spoiled = np.where(images == images[0, 0, 0], np.nan, images)
 
     def batches(step):
         def generate():
             for index in range(step + 1, 1000):
-                yield spoiled if index == broken_step else images
+                yield spoiled if index in broken_steps else images
 
         spec = tf.TensorSpec(images.shape, tf.float32)
         return tf.data.Dataset.from_generator(generate, output_signature=spec)
@@ -55,7 +57,7 @@ def _fit(prior, directory, batches, *, num_steps=3 * STEPS, rate=1e-3, **kwargs)
 
 def _diverges(message, directory, step):
     """Expects a DivergenceError at a step, which names the checkpoint."""
-    last = re.escape(str(directory / "last.weights.h5"))
+    last = re.escape(str(directory / "checkpoint.npz"))
     end = rf"Received: .* at step {step}\."
     pattern = rf"Training stopped: {message}.* checkpoint is {last}\..* {end}$"
     return pytest.raises(training.DivergenceError, match=pattern)
@@ -65,7 +67,7 @@ def _assert_usable(prior, directory):
     """The model in memory, the best prior and the checkpoint are all finite."""
     _assert_finite(prior)
     _assert_finite(keras.models.load_model(directory / "best.keras", compile=False))
-    prior.load_weights(directory / "last.weights.h5")
+    Checkpoint(directory / "checkpoint.npz").load(prior)
     _assert_finite(prior)
 
 
@@ -79,7 +81,7 @@ def trained(make_prior, tmp_path):
     """A run of one epoch: the prior, its directory and its checkpoints' bytes."""
     prior = make_prior("glow")
     _fit(prior, tmp_path, _batches(), num_steps=STEPS)
-    names = ("last.weights.h5", "best.keras")
+    names = ("checkpoint.npz", "best.keras")
     return prior, tmp_path, {name: (tmp_path / name).read_bytes() for name in names}
 
 
@@ -91,7 +93,7 @@ def _assert_untouched(directory, checkpoints):
 def test_a_non_finite_gradient_stops_before_it_reaches_the_weights(trained):
     prior, directory, checkpoints = trained
     with _diverges(r"\w+ must be finite", directory, step=STEPS + 2):
-        _fit(prior, directory, _batches(broken_step=STEPS + 2))
+        _fit(prior, directory, _batches(STEPS + 2))
     _assert_untouched(directory, checkpoints)
     _assert_usable(prior, directory)
     _fit(prior, directory, _batches())  # From the checkpoint to the end.
@@ -111,7 +113,8 @@ def test_a_loss_far_above_its_lowest_stops(trained, rate):
 def test_a_loss_is_compared_with_those_before_the_run(trained):
     prior, directory, checkpoints = trained
     prior.set_weights([10 * weights for weights in prior.get_weights()])
-    prior.save_weights(directory / "last.weights.h5")
+    checkpoint = Checkpoint(directory / "checkpoint.npz")
+    checkpoint.save(prior, checkpoint.state())
     with _diverges("loss must not rise above", directory, step=STEPS + 1):
         _fit(prior, directory, _batches())
     assert (directory / "best.keras").read_bytes() == checkpoints["best.keras"]
@@ -128,8 +131,8 @@ def test_a_non_finite_validation_stops_before_the_checkpoint(trained):
 def test_without_a_checkpoint_the_message_says_so(make_prior, tmp_path):
     message = r"There is no checkpoint before it\..* at step 1\.$"
     with pytest.raises(training.DivergenceError, match=message):
-        _fit(make_prior("glow"), tmp_path, _batches(broken_step=1))
-    assert not (tmp_path / "last.weights.h5").exists()
+        _fit(make_prior("glow"), tmp_path, _batches(1))
+    assert not (tmp_path / "checkpoint.npz").exists()
 
 
 def test_a_non_finite_gradient_of_a_finite_loss_stops(tmp_path):
@@ -149,6 +152,53 @@ def test_a_non_finite_gradient_of_a_finite_loss_stops(tmp_path):
         )
     for weights, expected in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weights, expected)
+
+
+def test_the_pictures_of_the_batch_are_named(make_prior, tmp_path):
+    def names(step):
+        return [f"{step}.png", "b.png"]
+
+    message = rf"The batch was made of {STEPS}\.png, b\.png\..* at step {STEPS + 1}\.$"
+    with pytest.raises(training.DivergenceError, match=message):
+        _fit(
+            make_prior("glow"),
+            tmp_path,
+            _batches(STEPS + 1),
+            batch_names=names,
+        )
+
+
+def _rows(directory):
+    with (directory / "history.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("broken", [(1,), (2, 3), (STEPS,), (STEPS + 1,)])
+def test_batches_are_skipped_and_counted(make_prior, tmp_path, broken):
+    prior = make_prior("glow")
+    prior.initialize(_images(8))
+    expected = make_prior("glow")
+    expected.set_weights(prior.get_weights())
+    _fit(prior, tmp_path, _batches(*broken), max_skipped=2, num_steps=2 * STEPS)
+    assert int(prior.optimizer.iterations) == 2 * STEPS - len(broken)
+    expected.compile(prior.optimizer.from_config(prior.optimizer.get_config()))
+    batches = _batches(*broken)(0).take(2 * STEPS)
+    logs = [expected.train_on_batch(batch, return_dict=True) for batch in batches]
+    norms = np.reshape([log["gradient_norm"] for log in logs], (2, STEPS))
+    for index, row in enumerate(_rows(tmp_path)):
+        assert int(row["skipped"]) == sum(
+            step <= STEPS * (index + 1) for step in broken
+        )
+        assert float(row["gradient_norm"]) == pytest.approx(np.nanmean(norms[index]))
+    for one, other in zip(prior.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_no_more_batches_are_skipped_than_may_be(make_prior, tmp_path):
+    with pytest.raises(training.DivergenceError, match=r"finite.* at step 7\.$"):
+        _fit(make_prior("glow"), tmp_path, _batches(2, 3, 7), max_skipped=2)
+    with pytest.raises(training.DivergenceError, match="an epoch must have a finite"):
+        _fit(make_prior("nice"), tmp_path / "b", _batches(1, 2, 3, 4), max_skipped=4)
 
 
 GRADIENTS = [[3.0, -4.0], [0.0, 0.0], [0.3, 0.1], [30.0, 40.0]]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
-import functools
+import dataclasses
 import json
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,14 +17,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfflowdn import distribution
+from tfflowdn.checkpoint import Checkpoint, locked, replace
 from tfflowdn.data import write_image
 from tfflowdn.optimizer import OPTIMIZERS
 
 __all__ = [
     "DivergenceError",
+    "PreemptionError",
     "SampleGrid",
     "check_steps",
-    "default_strategy",
     "fit",
     "prepare_workdir",
     "save_copy",
@@ -33,12 +37,8 @@ class DivergenceError(ArithmeticError):
     """A loss or gradient that is not finite, or a loss far above its lowest."""
 
 
-@functools.cache  # Two strategies of one process would mix up their all-reduces.
-def default_strategy() -> tf.distribute.Strategy:
-    """Returns MirroredStrategy over all GPUs if there are several, else the default."""
-    if len(tf.config.list_logical_devices("GPU")) > 1:
-        return tf.distribute.MirroredStrategy()
-    return tf.distribute.get_strategy()
+class PreemptionError(RuntimeError):
+    """A training has stopped because it was asked to, and can go on from there."""
 
 
 def prepare_workdir(workdir: str | os.PathLike, identity: dict) -> Path:
@@ -66,7 +66,7 @@ def prepare_workdir(workdir: str | os.PathLike, identity: dict) -> Path:
                 f"Received: workdir={str(workdir)!r}."
             )
     else:
-        _replace(path, lambda temporary: temporary.write_text(json.dumps(identity)))
+        replace(path, lambda temporary: temporary.write_text(json.dumps(identity)))
     return workdir
 
 
@@ -100,26 +100,35 @@ def fit(
     warmup_steps: int = 0,
     clip_norm: float | None = None,
     ema_momentum: float | None = None,
+    checkpoint_seconds: float = 60.0,
+    max_skipped: int = 0,
     validation: tf.data.Dataset | None = None,
     monitor: str | None = None,
     save_best: Callable[[Path], None] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    batch_names: Callable[[int], Sequence[str]] | None = None,
+    stop: Callable[[], bool] | None = None,
     loss=None,
     metrics=None,
 ) -> None:
     """Trains for a number of steps, or for those that are left of them.
 
     The learning rate rises over `warmup_steps` and falls along a cosine to a
-    hundredth. After each epoch of `steps_per_epoch`, `directory` gets
-    `last.weights.h5` (weights, optimizer, step), `history.csv` and TensorBoard's
-    events in `logs/`; a run that finds `last.weights.h5` goes on from there.
+    hundredth. After each epoch of `steps_per_epoch`, and every `checkpoint_seconds`
+    within it, `directory` gets `checkpoint.npz`; after each epoch also `history.csv`
+    and TensorBoard's events in `logs/`. A run that finds `checkpoint.npz` goes on from
+    its step, and ends as if it had not been interrupted.
+
+    With several workers (`MultiWorkerMirroredStrategy`) the chief alone writes, and
+    all of them read its `directory` when they go on.
 
     Args:
-      model: The model; compiled here.
-      batches: Gives the endless dataset of a run that begins at the given step.
+      model: The model, built under the scope of its strategy; compiled here.
+      batches: Gives the endless dataset of a run that begins at the given step: what
+        an uninterrupted one yields from there on.
       directory: Where the outputs go; made if it is absent.
       num_steps: Number of steps in all, a multiple of `steps_per_epoch`.
-      steps_per_epoch: Steps between two validations and checkpoints.
+      steps_per_epoch: Steps between two validations.
       learning_rate: The largest learning rate.
       optimizer: "adam", or "muon" for networks of convolutions, see `GuardedMuon`.
       warmup_steps: Steps of the linear rise.
@@ -127,65 +136,106 @@ def fit(
       ema_momentum: Momentum of an exponential moving average of the weights, which
         validation, `callbacks`, `save_best` and the trained model then have; None for
         none.
+      checkpoint_seconds: Time between two checkpoints of an epoch, of which a kill
+        loses at most one; 0 for one after every step.
+      max_skipped: How many batches of the run with a gradient that is not finite are
+        passed over (see `GuardedAdam`) and counted, as `skipped` in the logs; the
+        next one stops it.
       validation: Dataset for `model.evaluate` after each epoch.
       monitor: Name of the log that `save_best` goes by; lower is better, higher for
         a name that ends in "psnr".
       save_best: Called with `best.keras`'s temporary path whenever it improves.
-      callbacks: Further callbacks.
+      callbacks: Further callbacks, of the chief.
+      batch_names: Gives the names of what the batch of the given step was made of, to
+        be said when it stops the run.
+      stop: Asked after each step; when it says True, a checkpoint is written.
       loss: For `compile`, where the model has no `train_step` of its own.
-      metrics: For `compile`, likewise.
+      metrics: For `compile`, likewise; means over batches.
 
     Raises:
-      ValueError: For an unknown optimizer, if `num_steps` is no multiple of
-        `steps_per_epoch`, or if the run to go on with had an average and this one has
-        none, or the other way round.
+      ValueError: For an unknown optimizer; if `num_steps` is no multiple of
+        `steps_per_epoch`, or the batches no multiple of the replicas; if another
+        process trains in `directory`; or if the run to go on with had an average and
+        this one has none, or the other way round.
+      OSError: If `directory` cannot be written to, as on a full disk; what is in it
+        stays whole.
+      PreemptionError: If `stop` has said so, after the checkpoint.
       DivergenceError: At the step whose loss or gradient is not finite, or where the
         epoch's mean loss has risen above its lowest by 100 times the magnitude of its
         first or lowest, or by 1 if that is more; or after an epoch whose validation is
-        not finite. Checkpoints are left as they were after the last good epoch, and
-        no gradient that is not finite reaches the weights.
+        not finite. The last checkpoint is one of before, and no gradient that is not
+        finite reaches the weights.
     """
     check_steps(num_steps, steps_per_epoch)
     check_optimizer(optimizer)
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    schedule = _cosine(num_steps, learning_rate, warmup_steps)
-    optimizer = OPTIMIZERS[optimizer](
-        schedule,
-        clip_norm=clip_norm,
-        use_ema=ema_momentum is not None,
-        ema_momentum=ema_momentum or 0.0,
-    )
-    optimizer.build(model.trainable_variables)
-    model.compile(optimizer=optimizer, loss=loss, metrics=metrics)
-    last = directory / "last.weights.h5"
-    if last.exists():
-        _load_checkpoint(model, last, ema_momentum)
-    step = int(optimizer.iterations.numpy())
-    if step >= num_steps:
-        optimizer.finalize_variable_values(model.trainable_variables)
-        return
-    epoch = step // steps_per_epoch
-    history = _History(directory / "history.csv", first_epoch=epoch)
-    best = history.best(monitor) if save_best else None
-    averaging = _Averaging() if ema_momentum is not None else None
-    model.fit(
-        batches(step),
-        initial_epoch=epoch,
-        epochs=num_steps // steps_per_epoch,
-        steps_per_epoch=steps_per_epoch,
-        validation_data=validation,
-        shuffle=False,
-        verbose=1 if sys.stdout.isatty() else 2,
-        callbacks=[
-            _StopOnDivergence(last, history.first_and_lowest_loss()),
-            *([averaging] if averaging else []),
-            *callbacks,
-            history,
-            keras.callbacks.TensorBoard(directory / "logs", write_graph=False),
-            _Checkpoint(directory, monitor, save_best, best, averaging),
-        ],
-    )
+    directory, strategy = Path(directory), model.distribute_strategy
+    chief = distribution.is_chief(strategy)
+    checkpoint = Checkpoint(directory / "checkpoint.npz")
+    with contextlib.ExitStack() as stack:
+        if chief:
+            stack.enter_context(locked(directory))
+        with strategy.scope():
+            optimizer = OPTIMIZERS[optimizer](
+                _cosine(num_steps, learning_rate, warmup_steps),
+                clip_norm=clip_norm,
+                use_ema=ema_momentum is not None,
+                ema_momentum=ema_momentum or 0.0,
+            )
+            optimizer.build(model.trainable_variables)
+            model.compile(optimizer=optimizer, loss=loss, metrics=metrics)
+            state = _State(averaged=ema_momentum is not None)
+            if checkpoint.exists():
+                state = _resume(model, checkpoint, ema_momentum)
+        if state.step >= num_steps:
+            optimizer.finalize_variable_values(model.trainable_variables)
+            return
+        distribution.reduce_logs_over_workers(model)
+        averaging = _Averaging() if state.averaged else None
+        progress = _Progress(state, checkpoint.path, max_skipped, batch_names)
+        last_callback = _SaveCheckpoint(
+            checkpoint if chief else None,
+            state,
+            averaging,
+            steps_per_epoch=steps_per_epoch,
+            seconds=checkpoint_seconds,
+            stop=stop or (lambda: False),
+        )
+        epoch = state.step // steps_per_epoch
+        writers = []
+        if chief:
+            history = _History(directory / "history.csv", first_epoch=epoch)
+            writers = [
+                *callbacks,
+                history,
+                keras.callbacks.TensorBoard(directory / "logs", write_graph=False),
+            ]
+            if save_best is not None:
+                best = history.best(monitor)
+                writers.append(_SaveBest(directory, monitor, save_best, best))
+        # First what is left of an epoch, then whole ones: they differ in their steps.
+        while state.step < num_steps:
+            epoch, done = divmod(state.step, steps_per_epoch)
+            dataset = batches(state.step)
+            distribution.check_batch_size(dataset, strategy.num_replicas_in_sync)
+            model.fit(
+                dataset,
+                initial_epoch=epoch,
+                epochs=epoch + 1 if done else num_steps // steps_per_epoch,
+                steps_per_epoch=steps_per_epoch - done,
+                validation_data=validation,
+                shuffle=False,
+                verbose=1 if sys.stdout.isatty() else 2,
+                callbacks=[
+                    progress,
+                    *([averaging] if averaging else []),
+                    *writers,
+                    last_callback,
+                ],
+            )
+            if model.stop_training:  # By one of the callbacks.
+                break
+            if averaging and state.step < num_steps:
+                averaging.restore()  # Keras has put the averages into the model.
 
 
 def save_copy(model: keras.Model, path: str | os.PathLike, **overrides) -> None:
@@ -198,7 +248,7 @@ def save_copy(model: keras.Model, path: str | os.PathLike, **overrides) -> None:
     """
     copy = type(model).from_config({**model.get_config(), **overrides})
     copy.set_weights(model.get_weights())
-    _replace(Path(path), copy.save)
+    replace(Path(path), copy.save)
 
 
 class SampleGrid(keras.callbacks.Callback):
@@ -240,56 +290,116 @@ class SampleGrid(keras.callbacks.Callback):
         self._writer.flush()
 
 
-class _StopOnDivergence(keras.callbacks.Callback):
-    """Raises DivergenceError; it stands before the callbacks that write checkpoints."""
+@dataclasses.dataclass
+class _State:
+    """Where a training is, beside its weights and optimizer.
 
-    def __init__(self, last, first_and_lowest):
+    Attributes:
+      averaged: Whether there is an average of the weights.
+      step: Batches taken in all.
+      skipped: Those of them whose gradient was not finite.
+      count: Those of this epoch that `means` is over.
+      means: The epoch's logs.
+      losses: First and lowest value of the log "loss"; None before the first.
+    """
+
+    averaged: bool
+    step: int = 0
+    skipped: int = 0
+    count: int = 0
+    means: dict[str, float] = dataclasses.field(default_factory=dict)
+    losses: tuple[float, float] | None = None
+
+
+class _Progress(keras.callbacks.Callback):
+    """Keeps the state, and raises DivergenceError.
+
+    It stands first: Keras's means begin with what this process has seen of an epoch,
+    and the callbacks that follow get those of the whole epoch.
+    """
+
+    def __init__(self, state, checkpoint_path, max_skipped, batch_names):
         super().__init__()
-        self._last = last
-        self._first_and_lowest = first_and_lowest
+        self._state = state
+        self._checkpoint_path = checkpoint_path
+        self._max_skipped = max_skipped
+        self._batch_names = batch_names
 
-    def on_train_begin(self, logs=None):
-        del logs
-        self._step = self._iterations()
+    def on_epoch_begin(self, epoch, logs=None):
+        del epoch, logs
+        self._keep_means()
 
     def on_train_batch_end(self, batch, logs=None):
         del batch
-        self._step += 1
+        state = self._state
+        state.step += 1
+        # The optimizer does not count a step whose gradient is not finite.
+        if int(self.model.optimizer.iterations.numpy()) < state.step - state.skipped:
+            self._skip(logs)
+            return
+        state.count += 1
+        self._add_earlier_means(logs)
         self._check_finite(logs)
-        if self._iterations() < self._step:  # The optimizer has not counted the step.
-            self._stop("the gradient must be finite", "one that is not")
-        self._check_loss(float(logs["loss"]))
+        self._check_loss(logs["loss"])
+        state.means = dict(logs)
 
     def on_epoch_end(self, epoch, logs=None):
         del epoch
-        self._check_finite(logs)
+        if not self._state.count:
+            self._stop("an epoch must have a finite gradient", "none", batch=False)
+        self._add_earlier_means(logs)
+        self._check_finite(logs, batch=False)
+        if self._max_skipped:
+            logs["skipped"] = self._state.skipped
+        self._state.count, self._state.means = 0, {}
 
-    def _check_finite(self, logs):
+    def _keep_means(self):
+        self._earlier = self._state.count, self._state.means
+
+    def _add_earlier_means(self, logs):
+        """Turns means over what came after the earlier ones into means over all."""
+        earlier, means = self._earlier
+        for name in means:
+            later = self._state.count - earlier
+            total = earlier * means[name] + later * logs[name]
+            logs[name] = total / self._state.count
+
+    def _skip(self, logs):
+        if self._state.skipped >= self._max_skipped:
+            self._check_finite(logs)
+            self._stop("the gradient must be finite", "one that is not")
+        self._state.skipped += 1
+        self.model.reset_metrics()  # They hold what is not finite.
+        self._keep_means()
+        logs.update(self._state.means)
+
+    def _check_finite(self, logs, batch=True):
         for name, value in logs.items():
             if not name.endswith("psnr") and not np.isfinite(value):
-                self._stop(f"{name} must be finite", f"{name}={value}")
+                self._stop(f"{name} must be finite", f"{name}={value}", batch)
 
     def _check_loss(self, loss):
-        first, lowest = self._first_and_lowest or (loss, loss)
+        first, lowest = self._state.losses or (loss, loss)
         limit = lowest + max(100 * abs(first), 100 * abs(lowest), 1)
         if loss > limit:
             must = f"loss must not rise above {limit:.4g} after it was {lowest:.4g}"
             self._stop(must, f"loss={loss:.4g}")
-        self._first_and_lowest = (first, min(lowest, loss))
+        self._state.losses = (first, min(lowest, loss))
 
-    def _stop(self, must, received):
+    def _stop(self, must, received, batch=True):
+        step = self._state.step
         kept = (
-            f"The last good checkpoint is {self._last}."
-            if self._last.exists()
+            f"The last good checkpoint is {self._checkpoint_path}."
+            if self._checkpoint_path.exists()
             else "There is no checkpoint before it."
         )
+        seen = ""
+        if batch and self._batch_names is not None:
+            seen = f" The batch was made of {', '.join(self._batch_names(step - 1))}."
         raise DivergenceError(
-            f"Training stopped: {must}. {kept} A lower learning_rate may help. "
-            f"Received: {received} at step {self._step}."
+            f"Training stopped: {must}. {kept}{seen} A lower learning_rate may help. "
+            f"Received: {received} at step {step}."
         )
-
-    def _iterations(self):
-        return int(self.model.optimizer.iterations.numpy())
 
 
 class _History(keras.callbacks.Callback):
@@ -303,13 +413,9 @@ class _History(keras.callbacks.Callback):
     def best(self, monitor):
         return min((_cost(monitor, row[monitor]) for row in self._rows), default=None)
 
-    def first_and_lowest_loss(self):
-        losses = [float(row["loss"]) for row in self._rows]
-        return (losses[0], min(losses)) if losses else None
-
     def on_epoch_end(self, epoch, logs=None):
         self._rows.append({"epoch": epoch, **(logs or {})})
-        _replace(self._path, self._write)
+        replace(self._path, self._write)
 
     def _read(self):
         with self._path.open(newline="") as file:
@@ -317,30 +423,69 @@ class _History(keras.callbacks.Callback):
 
     def _write(self, path):
         with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(self._rows[0]))
+            names = list(dict.fromkeys(name for row in self._rows for name in row))
+            writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows(self._rows)
 
 
-class _Checkpoint(keras.callbacks.Callback):
-    def __init__(self, directory, monitor, save_best, best, averaging):
+class _SaveBest(keras.callbacks.Callback):
+    def __init__(self, directory, monitor, save_best, best):
         super().__init__()
-        self._directory = directory
+        self._path = directory / "best.keras"
         self._monitor = monitor
         self._save_best = save_best
         self._best = best
-        self._averaging = averaging
 
     def on_epoch_end(self, epoch, logs=None):
         del epoch
-        if self._save_best is not None:
-            value = _cost(self._monitor, logs[self._monitor])
-            if self._best is None or value < self._best:
-                self._best = value
-                self._save_best(self._directory / "best.keras")
+        value = _cost(self._monitor, logs[self._monitor])
+        if self._best is None or value < self._best:
+            self._best = value
+            self._save_best(self._path)
+
+
+class _SaveCheckpoint(keras.callbacks.Callback):
+    """Saves (the chief, which has a checkpoint to save to), and stops when asked to."""
+
+    def __init__(self, checkpoint, state, averaging, *, steps_per_epoch, seconds, stop):
+        super().__init__()
+        self._checkpoint = checkpoint
+        self._state = state
+        self._averaging = averaging
+        self._steps_per_epoch = steps_per_epoch
+        self._seconds = seconds
+        self._stop = stop
+        self._saved_at = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        del batch, logs
+        if self._state.step % self._steps_per_epoch == 0:
+            return  # A checkpoint here would forget what follows the epoch.
+        stop = self._stop()
+        if stop or time.monotonic() >= self._saved_at + self._seconds:
+            self._save()
+        if stop:
+            self._preempt()
+
+    def on_epoch_end(self, epoch, logs=None):
+        del epoch, logs
         if self._averaging is not None:
             self._averaging.restore()
-        _replace(self._directory / "last.weights.h5", self.model.save_weights)
+        self._save()
+        if self._stop():
+            self._preempt()
+
+    def _save(self):
+        if self._checkpoint is not None:
+            self._checkpoint.save(self.model, dataclasses.asdict(self._state))
+        self._saved_at = time.monotonic()
+
+    def _preempt(self):
+        raise PreemptionError(
+            f"The training was asked to stop, and did after step {self._state.step}; "
+            "given again, the same command goes on from there."
+        )
 
 
 class _Averaging(keras.callbacks.Callback):
@@ -377,14 +522,16 @@ class _Averaging(keras.callbacks.Callback):
         self.model.optimizer.finalize_variable_values(variables)
 
 
-def _load_checkpoint(model, path, ema_momentum):
-    model.load_weights(path)
-    # Keras only warns that it left an optimizer's weights out.
-    if not int(model.optimizer.iterations.numpy()):
+def _resume(model, checkpoint, ema_momentum):
+    """Returns the state of a checkpoint, and loads the rest of it into the model."""
+    state = _State(**checkpoint.state())
+    if state.averaged != (ema_momentum is not None):
         raise ValueError(
             "ema_momentum must be None if and only if it was for the run that wrote "
-            f"{path}. Received: ema_momentum={ema_momentum}."
+            f"{checkpoint.path}. Received: ema_momentum={ema_momentum}."
         )
+    checkpoint.load(model)
+    return state
 
 
 def _cosine(num_steps, learning_rate, warmup_steps):
@@ -399,13 +546,6 @@ def _cosine(num_steps, learning_rate, warmup_steps):
 
 def _cost(monitor, value):
     return -float(value) if monitor.endswith("psnr") else float(value)
-
-
-def _replace(path, write):
-    """Calls `write` with a temporary path beside `path`, then renames it."""
-    temporary = path.with_name(f".tmp.{path.name}")
-    write(temporary)
-    os.replace(temporary, path)
 
 
 def _grid(images, side):

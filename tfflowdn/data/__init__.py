@@ -1,6 +1,6 @@
 """Pictures in files, collections of them, input pipelines, and noise."""
 
-from tfflowdn.data.crops import image_batches, random_crops
+from tfflowdn.data.crops import RandomCrops, image_batches
 from tfflowdn.data.image_source import ImageSource
 from tfflowdn.data.images import (
     IMAGE_SUFFIXES,
@@ -33,6 +33,7 @@ __all__ = [
     "ImageReadError",
     "ImageSource",
     "Metadata",
+    "RandomCrops",
     "TfdsSource",
     "add_noise",
     "from_float",
@@ -44,7 +45,6 @@ __all__ = [
     "open_source",
     "pair_sources",
     "paired_images",
-    "random_crops",
     "read_image",
     "read_metadata",
     "save_array",

@@ -6,68 +6,99 @@ import tensorflow as tf
 from absl import logging
 
 from tfflowdn.data.image_source import ImageSource
+from tfflowdn.data.memory import check_fits
 
 __all__ = [
+    "RandomCrops",
     "image_batches",
-    "random_crops",
     "to_unit",
 ]
 
-_UNKNOWN_LENGTH_BUFFER = 1024
 
+class RandomCrops:
+    """Endless batches of random training crops, each a function of seed and step.
 
-def random_crops(
-    source: ImageSource,
-    *,
-    crop_size: int,
-    batch_size: int,
-    crops_per_image: int = 8,
-    augment: bool = True,
-    shuffle_buffer: int = 1024,
-    seed: int = 0,
-) -> tf.data.Dataset:
-    """Endless batches of random training crops.
-
-    Pictures are decoded once and cached in memory, visited in a new random order each
-    epoch, and give `crops_per_image` crops a visit. Two datasets built with the same
-    arguments yield the same batches (as long as `tf.random.set_seed` is the same).
+    Pictures are decoded once and kept in memory. Each pass takes one crop of every
+    picture, in a new random order. Batch `step` is computed from the arguments and
+    `step` alone, so a training that goes on at a step sees what it would have seen,
+    without a batch before that step being made.
 
     Args:
       source: The pictures; those smaller than a crop are skipped with a warning.
       crop_size: Height and width of a crop, pixels.
       batch_size: Crops a batch.
-      crops_per_image: Crops taken at each visit of a picture.
       augment: Whether crops are flipped and rotated by multiples of 90 degrees.
-      shuffle_buffer: Crops among which the next one is drawn.
       seed: Of the order, positions and augmentation.
 
-    Returns:
-      Infinite dataset of float32 [batch_size, crop_size, crop_size, C], with the
-      integer types scaled to [0, 1].
-
     Raises:
-      ValueError: No picture is large enough, or a number is below 1.
+      ValueError: No picture is large enough, they do not fit into memory, or a number
+        is below 1.
     """
-    _check_positive(
-        crop_size=crop_size,
-        batch_size=batch_size,
-        crops_per_image=crops_per_image,
-        shuffle_buffer=shuffle_buffer,
-    )
 
-    def crops(counter: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
-        key = tf.stack([tf.constant(seed, tf.int64), counter])
-        return _crop_and_turn(image, crop_size, crops_per_image, augment, key)
+    def __init__(
+        self,
+        source: ImageSource,
+        *,
+        crop_size: int,
+        batch_size: int,
+        augment: bool = True,
+        seed: int = 0,
+    ):
+        _check_positive(crop_size=crop_size, batch_size=batch_size)
+        self._names = source.names
+        self._crop_size = crop_size
+        self._batch_size = batch_size
+        self._augment = augment
+        self._seed = seed
+        self._pool = _pool(source, crop_size).cache()
 
-    pictures = _large_enough(source, crop_size).cache()
-    pictures = pictures.shuffle(len(source), seed=seed).repeat().enumerate()
-    batches = (
-        pictures.map(crops, num_parallel_calls=tf.data.AUTOTUNE)
-        .unbatch()
-        .shuffle(shuffle_buffer, seed=seed)
-        .batch(batch_size, drop_remainder=True)
-    )
-    return batches.map(to_unit).prefetch(tf.data.AUTOTUNE)
+    def __call__(self, first_step: int = 0) -> tf.data.Dataset:
+        """Returns the batches from `first_step` (0 is the first) on.
+
+        Returns:
+          Infinite dataset of float32 [batch_size, crop_size, crop_size, C], with the
+          integer types scaled to [0, 1].
+        """
+        steps = tf.data.Dataset.counter(first_step)
+        batches = tf.data.Dataset.zip(steps, self._pool.repeat())
+        batches = batches.map(self._batch, num_parallel_calls=tf.data.AUTOTUNE)
+        return _shard_by_batch(batches).prefetch(tf.data.AUTOTUNE)
+
+    def names(self, step: int) -> list[str]:
+        """Returns the names of the pictures that batch `step` has crops of."""
+        numbers = next(iter(self._pool))[0]
+        picked = self._pick(tf.constant(step, tf.int64), tf.shape(numbers)[0])
+        return sorted({self._names[i] for i in tf.gather(numbers, picked).numpy()})
+
+    def _batch(self, step, pool):
+        _, sizes, starts, pixels = pool
+        picked = self._pick(step, tf.shape(sizes)[0])
+        index = _crop_and_turn(
+            tf.gather(sizes, picked),
+            self._crop_size,
+            self._augment,
+            tf.stack([tf.constant(self._seed, tf.int64), step]),
+        )
+        index = tf.cast(index, tf.int64) + tf.gather(starts, picked)[:, None, None]
+        return to_unit(tf.gather(pixels, index))
+
+    def _pick(self, step: tf.Tensor, num_pictures: tf.Tensor) -> tf.Tensor:
+        """Returns the pictures of a batch, positions in the pool, [batch_size]."""
+        num_pictures = tf.cast(num_pictures, tf.int64)
+        crop = step * self._batch_size + tf.range(self._batch_size, dtype=tf.int64)
+        passes = crop // num_pictures
+        # The public index_shuffle takes one seed only, and no more than 4 rounds,
+        # which leave the orders of two passes correlated.
+        return tf.raw_ops.RandomIndexShuffle(
+            index=crop % num_pictures,
+            seed=tf.stack(
+                [tf.fill([self._batch_size], tf.constant(self._seed, tf.int64))]
+                + [tf.zeros_like(passes), passes],
+                axis=1,
+            ),
+            max_index=tf.fill([self._batch_size], num_pictures - 1),
+            rounds=8,
+        )
 
 
 def image_batches(
@@ -96,7 +127,7 @@ def image_batches(
     """
     _check_positive(crop_size=crop_size, batch_size=batch_size)
 
-    def grid(image: tf.Tensor) -> tf.Tensor:
+    def grid(_, image: tf.Tensor) -> tf.Tensor:
         rows, cols = tf.shape(image)[0] // crop_size, tf.shape(image)[1] // crop_size
         top = (tf.shape(image)[0] - rows * crop_size) // 2
         left = (tf.shape(image)[1] - cols * crop_size) // 2
@@ -117,7 +148,7 @@ def image_batches(
                 f"Received: {num_crops=}, {batch_size=}."
             )
         batches = batches.apply(tf.data.experimental.assert_cardinality(num_batches))
-    return batches.map(to_unit).prefetch(tf.data.AUTOTUNE)
+    return _shard_by_batch(batches.map(to_unit)).prefetch(tf.data.AUTOTUNE)
 
 
 def to_unit(image: tf.Tensor) -> tf.Tensor:
@@ -132,11 +163,43 @@ def _check_positive(**numbers: int) -> None:
             raise ValueError(f"{name} must be at least 1. Received: {name}={number}.")
 
 
+def _shard_by_batch(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Has each of several workers take its part of every batch, not of the files."""
+    options = tf.data.Options()
+    policy = tf.data.experimental.AutoShardPolicy.DATA
+    options.experimental_distribute.auto_shard_policy = policy
+    return batches.with_options(options)
+
+
+def _pool(source: ImageSource, crop_size: int) -> tf.data.Dataset:
+    """One element: number, size [2] and first pixel of each picture, and all pixels."""
+
+    def flatten(number, image):
+        return number, tf.shape(image)[:2], tf.reshape(image, [-1, source.channels])
+
+    def join(numbers, sizes, pixels):
+        if isinstance(pixels, tf.RaggedTensor):  # The pictures' sizes differ.
+            pixels = pixels.values
+        counts = tf.reduce_prod(tf.cast(sizes, tf.int64), axis=1)
+        pixels = tf.reshape(pixels, [-1, source.channels])
+        return numbers, sizes, tf.cumsum(counts, exclusive=True), pixels
+
+    pictures = _large_enough(source, crop_size)
+    if source.sizes is not None:
+        num_pixels = sum(h * w for h, w in source.sizes if min(h, w) >= crop_size)
+        dtype = pictures.element_spec[1].dtype.as_numpy_dtype
+        check_fits((num_pixels, source.channels), dtype, "all pictures of a source")
+    pool = pictures.map(flatten).ragged_batch(len(source)).map(join)
+    return pool.apply(tf.data.experimental.assert_cardinality(1))
+
+
 def _large_enough(source: ImageSource, crop_size: int) -> tf.data.Dataset:
-    def is_large(image: tf.Tensor) -> tf.Tensor:
+    """The pictures that are no smaller than a crop, each with its number."""
+
+    def is_large(_, image: tf.Tensor) -> tf.Tensor:
         return tf.reduce_min(tf.shape(image)[:2]) >= crop_size
 
-    pictures = source.dataset()
+    pictures = source.dataset().enumerate()
     if source.sizes is None:
         pictures = pictures.filter(is_large)
         num_large = sum(1 for _ in pictures.take(1))
@@ -159,24 +222,23 @@ def _large_enough(source: ImageSource, crop_size: int) -> tf.data.Dataset:
 
 
 def _crop_and_turn(
-    image: tf.Tensor, size: int, count: int, augment: bool, key: tf.Tensor
+    sizes: tf.Tensor, size: int, augment: bool, key: tf.Tensor
 ) -> tf.Tensor:
-    # One gather of flat pixel numbers crops, flips and transposes at once.
-    height, width = tf.shape(image)[0], tf.shape(image)[1]
-    uniform = tf.random.stateless_uniform([5, count, 1], key)
+    """Returns the flat pixel numbers of a crop of each picture, [batch, size, size]."""
+    height, width = sizes[:, :1], sizes[:, 1:]
+    uniform = tf.random.stateless_uniform([5, tf.shape(sizes)[0], 1], key)
     top = _below(uniform[0], height - size + 1)
     left = _below(uniform[1], width - size + 1)
     rows = cols = tf.range(size)[tf.newaxis]  # [1, size]
     if augment:
-        rows = tf.where(uniform[2] < 0.5, rows, size - 1 - rows)  # [count, size]
+        rows = tf.where(uniform[2] < 0.5, rows, size - 1 - rows)  # [batch, size]
         cols = tf.where(uniform[3] < 0.5, cols, size - 1 - cols)
     rows, cols = (top + rows) * width, left + cols
     index = rows[:, :, tf.newaxis] + cols[:, tf.newaxis, :]
     if augment:
         turned = tf.transpose(index, [0, 2, 1])
         index = tf.where(uniform[4][..., tf.newaxis] < 0.5, index, turned)
-    pixels = tf.reshape(image, [height * width, image.shape[-1]])
-    return tf.gather(pixels, index)
+    return index
 
 
 def _below(uniform: tf.Tensor, limit: tf.Tensor) -> tf.Tensor:

@@ -10,7 +10,9 @@ import psutil
 __all__ = ["check_fits", "is_large"]
 
 
-def check_fits(shape: tuple[int, ...], dtype: np.typing.DTypeLike) -> None:
+def check_fits(
+    shape: tuple[int, ...], dtype: np.typing.DTypeLike, what: str = "the picture"
+) -> None:
     """Raises ValueError unless an array fits into the memory that is free.
 
     A small file can declare a picture of any size (a decompression bomb).
@@ -20,7 +22,7 @@ def check_fits(shape: tuple[int, ...], dtype: np.typing.DTypeLike) -> None:
     if needed > free:
         size = " x ".join(map(str, shape))
         raise ValueError(
-            "the picture must fit into memory. Received: one of "
+            f"{what} must fit into memory. Received: "
             f"{size} {np.dtype(dtype).name} values, {needed / 2**30:.1f} GiB, while "
             f"{free / 2**30:.1f} GiB are free."
         )

@@ -4,33 +4,79 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import keras
 import tensorflow as tf
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import config_dict, config_flags
+
+from tfflowdn import distribution, training
 
 __all__ = [
+    "EXIT_RESUME",
     "define_training_flags",
     "faster_precision",
+    "make_deterministic",
     "publish",
     "run",
     "share_cores",
+    "sigterm_flag",
 ]
+
+EXIT_RESUME = 128 + signal.SIGTERM
+"""Code of a training that goes on when the same command is given again.
+
+It is what a shell says of any process that SIGTERM has ended.
+"""
 
 
 def define_training_flags(script: str) -> None:
-    """Defines `--config` and `--workdir`, both required."""
+    """Defines `--config` and `--workdir`, both required, `--strategy` and `--seed`."""
     config_flags.DEFINE_config_file(
         "config", None, "Python file with get_config(), see configs/.", lock_config=True
     )
     flags.DEFINE_string(
         "workdir", None, f"Directory of {script}'s outputs; a killed run resumes in it."
     )
+    flags.DEFINE_enum(
+        "strategy",
+        "auto",
+        distribution.STRATEGIES,
+        "Devices: all GPUs of this machine (mirrored), those of all machines in "
+        "TF_CONFIG (multi_worker), or whichever there are several of (auto).",
+    )
+    flags.DEFINE_integer(
+        "seed",
+        None,
+        "Added to every seed of the configuration; with it, operations are "
+        "deterministic, and a second run on this machine gives the same bits.",
+    )
     flags.mark_flags_as_required(["config", "workdir"])
+
+
+def make_deterministic(config: config_dict.ConfigDict, seed: int | None) -> None:
+    """Adds a seed to every `seed` of `config`, and has operations be deterministic.
+
+    Does nothing for None.
+    """
+    if seed is None:
+        return
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+    _add_to_seeds(config, seed)
+
+
+def sigterm_flag() -> Callable[[], bool]:
+    """Returns a function that says whether SIGTERM has come, which now ends nothing."""
+    came = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: came.set())
+    return came.is_set
 
 
 def publish(report: dict, output: str | None) -> None:
@@ -51,6 +97,9 @@ def publish(report: dict, output: str | None) -> None:
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Runs `main(argv)` under absl; a bad input ends it with a message and code 1.
 
+    A training that was asked to stop, or whose other workers are gone, ends with a
+    message and `EXIT_RESUME`.
+
     `--help` shows the docstring of `main`'s module, however the script was started.
     """
     sys.modules["__main__"].__doc__ = sys.modules[main.__module__].__doc__
@@ -60,6 +109,9 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
             main(argv)
         except (ValueError, ArithmeticError, OSError) as error:
             sys.exit(f"{type(error).__name__}: {error}")
+        except (training.PreemptionError, tf.errors.UnavailableError) as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            sys.exit(EXIT_RESUME)
 
     app.run(guarded)
 
@@ -86,6 +138,14 @@ def faster_precision() -> str | None:
         dtype: _seconds_of_convolution(dtype) for dtype in ("float32", "bfloat16")
     }
     return "mixed_bfloat16" if seconds["bfloat16"] < seconds["float32"] else None
+
+
+def _add_to_seeds(config, seed):
+    for name, value in config.items():
+        if isinstance(value, config_dict.ConfigDict):
+            _add_to_seeds(value, seed)
+        elif name == "seed":
+            config[name] = value + seed
 
 
 def _seconds_of_convolution(dtype):

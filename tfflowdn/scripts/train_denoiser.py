@@ -8,18 +8,20 @@ and level, from the clean pictures. Then the objective: it learns on the noisy p
 alone, under the prior. `--config.start.training.num_steps=0` leaves out the first,
 `--config.objective.training.num_steps=0` the second. WORKDIR/denoiser.keras is the
 trained network; start/ and objective/ hold checkpoints, history.csv and logs/.
+SIGTERM has it write a checkpoint and end with code 143: give the same command again.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import tensorflow as tf
 from absl import flags, logging
 from ml_collections import config_dict
 
-from tfflowdn import data, inference, metrics, training
+from tfflowdn import data, distribution, inference, metrics, training
 from tfflowdn.models import ResNetDenoiser, UnpairedDenoiser
 from tfflowdn.scripts import command
 
@@ -28,16 +30,23 @@ __all__ = ["main", "train_denoiser"]
 FLAGS = flags.FLAGS
 
 
-def train_denoiser(config: config_dict.ConfigDict, workdir: str) -> Path:
+def train_denoiser(
+    config: config_dict.ConfigDict,
+    workdir: str,
+    strategy: tf.distribute.Strategy | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Path:
     """Trains the denoiser of a configuration; each section is a function's arguments.
 
     Args:
       config: `prior` (path of a FlowPrior), `noisy` and `clean` (data.open_source),
         `validation` (data.pair_sources; empty for none), `network` (ResNetDenoiser),
-        `start` and `objective`, each with `crops` (data.random_crops) and `training`
+        `start` and `objective`, each with `crops` (data.RandomCrops) and `training`
         (training.fit), the former with `noise` (data.GenericNoise), the latter with
         `loss` (UnpairedDenoiser).
       workdir: Where the outputs go; a run that was killed goes on there.
+      strategy: The devices; by default `distribution.make_strategy()`.
+      stop: Asked after each step whether to stop there, see `training.fit`.
 
     Returns:
       The path of the trained network, `denoiser.keras`.
@@ -45,33 +54,35 @@ def train_denoiser(config: config_dict.ConfigDict, workdir: str) -> Path:
     Raises:
       ValueError: For bad pictures, a prior that does not fit them, or a work
         directory of another run.
+      PreemptionError: If `stop` has said so.
     """
-    with training.default_strategy().scope():
-        return _train(config, workdir)
-
-
-def _train(config, workdir):
-    prior = inference.load_prior(config.prior)
-    network = ResNetDenoiser(prior.channels, **config.network)
-    denoiser = UnpairedDenoiser(network, prior, **config.objective.loss)
+    strategy = strategy or distribution.make_strategy()
+    with strategy.scope():
+        prior = inference.load_prior(config.prior)
+        network = ResNetDenoiser(prior.channels, **config.network)
+        denoiser = UnpairedDenoiser(network, prior, **config.objective.loss)
     _check_crop_size(config.objective.crops.crop_size, prior)
     for part in (config.start.training, config.objective.training):
         training.check_steps(part.num_steps, part.steps_per_epoch)
-    validation = _validation(config.validation, prior)
-    generic_pairs = _generic_pairs(config, prior.channels)
-    noisy_crops = _noisy_crops(config, prior.channels)
-    identity = {"network": config.network.to_dict(), "channels": prior.channels}
-    directory = training.prepare_workdir(workdir, identity)
-    if noisy_crops:
-        digest = hashlib.sha256(Path(config.prior).read_bytes()).hexdigest()
-        training.prepare_workdir(directory / "objective", {"prior": digest})
-    if generic_pairs:
+    validation = _validation(config.validation, prior, strategy.num_replicas_in_sync)
+    clean_crops = _crops(config.clean, prior.channels, config.start)
+    noisy_crops = _crops(config.noisy, prior.channels, config.objective)
+    directory, chief = Path(workdir), distribution.is_chief(strategy)
+    if chief:
+        identity = {"network": config.network.to_dict(), "channels": prior.channels}
+        training.prepare_workdir(directory, identity)
+        if noisy_crops:
+            digest = hashlib.sha256(Path(config.prior).read_bytes()).hexdigest()
+            training.prepare_workdir(directory / "objective", {"prior": digest})
+    if clean_crops:
         logging.info("Start: generic synthetic noise on the clean pictures")
         training.fit(
             network,
-            generic_pairs,
+            _generic_pairs(clean_crops, config.start),
             directory=directory / "start",
             validation=validation,
+            batch_names=clean_crops.names,
+            stop=stop,
             loss="mse",
             metrics=[metrics.PSNR(data_range=1.0)],
             **config.start.training,
@@ -83,50 +94,40 @@ def _train(config, workdir):
             noisy_crops,
             directory=directory / "objective",
             validation=validation,
+            batch_names=noisy_crops.names,
+            stop=stop,
             **config.objective.training,
         )
     path = directory / "denoiser.keras"
-    training.save_copy(network, path, precision="float32")
-    logging.info("The denoiser is in %s", path)
+    if chief:
+        training.save_copy(network, path, precision="float32")
+        logging.info("The denoiser is in %s", path)
     return path
 
 
-def _generic_pairs(config, channels):
-    """Returns a function from the first step to (noisy, clean) batches, or None."""
-    options = config.start
-    if not options.training.num_steps:
+def _crops(pool, channels, part):
+    """Returns the crops of a part's pictures, which can all be read, or None."""
+    if not part.training.num_steps:
         return None
-    add_noise = data.GenericNoise(**options.noise)
-    crops = _checked_crops(config.clean, channels, options.crops)
+    source = data.open_source(**pool, channels=channels)
+    source.verify()
+    return data.RandomCrops(source, **part.crops)
 
-    def batches(step):
+
+def _generic_pairs(crops, options):
+    """Returns a function from the first step to (noisy, clean) batches."""
+    add_noise = data.GenericNoise(**options.noise)
+
+    def batches(first_step):
         def pair(index, images):
-            seed = tf.stack([tf.constant(options.crops.seed, tf.int64), step + index])
+            step = first_step + index
+            seed = tf.stack([tf.constant(options.crops.seed, tf.int64), step])
             return add_noise(images, seed), images
 
-        pairs = crops(step).enumerate().map(pair, tf.data.AUTOTUNE)
+        pairs = crops(first_step).enumerate().map(pair, tf.data.AUTOTUNE)
         return pairs.prefetch(tf.data.AUTOTUNE)
 
     return batches
-
-
-def _noisy_crops(config, channels):
-    """Returns a function from the first step to batches of noisy crops, or None."""
-    if not config.objective.training.num_steps:
-        return None
-    return _checked_crops(config.noisy, channels, config.objective.crops)
-
-
-def _checked_crops(pool, channels, options):
-    """Returns a function from the first step to crops of a pool that can be read."""
-    source = data.open_source(**pool, channels=channels)
-    source.verify()
-
-    def crops(step):
-        return data.random_crops(source, **{**options, "seed": options.seed + step})
-
-    crops(0)  # Says what is wrong with the sizes now, not after another part.
-    return crops
 
 
 def _check_crop_size(crop_size, prior):
@@ -137,7 +138,7 @@ def _check_crop_size(crop_size, prior):
         )
 
 
-def _validation(specs, prior):
+def _validation(specs, prior, num_replicas):
     """Returns batches of one (noisy, clean), cut to a size that the prior takes.
 
     Each replica gets the same picture: none may be left with an empty batch.
@@ -148,8 +149,6 @@ def _validation(specs, prior):
         data.open_source(spec, channels=prior.channels)
         for spec in (specs.noisy, specs.clean)
     )
-
-    num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
 
     def cut_and_repeat(*images):
         multiple = prior.size_multiple
@@ -162,7 +161,10 @@ def _validation(specs, prior):
 
 def _main(argv):
     del argv
-    train_denoiser(FLAGS.config, FLAGS.workdir)
+    command.make_deterministic(FLAGS.config, FLAGS.seed)
+    strategy = distribution.make_strategy(FLAGS.strategy)
+    stop = command.sigterm_flag()
+    train_denoiser(FLAGS.config, FLAGS.workdir, strategy=strategy, stop=stop)
 
 
 def main():

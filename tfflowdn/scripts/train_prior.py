@@ -4,18 +4,21 @@
         --config.validation.spec=HELD_OUT --workdir WORKDIR
 
 writes WORKDIR/best.keras (the prior with the lowest validation bits/dim),
-last.weights.h5 (to go on from), samples/, history.csv and logs/ for TensorBoard.
+checkpoint.npz (to go on from), samples/, history.csv and logs/ for TensorBoard.
+SIGTERM has it write a checkpoint and end with code 143: give the same command again.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import tensorflow as tf
 from absl import flags, logging
 from ml_collections import config_dict
 
-from tfflowdn import data, training
+from tfflowdn import checkpoint, data, distribution, training
 from tfflowdn.models import FlowPrior
 from tfflowdn.scripts import command
 
@@ -29,28 +32,30 @@ def train_prior(
     workdir: str,
     num_shards: int = 1,
     precision: str | None = None,
+    strategy: tf.distribute.Strategy | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Path:
     """Trains the prior of a configuration; each section is a function's arguments.
 
     Args:
       config: `prior` (FlowPrior), `clean` and `validation` (data.open_source),
-        `crops` (data.random_crops), `training` (training.fit).
+        `crops` (data.RandomCrops), `training` (training.fit).
       workdir: Where the outputs go; a run that was killed goes on there.
       num_shards: Parts of a batch that run side by side, see FlowPrior.
       precision: Keras dtype policy of the conditioners in this training, where the
-        configuration names none; the trained prior is saved without it.
+        configuration names none; the trained prior is saved without it. A run goes on
+        in the one that it began in.
+      strategy: The devices; by default `distribution.make_strategy()`.
+      stop: Asked after each step whether to stop there, see `training.fit`.
 
     Returns:
       The path of the trained prior, `best.keras`.
 
     Raises:
       ValueError: For bad pictures, sizes or a work directory of another run.
+      PreemptionError: If `stop` has said so.
     """
-    with training.default_strategy().scope():
-        return _train(config, workdir, num_shards, precision)
-
-
-def _train(config, workdir, num_shards, precision):
+    strategy = strategy or distribution.make_strategy()
     crop_size, _, channels = config.prior.image_shape
     clean, held_out = (
         data.open_source(**config[name], channels=channels)
@@ -58,32 +63,34 @@ def _train(config, workdir, num_shards, precision):
     )
     clean.verify()
     held_out.verify()
-    num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
     validation = data.image_batches(
         held_out,
         crop_size=crop_size,
         batch_size=config.crops.batch_size,
-        drop_remainder=num_replicas > 1,  # No replica may have an empty batch.
+        # No replica may have an empty batch.
+        drop_remainder=strategy.num_replicas_in_sync > 1,
     )
-    crops = {**config.crops, "crop_size": crop_size}
-
-    def batches(step):
-        return data.random_crops(clean, **{**crops, "seed": config.crops.seed + step})
-
+    crops = data.RandomCrops(clean, **config.crops, crop_size=crop_size)
     arguments = config.prior.to_dict()
     options = arguments.pop("flow_options")
-    precision = options["precision"] or precision
-    prior = FlowPrior(**arguments, flow_options={**options, "precision": precision})
+    precision = options["precision"] or _first_precision(workdir, precision)
+    with strategy.scope():
+        prior = FlowPrior(**arguments, flow_options={**options, "precision": precision})
     prior.num_shards = num_shards
-    directory = training.prepare_workdir(workdir, config.prior.to_dict())
+    directory = Path(workdir)
+    if distribution.is_chief(strategy):
+        training.prepare_workdir(directory, config.prior.to_dict())
+        _keep_precision(directory, precision)
     training.fit(
         prior,
-        batches,
+        crops,
         directory=directory,
         validation=validation,
         monitor="val_bits_per_dim",
         save_best=lambda path: training.save_copy(prior, path, flow_options=options),
         callbacks=[training.SampleGrid(directory)],
+        batch_names=crops.names,
+        stop=stop,
         **config.training,
     )
     best = directory / "best.keras"
@@ -91,13 +98,32 @@ def _train(config, workdir, num_shards, precision):
     return best
 
 
+def _first_precision(workdir, precision):
+    """Returns the precision that the run in `workdir` began in, or a new one's."""
+    path = Path(workdir) / "precision.json"
+    return json.loads(path.read_text()) if path.exists() else precision
+
+
+def _keep_precision(directory, precision):
+    checkpoint.replace(
+        directory / "precision.json",
+        lambda path: path.write_text(json.dumps(precision)),
+    )
+
+
 def _main(argv):
     del argv
+    command.make_deterministic(FLAGS.config, FLAGS.seed)
+    num_shards = command.share_cores()
+    strategy = distribution.make_strategy(FLAGS.strategy)
+    same_everywhere = FLAGS.seed is None and distribution.is_single_worker(strategy)
     train_prior(
         FLAGS.config,
         FLAGS.workdir,
-        num_shards=command.share_cores(),
-        precision=command.faster_precision(),
+        num_shards=num_shards,
+        precision=command.faster_precision() if same_everywhere else None,
+        strategy=strategy,
+        stop=command.sigterm_flag(),
     )
 
 
