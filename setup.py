@@ -12,6 +12,7 @@ VERSION = re.search(
 SCRIPTS = (
     "train_prior",
     "train_denoiser",
+    "train_noise",
     "denoise",
     "evaluate",
     "export_model",

@@ -25,6 +25,8 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
 
     return config_dict.create(
         prior="",
+        denoiser="",
+        noise="",
         noisy={"spec": "", "data_dir": config_dict.placeholder(str)},
         clean={"spec": "", "data_dir": config_dict.placeholder(str)},
         validation={"noisy": "", "clean": ""},
@@ -80,6 +82,25 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "steps_per_epoch": pick(full=500, smoke=2),
                 "learning_rate": 1e-3,
                 "optimizer": "adam",
+                "warmup_steps": pick(full=100, smoke=1),
+                "clip_norm": 1.0,
+                "ema_momentum": config_dict.placeholder(float),
+                "checkpoint_seconds": 60.0,
+                "max_skipped": 0,
+            },
+        },
+        distill={
+            "crops": {
+                "crop_size": pick(full=32, smoke=8),
+                "batch_size": pick(full=16, smoke=4),
+                "augment": True,
+                "seed": 2,
+            },
+            "training": {
+                "num_steps": pick(full=4000, smoke=4),
+                "steps_per_epoch": pick(full=1000, smoke=2),
+                "learning_rate": 1e-3,
+                "optimizer": "muon",
                 "warmup_steps": pick(full=100, smoke=1),
                 "clip_norm": 1.0,
                 "ema_momentum": config_dict.placeholder(float),

@@ -26,6 +26,8 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
 
     return config_dict.create(
         prior="",
+        denoiser="",
+        noise="",
         noisy={"spec": "", "data_dir": config_dict.placeholder(str)},
         clean={"spec": "", "data_dir": config_dict.placeholder(str)},
         validation={"noisy": "", "clean": ""},
@@ -82,6 +84,25 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "learning_rate": 1e-4,
                 "optimizer": "adam",
                 "warmup_steps": pick(full=50, quickstart=20, smoke=1),
+                "clip_norm": 1.0,
+                "ema_momentum": config_dict.placeholder(float),
+                "checkpoint_seconds": 60.0,
+                "max_skipped": 0,
+            },
+        },
+        distill={
+            "crops": {
+                "crop_size": pick(full=64, smoke=8),
+                "batch_size": pick(full=16, smoke=4),
+                "augment": True,
+                "seed": 2,
+            },
+            "training": {
+                "num_steps": pick(full=4000, smoke=4),
+                "steps_per_epoch": pick(full=1000, smoke=2),
+                "learning_rate": 1e-3,
+                "optimizer": "muon",
+                "warmup_steps": pick(full=100, smoke=1),
                 "clip_norm": 1.0,
                 "ema_momentum": config_dict.placeholder(float),
                 "checkpoint_seconds": 60.0,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tfflowdn import data, models, training
+from tfflowdn import data, models, noise_estimation, training
 from tfflowdn.scripts import train_denoiser, train_prior
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
@@ -33,11 +33,23 @@ SECTIONS = {
         "objective.crops": (data.RandomCrops, "source"),
         "objective.loss": (models.UnpairedDenoiser, "network prior kwargs"),
         "objective.training": (training.fit, FIT_GIVEN),
+        "distill.crops": (data.RandomCrops, "source"),
+        "distill.training": (training.fit, FIT_GIVEN),
+    },
+    "noise": {
+        "noisy": (data.open_source, "channels"),
+        "clean": (data.open_source, "channels"),
+        "estimation": (
+            noise_estimation.estimate_noise,
+            "denoise noisy clean model_options",
+        ),
+        "model": (models.NoiseModel, "channels num_pictures kwargs"),
     },
 }
 READ_BY_NAME = {
     "prior": set(),
-    "denoiser": {"prior", "validation.noisy", "validation.clean"},
+    "denoiser": {"prior", "denoiser", "noise", "validation.noisy", "validation.clean"},
+    "noise": {"denoiser", "max_pictures", "max_side"},
 }
 
 
@@ -96,7 +108,7 @@ def test_every_variant_of_the_ablation_is_another_prior(name):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_opens_with_what_it_is_and_its_command(path):
     module = runpy.run_path(str(path))
-    script = "train_prior" if path.stem.startswith("prior") else "train_denoiser"
+    script = f"train_{path.stem.split('_')[0]}"
     assert f"{script} --config configs/{path.name}" in module["__doc__"]
     for variant in module["VARIANTS"]:
         assert variant in module["__doc__"]

@@ -175,8 +175,7 @@ def test_estimation_undoes_what_the_denoiser_does_to_the_noise():
             crop_size=32,
             crops_per_picture=8,
             num_steps=150,
-            num_knots=3,
-            order=3,
+            model_options={"num_knots": 3, "order": 3},
         )
 
     def errors(model):

@@ -20,6 +20,7 @@ from tfflowdn.scripts.denoise import denoise_files
 from tfflowdn.scripts.evaluate import evaluate
 from tfflowdn.scripts.score import score
 from tfflowdn.scripts.train_denoiser import train_denoiser
+from tfflowdn.scripts.train_noise import train_noise
 from tfflowdn.scripts.train_prior import train_prior
 
 ROOT = Path(__file__).parent.parent
@@ -224,6 +225,92 @@ def test_paper_denoiser_trains_from_scratch(pictures, prior_path, tmp_path):
     train_denoiser(config, tmp_path)
     assert not (tmp_path / "start").exists()
     assert (tmp_path / "objective" / "checkpoint.npz").exists()
+
+
+def _noise_config(pictures, denoiser):
+    config = _config("noise")
+    config.noisy.spec, config.clean.spec = pictures["noisy"], pictures["clean"]
+    config.denoiser = str(denoiser)
+    return config
+
+
+@pytest.fixture(scope="module")
+def noise_path(pictures, denoiser_path, tmp_path_factory):
+    config = _noise_config(pictures, denoiser_path)
+    return train_noise(config, tmp_path_factory.mktemp("noise"))
+
+
+def test_train_noise_learns_a_model_and_reports_it(noise_path):
+    model = inference.load_noise(noise_path)
+    assert model.num_pictures == 3
+    report = json.loads((noise_path.parent / "noise.json").read_text())
+    brightness, curve = model.level_curve()
+    np.testing.assert_allclose(report["brightness"], brightness)
+    np.testing.assert_allclose(report["std"], curve)
+    assert report["autocorrelation"][0][0][0] == pytest.approx(1)
+    levels = np.exp(model.log_levels.numpy())
+    assert report["level_quantiles"][-1] == pytest.approx(levels.max())
+
+
+def _distill_config(pictures, denoiser, noise):
+    config = _denoiser_config(pictures, "")
+    config.denoiser, config.noise = str(denoiser), str(noise)
+    return config
+
+
+def test_distillation_goes_on_with_the_denoiser(
+    pictures, denoiser_path, noise_path, tmp_path
+):
+    config = _distill_config(pictures, denoiser_path, noise_path)
+    config.noisy.spec = ""
+    distilled = train_denoiser(config, tmp_path, "distill")
+    assert len(_history(tmp_path / "distill")) == 3
+    before, after = (
+        inference.load_denoiser(path).get_weights()
+        for path in (denoiser_path, distilled)
+    )
+    changes = [np.abs(a - b).max() for a, b in zip(before, after, strict=True)]
+    assert 0 < max(changes) < 0.1
+
+
+def test_distillation_of_no_steps_is_the_denoiser(
+    pictures, denoiser_path, noise_path, tmp_path
+):
+    config = _distill_config(pictures, denoiser_path, noise_path)
+    config.distill.training.num_steps = 0
+    distilled = train_denoiser(config, tmp_path, "distill")
+    for before, after in zip(
+        *(
+            inference.load_denoiser(path).get_weights()
+            for path in (denoiser_path, distilled)
+        ),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize(
+    "key, message",
+    [
+        ("noise", "noise must be a .keras file"),
+        ("denoiser", "denoiser must hold a ResNetDenoiser"),
+    ],
+)
+def test_distillation_says_which_model_is_wrong(
+    key, message, pictures, prior_path, denoiser_path, noise_path, tmp_path
+):
+    config = _distill_config(pictures, denoiser_path, noise_path)
+    config[key] = str(prior_path) if key == "denoiser" else "nowhere.keras"
+    with pytest.raises(ValueError, match=message):
+        train_denoiser(config, tmp_path, "distill")
+
+
+def test_the_start_alone_needs_no_prior(pictures, tmp_path):
+    config = _denoiser_config(pictures, "")
+    config.objective.training.num_steps = 0
+    network = inference.load_denoiser(train_denoiser(config, tmp_path))
+    assert network.channels == 1
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["start"]
 
 
 def test_denoise_keeps_names_formats_and_depth(denoiser_path, tmp_path):

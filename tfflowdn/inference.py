@@ -11,9 +11,16 @@ import psutil
 import tensorflow as tf
 
 from tfflowdn import data, tiling
-from tfflowdn.models import FlowPrior, UnpairedDenoiser
+from tfflowdn.models import FlowPrior, NoiseModel, UnpairedDenoiser
 
-__all__ = ["Denoiser", "denoise", "load_denoiser", "load_prior", "num_channels"]
+__all__ = [
+    "Denoiser",
+    "denoise",
+    "load_denoiser",
+    "load_noise",
+    "load_prior",
+    "num_channels",
+]
 
 MAX_BYTES = 2**30
 UNKNOWN_STRIDES = 32  # A multiple of the strides of any network in use.
@@ -70,21 +77,35 @@ def load_denoiser(path: str | os.PathLike) -> keras.Model | SavedNetwork:
 
 
 def load_prior(path: str | os.PathLike) -> FlowPrior:
-    """Loads a prior.
-
-    Args:
-      path: A `.keras` file.
+    """Loads a prior from a `.keras` file.
 
     Raises:
       ValueError: If there is no such file, or it holds no FlowPrior.
     """
+    return _load(path, "prior", FlowPrior)
+
+
+def load_noise(path: str | os.PathLike) -> NoiseModel:
+    """Loads a noise model from a `.keras` file.
+
+    Raises:
+      ValueError: If there is no such file, or it holds no NoiseModel.
+    """
+    return _load(path, "noise", NoiseModel)
+
+
+def _load(path, name, kind):
     if not os.path.isfile(path):
-        raise ValueError(f"prior must be a .keras file. Received: prior={str(path)!r}.")
-    prior = keras.models.load_model(path, compile=False)
-    if not isinstance(prior, FlowPrior):
-        kind = type(prior).__name__
-        raise ValueError(f"prior must hold a FlowPrior. Received: {path!r}, a {kind}.")
-    return prior
+        raise ValueError(
+            f"{name} must be a .keras file. Received: {name}={str(path)!r}."
+        )
+    model = keras.models.load_model(path, compile=False)
+    if not isinstance(model, kind):
+        raise ValueError(
+            f"{name} must hold a {kind.__name__}. "
+            f"Received: {path!r}, a {type(model).__name__}."
+        )
+    return model
 
 
 def num_channels(network: keras.Model) -> int:

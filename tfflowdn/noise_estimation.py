@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -30,7 +30,7 @@ def estimate_noise(
     num_steps: int = 400,
     learning_rate: float = 0.03,
     seed: int = 0,
-    **options,
+    model_options: Mapping[str, float] | None = None,
 ) -> NoiseModel:
     """Learns the noise of pictures from their denoiser's residuals, without pairs.
 
@@ -55,7 +55,7 @@ def estimate_noise(
       num_steps: Steps of a fit.
       learning_rate: Adam's, it falls along a cosine.
       seed: Of crops and noise.
-      **options: For NoiseModel.
+      model_options: Further arguments of NoiseModel.
 
     Returns:
       The model, with the level of each noisy picture.
@@ -71,7 +71,9 @@ def estimate_noise(
         rng = np.random.default_rng(seed)
         pairs = ((denoise(picture), picture) for picture in pictures)
         crops = _crops(pairs, crop_size, crops_per_picture, rng)
-        model = NoiseModel(channels, num_pictures=len(pictures), **options)
+        model = NoiseModel(
+            channels, num_pictures=len(pictures), **(model_options or {})
+        )
         _fit(model, crops, num_steps, batch_size, learning_rate)
         return model
 

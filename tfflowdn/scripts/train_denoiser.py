@@ -1,18 +1,29 @@
 """Trains a denoiser on noisy pictures and unrelated clean ones (stage 2).
 
-    train_denoiser --config configs/denoiser_resnet.py:gray --config.noisy.spec=NOISY \
+    train_denoiser --config configs/denoiser_resnet.py --config.noisy.spec=NOISY \
         --config.clean.spec=CLEAN --config.prior=PRIOR/best.keras --workdir WORKDIR
 
 First the start: the network learns to remove generic synthetic noise, of random kind
 and level, from the clean pictures. Then the objective: it learns on the noisy pictures
 alone, under the prior. `--config.start.training.num_steps=0` leaves out the first,
-`--config.objective.training.num_steps=0` the second. WORKDIR/denoiser.keras is the
-trained network; start/ and objective/ hold checkpoints, history.csv and logs/.
-SIGTERM has it write a checkpoint and end with code 143: give the same command again.
+`--config.objective.training.num_steps=0` the second, which then needs no prior.
+`--config.denoiser=DENOISER.keras` begins with the weights of a trained one.
+
+    train_denoiser --stage distill --config configs/denoiser_resnet.py \
+        --config.clean.spec=CLEAN --config.denoiser=WORKDIR/denoiser.keras \
+        --config.noise=NOISE/noise.keras --workdir DISTILLED
+
+goes on with a trained denoiser: the clean pictures and noise of a model that
+`train_noise` has learned make pairs (stage 3).
+
+WORKDIR/denoiser.keras is the trained network; start/, objective/ and distill/ hold
+checkpoints, history.csv and logs/. SIGTERM has it write a checkpoint and end with code
+143: give the same command again.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -25,26 +36,30 @@ from tfflowdn import data, distribution, inference, metrics, training
 from tfflowdn.models import ResNetDenoiser, UnpairedDenoiser
 from tfflowdn.scripts import command
 
-__all__ = ["main", "train_denoiser"]
+__all__ = ["STAGES", "main", "train_denoiser"]
 
 FLAGS = flags.FLAGS
+STAGES = ("unpaired", "distill")
 
 
 def train_denoiser(
     config: config_dict.ConfigDict,
     workdir: str,
+    stage: str = "unpaired",
     strategy: tf.distribute.Strategy | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Path:
     """Trains the denoiser of a configuration; each section is a function's arguments.
 
     Args:
-      config: `prior` (path of a FlowPrior), `noisy` and `clean` (data.open_source),
-        `validation` (data.pair_sources; empty for none), `network` (ResNetDenoiser),
-        `start` and `objective`, each with `crops` (data.RandomCrops) and `training`
-        (training.fit), the former with `noise` (data.GenericNoise), the latter with
-        `loss` (UnpairedDenoiser).
+      config: `prior` (path of a FlowPrior), `denoiser` (path of the network to begin
+        with; empty for a new one), `noise` (path of a NoiseModel), `noisy` and `clean`
+        (data.open_source), `validation` (data.pair_sources; empty for none), `network`
+        (ResNetDenoiser), `start`, `objective` and `distill`, each with `crops`
+        (data.RandomCrops) and `training` (training.fit), the first with `noise`
+        (data.GenericNoise), the second with `loss` (UnpairedDenoiser).
       workdir: Where the outputs go; a run that was killed goes on there.
+      stage: "unpaired" (start and objective) or "distill".
       strategy: The devices; by default `distribution.make_strategy()`.
       stop: Asked after each step whether to stop there, see `training.fit`.
 
@@ -52,57 +67,125 @@ def train_denoiser(
       The path of the trained network, `denoiser.keras`.
 
     Raises:
-      ValueError: For bad pictures, a prior that does not fit them, or a work
+      ValueError: For bad pictures, a model that does not fit them, or a work
         directory of another run.
       PreemptionError: If `stop` has said so.
     """
     strategy = strategy or distribution.make_strategy()
-    with strategy.scope():
-        prior = inference.load_prior(config.prior)
-        network = ResNetDenoiser(prior.channels, **config.network)
-        denoiser = UnpairedDenoiser(network, prior, **config.objective.loss)
-    _check_crop_size(config.objective.crops.crop_size, prior)
-    for part in (config.start.training, config.objective.training):
-        training.check_steps(part.num_steps, part.steps_per_epoch)
-    validation = _validation(config.validation, prior, strategy.num_replicas_in_sync)
-    clean_crops = _crops(config.clean, prior.channels, config.start)
-    noisy_crops = _crops(config.noisy, prior.channels, config.objective)
-    directory, chief = Path(workdir), distribution.is_chief(strategy)
-    if chief:
-        identity = {"network": config.network.to_dict(), "channels": prior.channels}
-        training.prepare_workdir(directory, identity)
-        if noisy_crops:
-            digest = hashlib.sha256(Path(config.prior).read_bytes()).hexdigest()
-            training.prepare_workdir(directory / "objective", {"prior": digest})
-    if clean_crops:
-        logging.info("Start: generic synthetic noise on the clean pictures")
-        training.fit(
-            network,
-            _generic_pairs(clean_crops, config.start),
-            directory=directory / "start",
-            validation=validation,
-            batch_names=clean_crops.names,
-            stop=stop,
-            loss="mse",
-            metrics=[metrics.PSNR(data_range=1.0)],
-            **config.start.training,
-        )
-    if noisy_crops:
-        logging.info("Objective: the noisy pictures under the prior")
-        training.fit(
-            denoiser,
-            noisy_crops,
-            directory=directory / "objective",
-            validation=validation,
-            batch_names=noisy_crops.names,
-            stop=stop,
-            **config.objective.training,
-        )
-    path = directory / "denoiser.keras"
-    if chief:
+    run = _Run(config, Path(workdir), strategy, stop)
+    network = (_train_unpaired if stage == "unpaired" else _distill)(run)
+    path = run.directory / "denoiser.keras"
+    if run.chief:
         training.save_copy(network, path, precision="float32")
         logging.info("The denoiser is in %s", path)
     return path
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    config: config_dict.ConfigDict
+    directory: Path
+    strategy: tf.distribute.Strategy
+    stop: Callable[[], bool] | None
+
+    @property
+    def chief(self):
+        return distribution.is_chief(self.strategy)
+
+    def prepare(self, name, identity):
+        if self.chief:
+            training.prepare_workdir(self.directory / name, identity)
+
+    def fit(self, model, batches, part, crops, validation, **arguments):
+        training.fit(
+            model,
+            batches,
+            directory=self.directory / part,
+            validation=validation,
+            batch_names=crops.names,
+            stop=self.stop,
+            **self.config[part].training,
+            **arguments,
+        )
+
+    def fit_pairs(self, network, part, crops, noise, validation):
+        """Fits to pairs of clean pictures without and with `noise(images, seed)`."""
+        batches = _pairs(crops, noise, self.config[part].crops.seed)
+        scores = {"loss": "mse", "metrics": [metrics.PSNR(data_range=1.0)]}
+        self.fit(network, batches, part, crops, validation, **scores)
+
+
+def _train_unpaired(run):
+    config = run.config
+    for part in (config.start.training, config.objective.training):
+        training.check_steps(part.num_steps, part.steps_per_epoch)
+    with run.strategy.scope():
+        prior = denoiser = None
+        if config.prior or config.objective.training.num_steps:
+            prior = inference.load_prior(config.prior)
+        network = _network(config, prior and prior.channels)
+        if prior is not None:
+            denoiser = UnpairedDenoiser(network, prior, **config.objective.loss)
+            _check_crop_size(config.objective.crops.crop_size, prior)
+    channels, multiple = network.channels, prior.size_multiple if prior else 1
+    validation = _validation(run, channels, multiple)
+    clean_crops = _crops(config.clean, channels, config.start)
+    noisy_crops = _crops(config.noisy, channels, config.objective)
+    run.prepare("", {"network": config.network.to_dict(), "channels": channels})
+    if noisy_crops:
+        run.prepare("objective", {"prior": _digest(config.prior)})
+    if clean_crops:
+        logging.info("Start: generic synthetic noise on the clean pictures")
+        noise = data.GenericNoise(**config.start.noise)
+        run.fit_pairs(network, "start", clean_crops, noise, validation)
+    if noisy_crops:
+        logging.info("Objective: the noisy pictures under the prior")
+        run.fit(denoiser, noisy_crops, "objective", noisy_crops, validation)
+    return network
+
+
+def _distill(run):
+    config = run.config
+    part = config.distill.training
+    training.check_steps(part.num_steps, part.steps_per_epoch)
+    noise = inference.load_noise(config.noise)
+    with run.strategy.scope():
+        network = _network(config, noise.channels)
+    validation = _validation(run, noise.channels, multiple=1)
+    crops = _crops(config.clean, noise.channels, config.distill)
+    identity = {"denoiser": _digest(config.denoiser), "noise": _digest(config.noise)}
+    run.prepare("", identity)
+    if crops:
+        logging.info("Distillation: the learned noise on the clean pictures")
+        run.fit_pairs(network, "distill", crops, noise, validation)
+    return network
+
+
+def _network(config, channels):
+    """Returns a new network, or a trained one in the precision of `config.network`."""
+    if not config.denoiser:
+        if channels is None:
+            channels = data.open_source(**config.clean, channels=None).channels
+        return ResNetDenoiser(channels, **config.network)
+    trained = inference.load_denoiser(config.denoiser)
+    if not isinstance(trained, ResNetDenoiser) or channels not in (
+        None,
+        trained.channels,
+    ):
+        raise ValueError(
+            f"denoiser must hold a ResNetDenoiser for {channels or 1} channel(s). "
+            f"Received: {config.denoiser!r}, a {type(trained).__name__} for "
+            f"{trained.channels}."
+        )
+    precision = config.network.precision
+    arguments = {**trained.get_config(), "precision": precision}
+    network = ResNetDenoiser.from_config(arguments)
+    network.set_weights(trained.get_weights())
+    return network
+
+
+def _digest(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None
 
 
 def _crops(pool, channels, part):
@@ -114,15 +197,14 @@ def _crops(pool, channels, part):
     return data.RandomCrops(source, **part.crops)
 
 
-def _generic_pairs(crops, options):
+def _pairs(crops, noise, noise_seed):
     """Returns a function from the first step to (noisy, clean) batches."""
-    add_noise = data.GenericNoise(**options.noise)
 
     def batches(first_step):
         def pair(index, images):
             step = first_step + index
-            seed = tf.stack([tf.constant(options.crops.seed, tf.int64), step])
-            return add_noise(images, seed), images
+            seed = tf.stack([tf.constant(noise_seed, tf.int64), step])
+            return noise(images, seed=seed), images
 
         pairs = crops(first_step).enumerate().map(pair, tf.data.AUTOTUNE)
         return pairs.prefetch(tf.data.AUTOTUNE)
@@ -138,20 +220,19 @@ def _check_crop_size(crop_size, prior):
         )
 
 
-def _validation(specs, prior, num_replicas):
-    """Returns batches of one (noisy, clean), cut to a size that the prior takes.
+def _validation(run, channels, multiple):
+    """Returns batches of one (noisy, clean), of sizes that `multiple` divides.
 
     Each replica gets the same picture: none may be left with an empty batch.
     """
+    specs, num_replicas = run.config.validation, run.strategy.num_replicas_in_sync
     if not specs.noisy:
         return None
     sources = (
-        data.open_source(spec, channels=prior.channels)
-        for spec in (specs.noisy, specs.clean)
+        data.open_source(spec, channels=channels) for spec in (specs.noisy, specs.clean)
     )
 
     def cut_and_repeat(*images):
-        multiple = prior.size_multiple
         size = tf.shape(images[0])[:2] // multiple * multiple
         cut = (image[tf.newaxis, : size[0], : size[1]] for image in images)
         return tuple(tf.repeat(image, num_replicas, axis=0) for image in cut)
@@ -164,12 +245,13 @@ def _main(argv):
     command.make_deterministic(FLAGS.config, FLAGS.seed)
     strategy = distribution.make_strategy(FLAGS.strategy)
     stop = command.sigterm_flag()
-    train_denoiser(FLAGS.config, FLAGS.workdir, strategy=strategy, stop=stop)
+    train_denoiser(FLAGS.config, FLAGS.workdir, FLAGS.stage, strategy, stop)
 
 
 def main():
     """Runs the script."""
     command.define_training_flags("train_denoiser")
+    flags.DEFINE_enum("stage", "unpaired", STAGES, "What to train, see above.")
     command.run(_main)
 
 

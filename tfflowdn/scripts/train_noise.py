@@ -1,0 +1,103 @@
+"""Learns the noise of noisy pictures, without pairs (stage 3).
+
+    train_noise --config configs/noise.py --config.noisy.spec=NOISY \
+        --config.clean.spec=CLEAN --config.denoiser=DENOISER.keras --workdir WORKDIR
+
+fits a conditional flow to what the denoiser takes away from the noisy pictures, and
+corrects it by what the same denoiser takes away from clean ones with noise of the model
+(see tfflowdn.noise_estimation). WORKDIR gets noise.keras, for `train_denoiser --stage
+distill`, and noise.json: the standard deviation against brightness and the
+autocorrelation. It takes minutes; a run that was killed begins again.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from absl import flags, logging
+from ml_collections import config_dict
+
+from tfflowdn import checkpoint, data, inference, noise_estimation, training
+from tfflowdn.scripts import command
+
+__all__ = ["main", "train_noise"]
+
+FLAGS = flags.FLAGS
+
+
+def train_noise(config: config_dict.ConfigDict, workdir: str) -> Path:
+    """Learns the noise of a configuration; each section is a function's arguments.
+
+    Args:
+      config: `denoiser` (path of a denoiser), `noisy` and `clean` (data.open_source),
+        `max_pictures` and `max_side` (of each pool; larger pictures are cut in their
+        middle), `estimation` (noise_estimation.estimate_noise), `model` (NoiseModel).
+      workdir: Where the outputs go.
+
+    Returns:
+      The path of the trained model, `noise.keras`.
+
+    Raises:
+      ValueError: For bad pictures, or a denoiser that does not fit them.
+    """
+    denoiser = inference.Denoiser.from_pretrained(config.denoiser)
+    noisy, clean = (
+        _pictures(config[pool], denoiser.channels, config)
+        for pool in ("noisy", "clean")
+    )
+    directory = Path(workdir)
+    with checkpoint.locked(directory):
+        model = noise_estimation.estimate_noise(
+            denoiser, noisy, clean, **config.estimation, model_options=config.model
+        )
+        report = json.dumps(_report(model), indent=2) + "\n"
+        checkpoint.replace(
+            directory / "noise.json", lambda path: path.write_text(report)
+        )
+        path = directory / "noise.keras"
+        training.save_copy(model, path)
+    logging.info("The noise is in %s", path)
+    return path
+
+
+def _pictures(pool, channels, config):
+    """Returns pictures spread evenly over a pool, float32 [H, W, C]."""
+    source = data.open_source(**pool, channels=channels)
+    step = max(1, len(source) // config.max_pictures)
+    pictures = source.dataset().shard(step, 0).take(config.max_pictures)
+    side = config.max_side
+    return [_middle(data.to_unit(picture).numpy(), side) for picture in pictures]
+
+
+def _middle(picture, side):
+    top, left = (max(0, (size - side) // 2) for size in picture.shape[:2])
+    return picture[top : top + side, left : left + side]
+
+
+def _report(model):
+    brightness, curve = model.level_curve()
+    levels = np.exp(model.log_levels.numpy())
+    return {
+        "brightness": brightness.tolist(),
+        "std": curve.tolist(),
+        "autocorrelation": model.autocorrelation()[:8, :8].tolist(),
+        "level_quantiles": np.quantile(levels, np.linspace(0, 1, 11)).tolist(),
+    }
+
+
+def _main(argv):
+    del argv
+    command.make_deterministic(FLAGS.config, FLAGS.seed)
+    train_noise(FLAGS.config, FLAGS.workdir)
+
+
+def main():
+    """Runs the script."""
+    command.define_training_flags("train_noise")
+    command.run(_main)
+
+
+if __name__ == "__main__":
+    main()
