@@ -14,6 +14,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 __all__ = [
+    "define_range_flag",
     "define_training_flags",
     "faster_precision",
     "publish",
@@ -31,6 +32,16 @@ def define_training_flags(script: str) -> None:
         "workdir", None, f"Directory of {script}'s outputs; a killed run resumes in it."
     )
     flags.mark_flags_as_required(["config", "workdir"])
+
+
+def define_range_flag() -> None:
+    """Defines `--range`, the pixel values that become 0 and 1."""
+    flags.DEFINE_string(
+        "range",
+        None,
+        "Pixel values that the network takes as 0 and 1: LOW,HIGH, percentiles "
+        "LOW%,HIGH% of each picture or stack, or dtype; by default the model's own.",
+    )
 
 
 def publish(report: dict, output: str | None) -> None:

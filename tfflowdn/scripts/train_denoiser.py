@@ -32,8 +32,9 @@ def train_denoiser(config: config_dict.ConfigDict, workdir: str) -> Path:
     """Trains the denoiser of a configuration; each section is a function's arguments.
 
     Args:
-      config: `prior` (path of a FlowPrior), `noisy` and `clean` (data.open_source),
-        `validation` (data.pair_sources; empty for none), `network` (ResNetDenoiser),
+      config: `prior` (path of a FlowPrior), `noisy` and `clean` (data.open_source, the
+        network keeps the range of the former), `validation` (data.pair_sources, in
+        the same range; empty for none), `network` (ResNetDenoiser),
         `start` and `objective`, each with `crops` (data.random_crops) and `training`
         (training.fit), the former with `noise` (data.GenericNoise), the latter with
         `loss` (UnpairedDenoiser).
@@ -52,12 +53,14 @@ def train_denoiser(config: config_dict.ConfigDict, workdir: str) -> Path:
 
 def _train(config, workdir):
     prior = inference.load_prior(config.prior)
-    network = ResNetDenoiser(prior.channels, **config.network)
+    network = ResNetDenoiser(
+        prior.channels, **config.network, pixel_range=config.noisy.pixel_range
+    )
     denoiser = UnpairedDenoiser(network, prior, **config.objective.loss)
     _check_crop_size(config.objective.crops.crop_size, prior)
     for part in (config.start.training, config.objective.training):
         training.check_steps(part.num_steps, part.steps_per_epoch)
-    validation = _validation(config.validation, prior)
+    validation = _validation(config, prior)
     generic_pairs = _generic_pairs(config, prior.channels)
     noisy_crops = _noisy_crops(config, prior.channels)
     identity = {"network": config.network.to_dict(), "channels": prior.channels}
@@ -137,15 +140,16 @@ def _check_crop_size(crop_size, prior):
         )
 
 
-def _validation(specs, prior):
+def _validation(config, prior):
     """Returns batches of one (noisy, clean), cut to a size that the prior takes.
 
     Each replica gets the same picture: none may be left with an empty batch.
     """
+    specs, pixel_range = config.validation, config.noisy.pixel_range
     if not specs.noisy:
         return None
     sources = (
-        data.open_source(spec, channels=prior.channels)
+        data.open_source(spec, channels=prior.channels, pixel_range=pixel_range)
         for spec in (specs.noisy, specs.clean)
     )
 

@@ -33,8 +33,9 @@ def train_prior(
     """Trains the prior of a configuration; each section is a function's arguments.
 
     Args:
-      config: `prior` (FlowPrior), `clean` and `validation` (data.open_source),
-        `crops` (data.random_crops), `training` (training.fit).
+      config: `prior` (FlowPrior), `clean` and `validation` (data.open_source, both
+        in the range of the former, which the prior keeps), `crops`
+        (data.random_crops), `training` (training.fit).
       workdir: Where the outputs go; a run that was killed goes on there.
       num_shards: Parts of a batch that run side by side, see FlowPrior.
       precision: Keras dtype policy of the conditioners in this training, where the
@@ -53,7 +54,10 @@ def train_prior(
 def _train(config, workdir, num_shards, precision):
     crop_size, _, channels = config.prior.image_shape
     clean, held_out = (
-        data.open_source(**config[name], channels=channels)
+        data.open_source(
+            **{**config[name], "pixel_range": config.clean.pixel_range},
+            channels=channels,
+        )
         for name in ("clean", "validation")
     )
     clean.verify()
@@ -73,7 +77,11 @@ def _train(config, workdir, num_shards, precision):
     arguments = config.prior.to_dict()
     options = arguments.pop("flow_options")
     precision = options["precision"] or precision
-    prior = FlowPrior(**arguments, flow_options={**options, "precision": precision})
+    prior = FlowPrior(
+        **arguments,
+        flow_options={**options, "precision": precision},
+        pixel_range=config.clean.pixel_range,
+    )
     prior.num_shards = num_shards
     directory = training.prepare_workdir(workdir, config.prior.to_dict())
     training.fit(
