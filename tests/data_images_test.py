@@ -473,6 +473,22 @@ def test_a_large_page_stays_on_disk(tmp_path, monkeypatch, options, orientation)
         assert file.pages[0].is_tiled == ("tile" in options)
 
 
+@pytest.mark.parametrize("num_lost", [20, 200, 500])
+def test_a_stack_that_lost_its_last_pages_is_an_error(tmp_path, num_lost):
+    path = tmp_path / "a.tif"
+    stack = np.zeros((3, HEIGHT, WIDTH), np.uint8)
+    _write_gray(path, stack, imagej=True)  # Pages are listed behind all pixels.
+    path.write_bytes(path.read_bytes()[:-num_lost])
+    for use in (
+        lambda: data.read_image(path),
+        lambda: data.is_stack_or_large(path),
+        lambda: list(data.read_pages(path, tmp_path)),
+        lambda: data.map_pages(path, tmp_path / "b.tif", _fill_negative),
+    ):
+        with pytest.raises(data.ImageReadError, match="seems cut off"):
+            use()
+
+
 def test_a_stack_of_1_bit_pages_is_black_and_white(tmp_path):
     pages = np.random.default_rng(0).integers(0, 2, (2, 8, 16), np.uint8)
     pictures = [Image.fromarray(255 * page).convert("1") for page in pages]

@@ -135,20 +135,35 @@ def _planes(tiff, folder):
 
 
 def _num_planes(tiff):
+    num_pages = _num_pages(tiff)
     # Not of every file: a look at the series leaves pages without their tags.
-    if tiff.is_imagej and len(tiff.pages) == 1:
+    if tiff.is_imagej and num_pages == 1:
         series = tiff.series[0]
         if series.axes.endswith("YX"):
             return int(np.prod(series.shape[:-2]))
-    return len(tiff.pages)
+    return num_pages
+
+
+def _num_pages(tiff):
+    """Returns the number of pages; ValueError if the last one names another one."""
+    num_pages = len(tiff.pages)
+    # tifffile only logs it: of a file that was cut off, the pages before are left.
+    tiff.filehandle.seek(tiff.pages.next_page_offset)
+    content = tiff.filehandle.read(tiff.tiff.offsetsize)
+    if content != bytes(tiff.tiff.offsetsize):
+        raise ValueError(
+            "every page must lie within the file, which seems cut off. "
+            f"Received: {num_pages=} before one that does not."
+        )
+    return num_pages
 
 
 @contextlib.contextmanager
 def open_page(path: str | os.PathLike) -> Iterator[tifffile.TiffPage]:
     """Opens the only page of a TIFF file; ValueError if there are more."""
     with tifffile.TiffFile(path) as tiff:
-        if len(tiff.pages) != 1:
-            num_pages = len(tiff.pages)
+        num_pages = _num_pages(tiff)
+        if num_pages != 1:
             raise ValueError(f"a TIFF must hold one page. Received: {num_pages=}.")
         yield tiff.pages[0]
 
