@@ -47,7 +47,7 @@ class _Job(NamedTuple):
 def denoise_files(
     inputs: list[str],
     output: str,
-    model: str,
+    model: str | inference.Denoiser,
     *,
     overwrite: bool = False,
     skip_existing: bool = False,
@@ -61,10 +61,12 @@ def denoise_files(
     Args:
       inputs: Files and folders.
       output: Folder to write, made if it is absent.
-      model: Path of the denoiser's `.keras` file, or of its SavedModel's folder.
+      model: Path of the denoiser's `.keras` file or of its SavedModel's folder, or
+        the denoiser itself.
       overwrite: Whether files in `output` may be replaced.
       skip_existing: Whether those that have an output already are left out.
-      max_pixels: Pixels to give to the network at once, see `inference.Denoiser`.
+      max_pixels: Pixels to give at once to the network of a path, see
+        `inference.Denoiser`.
       axes: The meaning of the axes of .npy files, see there.
       pixel_range: The values that become 0 and 1, see `data.check_range`, by default
         the model's; percentiles are those of a stack's pages together.
@@ -82,7 +84,9 @@ def denoise_files(
     if skip_existing:
         pairs = [(source, target) for source, target in pairs if not target.exists()]
     _check_outputs([target for _, target in pairs], overwrite)
-    denoiser = inference.Denoiser.from_pretrained(model, max_pixels=max_pixels)
+    denoiser = model
+    if not isinstance(model, inference.Denoiser):
+        denoiser = inference.Denoiser.from_pretrained(model, max_pixels=max_pixels)
     pixel_range = data.check_range(pixel_range or denoiser.pixel_range)
     pixel_range = data.check_range(pixel_range or denoiser.pixel_range)
     denoise = functools.partial(
