@@ -132,12 +132,6 @@ def test_white_is_zero_tiff_is_inverted(tmp_path, dtype):
     np.testing.assert_array_equal(result, info.max + info.min - array.astype(int))
 
 
-def test_lzw_tiff_of_8_bits(tmp_path):
-    array = _pixels(3)
-    Image.fromarray(array).save(tmp_path / "a.tif", compression="tiff_lzw")
-    np.testing.assert_array_equal(data.read_image(tmp_path / "a.tif"), array)
-
-
 def test_the_content_decides_the_format(tmp_path):
     array = _pixels(1)
     data.write_image(tmp_path / "a.png", array)
@@ -324,6 +318,32 @@ def test_tiff_keeps_resolution_profile_and_texts(tmp_path):
     assert tags[34675] == b"profile"
     assert (tags[305], tags[306]) == ("Scope", "2026:01:02 03:04:05")
     np.testing.assert_array_equal(data.read_image(tmp_path / "b.tif"), array)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+def test_a_profile_of_inks_is_not_kept_with_rgb(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    cmyk = Image.fromarray(_pixels(3)).convert("CMYK")
+    cmyk.save(path, icc_profile=b"profile of inks", dpi=(300, 300))
+    values = data.read_metadata(path).values
+    assert "resolution" in values or "dpi" in values
+    assert not {"icc_profile", "iccprofile"} & set(values)
+
+
+def test_jpeg_keeps_the_colour_of_single_pixels(tmp_path):
+    array = np.full((16, 16, 3), 128, np.uint8)
+    array[::2, ::2] = (200, 100, 100)
+    data.write_image(tmp_path / "a.jpg", array)
+    error = np.abs(data.read_image(tmp_path / "a.jpg").astype(int) - array)
+    assert error.max() < 12
+
+
+@pytest.mark.parametrize("compression", ["lzw", "zlib", "zstd", "jpeg2000", "lerc"])
+def test_compressed_tiff_of_8_bits(tmp_path, compression):
+    array = _pixels(3)
+    options = {"photometric": "rgb", "compression": compression}
+    tifffile.imwrite(tmp_path / "a.tif", array, **options)
+    np.testing.assert_array_equal(data.read_image(tmp_path / "a.tif"), array)
 
 
 def test_metadata_of_another_family_is_left_out(tmp_path):

@@ -377,6 +377,17 @@ def test_denoise_overwrites_nothing_unasked(denoiser_path, pictures):
     assert before == {p: p.read_bytes() for p in Path(pictures["noisy"]).iterdir()}
 
 
+def test_denoise_says_what_is_wrong_before_any_work(denoiser_path, pictures, tmp_path):
+    for options, message in [
+        ({"strength": 2}, "within \\[0, 1\\]. Received: strength=2"),
+        ({"pixel_range": "5,1"}, "pixel_range='5,1'"),
+    ]:
+        with pytest.raises(ValueError, match=message) as caught:
+            denoise_files([pictures["clean"]], tmp_path / "o", denoiser_path, **options)
+        assert "failed" not in str(caught.value)
+    assert not (tmp_path / "o").exists()
+
+
 def test_denoise_refuses_two_inputs_of_one_output(denoiser_path, pictures, tmp_path):
     twice = [pictures["clean"], pictures["held_out"]]
     with pytest.raises(ValueError, match="must not share an output"):

@@ -48,7 +48,7 @@ _OPENERS = {
 _CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "I;16": 1}
 _PILLOW_BYTES = 4  # Of a pixel in Pillow's own memory.
 _STRIP_PIXELS = 2**22
-_JPEG_QUALITY = 95
+_JPEG_OPTIONS = {"quality": 95, "subsampling": 0}  # Colours at full resolution.
 _TIFF_DTYPES = (
     *("uint8", "int8", "uint16", "int16", "uint32", "int32"),
     *("float16", "float32", "float64"),
@@ -143,11 +143,11 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
                 return _read_pillow(picture)
         with tiff.open_page(path) as page:
             header = _header(*tiff.describe(page))
-            if header.dtype != np.uint8:
+            if not tiff.conversion(page):
                 array = tiff.read_page(page, header.dtype)
                 check_finite(array)
                 return array
-        # Pillow decodes LZW and JPEG in TIFF, which tifffile leaves to imagecodecs.
+        # Palettes, CMYK, YCbCr and 1 bit, which Pillow converts.
         with TiffImagePlugin.TiffImageFile(os.fspath(path)) as picture:
             return _read_pillow(picture)
 
@@ -173,7 +173,7 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
             exif.pop(ORIENTATION_TAG, None)
             found = {
                 "dpi": picture.info.get("dpi"),
-                "icc_profile": picture.info.get("icc_profile"),
+                "icc_profile": _icc_profile(picture),
                 "exif": exif.tobytes() if len(exif) else None,
             }
             mode = picture.mode if png.is_deep_color(path) else _target_mode(picture)
@@ -348,6 +348,11 @@ def _orientation(picture: Image.Image) -> int:
     return Image.Image.getexif(picture).get(ORIENTATION_TAG, 1)
 
 
+def _icc_profile(picture: Image.Image) -> bytes | None:
+    # A picture that is converted to RGB has left the profile of its inks behind.
+    return None if picture.mode == "CMYK" else picture.info.get("icc_profile")
+
+
 def _target_mode(picture: Image.Image) -> str:
     mode = picture.mode
     if mode in _CHANNELS:
@@ -403,7 +408,7 @@ def _writer(
     if suffix == ".webp" and dtype == "uint8" and channels != 2:
         return functools.partial(save, format="WEBP", lossless=True, exact=True)
     if suffix in (".jpg", ".jpeg") and dtype == "uint8" and channels in (1, 3):
-        return functools.partial(save, format="JPEG", quality=_JPEG_QUALITY)
+        return functools.partial(save, format="JPEG", **_JPEG_OPTIONS)
     raise ValueError(
         "The format must hold these pixels: TIFF takes integers of up to 32 bits and "
         "floats; PNG uint8 and uint16; WebP uint8 with 1, 3 or 4 channels; JPEG uint8 "

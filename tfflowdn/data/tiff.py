@@ -243,7 +243,7 @@ def read_metadata(page: tifffile.TiffPage) -> dict:
         *resolution, unit = (values[code] for code in _RESOLUTION)
         if all(denominator for _, denominator in resolution):
             metadata |= {"resolution": tuple(resolution), "resolutionunit": unit}
-    if _ICC_PROFILE in values:
+    if _ICC_PROFILE in values and page.photometric != tifffile.PHOTOMETRIC.SEPARATED:
         metadata["iccprofile"] = values[_ICC_PROFILE]
     if _DESCRIPTION in values:
         metadata["description"] = str(values[_DESCRIPTION]).encode()

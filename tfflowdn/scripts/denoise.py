@@ -19,6 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import tqdm
 from absl import flags, logging
 
@@ -77,8 +78,8 @@ def denoise_files(
 
     Raises:
       ValueError: Before any work, for an input without pictures, two inputs of one
-        output, or an output that exists; after it, for files that could not be read,
-        denoised or written, while all others were.
+        output, an output that exists, or a bad range or option; after it, for files
+        that could not be read, denoised or written, while all others were.
     """
     pairs = [pair for path in inputs for pair in _plan(Path(path), Path(output))]
     if skip_existing:
@@ -88,6 +89,7 @@ def denoise_files(
     if not isinstance(model, inference.Denoiser):
         denoiser = inference.Denoiser.from_pretrained(model, max_pixels=max_pixels)
     pixel_range = data.check_range(pixel_range or denoiser.pixel_range)
+    denoiser(np.zeros((1, 1), np.uint8), pixel_range="dtype", **options)  # Good ones?
     pixel_range = data.check_range(pixel_range or denoiser.pixel_range)
     denoise = functools.partial(
         _denoise,
