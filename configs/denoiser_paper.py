@@ -27,8 +27,16 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
         prior="",
         denoiser="",
         noise="",
-        noisy={"spec": "", "data_dir": config_dict.placeholder(str)},
-        clean={"spec": "", "data_dir": config_dict.placeholder(str)},
+        noisy={
+            "spec": "",
+            "data_dir": config_dict.placeholder(str),
+            "pixel_range": "dtype",
+        },
+        clean={
+            "spec": "",
+            "data_dir": config_dict.placeholder(str),
+            "pixel_range": "dtype",
+        },
         validation={"noisy": "", "clean": ""},
         network={
             "num_blocks": pick(full=64, smoke=1),

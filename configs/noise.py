@@ -21,8 +21,16 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
 
     return config_dict.create(
         denoiser="",
-        noisy={"spec": "", "data_dir": config_dict.placeholder(str)},
-        clean={"spec": "", "data_dir": config_dict.placeholder(str)},
+        noisy={
+            "spec": "",
+            "data_dir": config_dict.placeholder(str),
+            "pixel_range": "dtype",
+        },
+        clean={
+            "spec": "",
+            "data_dir": config_dict.placeholder(str),
+            "pixel_range": "dtype",
+        },
         # At most so many pictures of a pool, and so many pixels of a side of each.
         max_pictures=pick(full=256, smoke=4),
         max_side=512,

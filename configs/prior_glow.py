@@ -45,7 +45,11 @@ def get_config(variant: str = "gray") -> config_dict.ConfigDict:
             "dequantization_sigma": 5 / 255,
             "seed": 0,
         },
-        clean={"spec": "", "data_dir": config_dict.placeholder(str)},
+        clean={
+            "spec": "",
+            "data_dir": config_dict.placeholder(str),
+            "pixel_range": "dtype",
+        },
         validation={"spec": "", "data_dir": config_dict.placeholder(str)},
         crops={
             "batch_size": pick(full=32, smoke=4),

@@ -46,7 +46,11 @@ def get_config(variant: str = "rgb") -> config_dict.ConfigDict:
             "dequantization_sigma": 0.0,
             "seed": 0,
         },
-        clean={"spec": "", "data_dir": config_dict.placeholder(str)},
+        clean={
+            "spec": "",
+            "data_dir": config_dict.placeholder(str),
+            "pixel_range": "dtype",
+        },
         validation={"spec": "", "data_dir": config_dict.placeholder(str)},
         crops={
             "batch_size": pick(full=64, smoke=4),

@@ -17,16 +17,16 @@ FIT_GIVEN = (
 )
 SECTIONS = {
     "prior": {
-        "prior": (models.FlowPrior, "trainable kwargs"),
+        "prior": (models.FlowPrior, "trainable pixel_range kwargs"),
         "clean": (data.open_source, "channels"),
-        "validation": (data.open_source, "channels"),
+        "validation": (data.open_source, "channels pixel_range"),
         "crops": (data.RandomCrops, "source crop_size"),
         "training": (training.fit, FIT_GIVEN),
     },
     "denoiser": {
         "noisy": (data.open_source, "channels"),
         "clean": (data.open_source, "channels"),
-        "network": (models.ResNetDenoiser, "channels kwargs"),
+        "network": (models.ResNetDenoiser, "channels pixel_range kwargs"),
         "start.crops": (data.RandomCrops, "source"),
         "start.noise": (data.GenericNoise, ""),
         "start.training": (training.fit, FIT_GIVEN),

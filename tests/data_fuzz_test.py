@@ -34,7 +34,7 @@ def _file(tmp_path, name):
     elif name == "bit.png":
         Image.fromarray(_picture(1, np.uint8)[..., 0]).convert("1").save(path)
     elif name == "array.npy":
-        data.save_array(path, _picture(1, np.uint8))
+        np.save(path, _picture(1, np.uint8))
     else:
         deep = name.startswith("deep")
         data.write_image(path, _picture(3, np.uint16 if deep else np.uint8))
@@ -60,16 +60,20 @@ def _damaged(content, rng):
     return content
 
 
+def _copy(pixels, out):
+    np.copyto(out, pixels)
+
+
 def _use(path, target):
     """Does what denoising a file does, but for the network."""
     if path.suffix == ".npy":
-        data.save_array(target, np.array(data.open_array(path)))
+        data.map_array(path, target, _copy)
         return
     if data.is_stack_or_large(path):
-        data.map_pages(path, target, lambda pixels, out: np.copyto(out, pixels))
+        data.map_pages(path, target, _copy)
         return
     pixels, metadata = data.read_image(path), data.read_metadata(path)
-    assert pixels.dtype in (np.uint8, np.uint16, np.float32)
+    assert pixels.dtype.kind in "uif"
     assert pixels.ndim == 3
     assert np.isfinite(pixels).all()
     header = data.image_header(path)

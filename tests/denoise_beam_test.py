@@ -6,6 +6,7 @@ from pathlib import Path
 import apache_beam as beam
 import numpy as np
 import pytest
+import tifffile
 
 from tfflowdn import Denoiser, ResNetDenoiser, data, export
 from tfflowdn.scripts.denoise import denoise_files
@@ -39,23 +40,32 @@ def test_a_saved_model_denoises_as_its_network(saved_model, randomize):
 
 
 @pytest.mark.filterwarnings("ignore")  # Of Beam's own imports.
-def test_the_pipeline_writes_what_denoise_writes(tool, saved_model, tmp_path):
+@pytest.mark.parametrize(
+    "options", [{}, {"pixel_range": "2%,98%", "strength": 0.7, "luminance_only": True}]
+)
+def test_the_pipeline_writes_what_denoise_writes(tool, saved_model, tmp_path, options):
     rng, folder = np.random.default_rng(0), tmp_path / "in" / "deep"
     folder.mkdir(parents=True)
     for name, shape in [("a.png", (150, 210, 1)), ("b.tif", (40, 30, 3))]:
         pixels = rng.random(shape, np.float32)
         data.write_image(folder / name, data.from_float(pixels, np.uint8))
+    stack = rng.integers(0, 4096, (3, 150, 90), np.uint16)
+    stack[1] //= 4
+    tifffile.imwrite(folder / "stack.tif", stack, imagej=True, metadata={"axes": "TYX"})
     (folder / "broken.png").write_bytes(b"no picture")
+    whole = (folder / "stack.tif").read_bytes()
+    (folder / "broken.tif").write_bytes(whole[: len(whole) - 1000])
     pattern, output = f"{tmp_path}/in/**", tmp_path / "out"
     with beam.Pipeline(runner="DirectRunner") as pipeline:
-        tool.build(pipeline, pattern, str(output), str(saved_model), 10_000)
+        tool.build(pipeline, pattern, str(output), str(saved_model), 10_000, **options)
     (folder / "broken.png").unlink()
+    (folder / "broken.tif").unlink()
     local = tmp_path / "local"
     written = denoise_files(
-        [str(tmp_path / "in")], local, saved_model, max_pixels=10_000
+        [str(tmp_path / "in")], local, saved_model, max_pixels=10_000, **options
     )
-    assert len(written) == 2
+    assert len(written) == 3
     for path in written:
-        other = output / path.relative_to(local)
-        np.testing.assert_array_equal(data.read_image(other), data.read_image(path))
-    assert sorted(p.name for p in output.rglob("*.*")) == ["a.png", "b.tif"]
+        assert (output / path.relative_to(local)).read_bytes() == path.read_bytes()
+    names = sorted(p.name for p in output.rglob("*.*"))
+    assert names == ["a.png", "b.tif", "stack.tif"]

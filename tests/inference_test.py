@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfflowdn import Denoiser, ResNetDenoiser, denoise
+from tfflowdn import Denoiser, ResNetDenoiser, data, denoise, export
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +146,84 @@ def test_axes_are_kept_and_planes_denoised_alone(networks, axes):
     order = [names.index(name) for name in "YXS" if name in names]
     expected = denoise(np.transpose(array[plane], order), networks[1])
     np.testing.assert_allclose(np.transpose(result[plane], order), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("pixel_range", ["0,4095", "1%,99%", (-500, 500)])
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "uint32", "int32", "float64"])
+def test_pixels_are_scaled_by_the_range_and_back(networks, dtype, pixel_range):
+    stack = np.random.default_rng(0).integers(0, 4096, (3, 20, 30))
+    stack[1] //= 4  # A dark picture.
+    stack = stack.astype(dtype)
+    denoiser = Denoiser(networks[1])
+
+    def expected(picture, limits):
+        unit = np.float32((picture - float(limits[0])) / (limits[1] - limits[0]))
+        result = denoiser(unit) * (limits[1] - limits[0]) + limits[0]
+        info = np.iinfo(dtype) if np.dtype(dtype).kind in "iu" else np.finfo(dtype)
+        return np.clip(result, info.min, info.max)
+
+    planes = stack[..., np.newaxis]
+    together = expected(planes, data.find_limits(pixel_range, planes, 3))
+    result = denoiser(stack, axes="ZYX", pixel_range=pixel_range)
+    assert result.dtype == stack.dtype
+    np.testing.assert_allclose(result, together[..., 0], atol=0.51)
+    batch = denoiser(planes, pixel_range=pixel_range)
+    for picture, of_batch in zip(planes, batch, strict=True):
+        alone = expected(picture, data.find_limits(pixel_range, [picture]))
+        result = denoiser(picture, pixel_range=pixel_range)
+        np.testing.assert_allclose(result, alone, atol=0.51)
+        np.testing.assert_allclose(of_batch, result, atol=1)
+
+
+def test_the_range_of_the_training_is_the_default(networks, tmp_path):
+    config = networks[1].get_config()
+    network = ResNetDenoiser.from_config({**config, "pixel_range": "100,4095"})
+    network.set_weights(networks[1].get_weights())
+    network.save(tmp_path / "a.keras")
+    folder = export.export_model(network, tmp_path, "denoiser")
+    picture = np.random.default_rng(0).integers(0, 4096, (20, 30), np.uint16)
+    expected = np.int64(denoise(picture, networks[1], pixel_range=(100, 4095)))
+    other = np.int64(denoise(picture, networks[1]))
+    assert np.abs(expected - other).max() > 3
+    for path in (tmp_path / "a.keras", folder):
+        denoiser = Denoiser.from_pretrained(path)
+        assert denoiser.pixel_range == "100.0,4095.0"
+        np.testing.assert_allclose(denoiser(picture), expected, atol=1)
+        by_dtype = denoiser(picture, pixel_range="dtype")
+        np.testing.assert_allclose(by_dtype, other, atol=1)
+    with pytest.raises(ValueError, match="pixel_range='12 bit'"):
+        ResNetDenoiser(pixel_range="12 bit")
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.int8, np.int16, bool])
+def test_other_dtypes_come_back(networks, dtype):
+    picture = data.from_float(_picture(20, 30), dtype)
+    result = denoise(picture, networks[1])
+    assert result.dtype == dtype
+    assert np.abs(result.astype(float) - picture).mean() > 0
+    np.testing.assert_array_equal(denoise(picture, networks[1], strength=0), picture)
+
+
+def test_32_bit_integers_need_a_range(networks):
+    for dtype in (np.uint32, np.int32):
+        with pytest.raises(ValueError, match="pixel_range, such as 0,4095"):
+            denoise(np.zeros((4, 4), dtype), networks[1])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("shape", [(30, 40, 3), (2, 30, 40, 4)])
+def test_luminance_only_keeps_the_chroma(networks, channels, shape):
+    picture, weights = _picture(*shape), np.float32([0.299, 0.587, 0.114])
+    denoiser = Denoiser(networks[channels], max_pixels=1200)
+    result = denoiser(picture, luminance_only=True)
+    before, after = ((p[..., :3] @ weights)[..., None] for p in (picture, result))
+    np.testing.assert_allclose(after, denoiser(before), atol=1e-5)
+    for colours in ([0, 1], [1, 2]):
+        differences = (np.diff(p[..., colours]) for p in (result, picture))
+        np.testing.assert_allclose(*differences, atol=1e-5)
+    np.testing.assert_array_equal(result[..., 3:], picture[..., 3:])
+    gray = denoiser(before, luminance_only=True)
+    np.testing.assert_array_equal(gray, denoiser(before))
 
 
 @pytest.mark.parametrize("axes", ["ZYX", "TTYX", "TZYC", ""])

@@ -16,6 +16,7 @@ import tifffile
 
 from tfflowdn import FlowPrior, data, inference, training
 from tfflowdn.scripts import command
+from tfflowdn.scripts import denoise as denoise_script
 from tfflowdn.scripts.denoise import denoise_files
 from tfflowdn.scripts.evaluate import evaluate
 from tfflowdn.scripts.score import score
@@ -358,6 +359,85 @@ def test_denoise_stacks_and_arrays(denoiser_path, tmp_path):
     assert not list(output.glob(".*"))
 
 
+def test_a_range_is_stored_in_training_and_used_by_all_scripts(
+    pictures, prior_path, tmp_path
+):
+    for name in ("clean", "held_out", "noisy", "noisy_held_out"):
+        (tmp_path / name).mkdir()
+        for path in Path(pictures[name]).iterdir():  # 12 bits in 16.
+            unit = data.to_float(data.read_image(path))
+            pixels = data.from_float(unit, np.uint16, (0, 4095))
+            data.write_image(tmp_path / name / f"{path.stem}.tif", pixels)
+    deep = {path.name: str(path) for path in tmp_path.iterdir()}
+    config = _prior_config(deep)
+    config.clean.pixel_range = "0,4095"
+    prior = train_prior(config, tmp_path / "prior")
+    assert inference.load_prior(prior).pixel_range == "0.0,4095.0"
+    bits = [
+        score(folder["held_out"], str(path))["mean"]["bits_per_dim"]
+        for folder, path in ((deep, prior), (pictures, prior_path))
+    ]
+    assert bits[0] == pytest.approx(bits[1], abs=0.1)
+    config = _denoiser_config(deep, prior)
+    config.clean.pixel_range = "0,4095"
+    config.noisy.pixel_range = "1%,99%"
+    path = train_denoiser(config, tmp_path / "denoiser")
+    denoiser = inference.Denoiser.from_pretrained(path)
+    assert denoiser.pixel_range == "1.0%,99.0%"
+    (written, *_) = denoise_files([deep["noisy"]], tmp_path / "out", path)
+    noisy = data.read_image(Path(deep["noisy"]) / written.name)
+    np.testing.assert_array_equal(data.read_image(written), denoiser(noisy))
+    report = evaluate(deep["noisy_held_out"], deep["held_out"], str(path), "0,4095")
+    assert report["mean"]["noisy_psnr"] == pytest.approx(20, abs=1.5)
+    by_percentiles = evaluate(deep["noisy_held_out"], deep["held_out"], str(path))
+    change = 20 * np.log10(np.ptp(np.percentile(noisy, [1, 99])) / 4095)
+    expected = report["mean"]["noisy_psnr"] + change
+    assert by_percentiles["mean"]["noisy_psnr"] == pytest.approx(expected, abs=1)
+
+
+def test_percentiles_are_those_of_all_pages_of_a_stack(denoiser_path, tmp_path):
+    stack = np.random.default_rng(0).integers(0, 4096, (3, 20, 30), np.uint16)
+    stack[1] //= 4
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in" / "a.tif", stack, photometric="minisblack")
+    np.save(tmp_path / "in" / "a.npy", stack)
+    options = {"axes": "ZYX", "pixel_range": "1%,99%"}
+    denoise_files([str(tmp_path / "in")], tmp_path / "out", denoiser_path, **options)
+    expected = inference.denoise(stack, denoiser_path, **options)
+    result = tifffile.imread(tmp_path / "out" / "a.tif")
+    np.testing.assert_allclose(result, expected, atol=1)
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "a.npy"), expected)
+
+
+@pytest.mark.parametrize("most_bytes", [1000, 10**6])
+def test_few_pictures_wait_where_they_are_large(
+    denoiser_path, tmp_path, monkeypatch, most_bytes
+):
+    (tmp_path / "in").mkdir()
+    for index in range(12):
+        pixels = np.full((20, 30, 1), index, np.uint8)
+        data.write_image(tmp_path / "in" / f"{index:02d}.png", pixels)
+    waiting, most = set(), []
+    read_image, write_image = data.read_image, data.write_image
+
+    def read(path):
+        waiting.add(path.name)
+        most.append(len(waiting))
+        return read_image(path)
+
+    def write(path, *args):
+        write_image(path, *args)
+        waiting.remove(path.name)
+
+    monkeypatch.setattr(data, "read_image", read)
+    monkeypatch.setattr(data, "write_image", write)
+    monkeypatch.setattr(denoise_script, "MAX_WAITING_BYTES", most_bytes)
+    written = denoise_files([str(tmp_path / "in")], tmp_path / "out", denoiser_path)
+    assert [path.name for path in written] == [f"{n:02d}.png" for n in range(12)]
+    assert not waiting
+    assert max(most) > 2 if most_bytes > 1000 else max(most) == 1
+
+
 def test_a_broken_file_does_not_stop_the_others(denoiser_path, pictures, tmp_path):
     folder, output = tmp_path / "in", tmp_path / "out"
     shutil.copytree(pictures["clean"], folder)
@@ -382,6 +462,17 @@ def test_denoise_overwrites_nothing_unasked(denoiser_path, pictures):
     assert before == {p: p.read_bytes() for p in Path(pictures["noisy"]).iterdir()}
 
 
+def test_denoise_says_what_is_wrong_before_any_work(denoiser_path, pictures, tmp_path):
+    for options, message in [
+        ({"strength": 2}, "within \\[0, 1\\]. Received: strength=2"),
+        ({"pixel_range": "5,1"}, "pixel_range='5,1'"),
+    ]:
+        with pytest.raises(ValueError, match=message) as caught:
+            denoise_files([pictures["clean"]], tmp_path / "o", denoiser_path, **options)
+        assert "failed" not in str(caught.value)
+    assert not (tmp_path / "o").exists()
+
+
 def test_denoise_refuses_two_inputs_of_one_output(denoiser_path, pictures, tmp_path):
     twice = [pictures["clean"], pictures["held_out"]]
     with pytest.raises(ValueError, match="must not share an output"):
@@ -402,8 +493,8 @@ def test_denoise_array_shapes_and_dtypes(denoiser_path):
     [
         (np.zeros((3, 3, 7)), r"Received: image.shape=\(3, 3, 7\)"),
         (np.zeros((0, 3)), r"Received: image.shape=\(0, 3\)"),
-        (np.zeros((3, 3), np.int64), "Received: image.dtype=int64"),
-        (np.full((3, 3), np.nan), "Received: 9 that are not"),
+        (np.zeros((3, 3), np.int64), "Received: dtype=int64"),
+        (np.full((3, 3), np.nan), "Received: num_bad=9"),
     ],
 )
 def test_denoise_refuses_bad_arrays(image, message, denoiser_path):

@@ -23,7 +23,7 @@ def score_pairs(
 
     Returns:
       For each pair `noisy_psnr` (dB) and `noisy_ssim`, and with `denoise` also `psnr`
-      and `ssim`; pictures are clipped to [0, 1], data range 1.
+      and `ssim`; pictures and references are clipped to [0, 1], data range 1.
     """
     rows = []
     for picture, reference in pairs:
@@ -40,7 +40,7 @@ def summarize(rows: list[dict[str, float]]) -> dict[str, float]:
 
 
 def _scores(reference, picture, prefix):
-    picture = np.clip(picture, 0, 1)
+    picture, reference = np.clip(picture, 0, 1), np.clip(reference, 0, 1)
     return {
         f"{prefix}psnr": float(metrics.psnr(reference, picture, data_range=1.0)),
         f"{prefix}ssim": float(metrics.ssim(reference, picture, data_range=1.0)),

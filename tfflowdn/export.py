@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -22,7 +23,8 @@ def export_model(
     """Writes a model as `<root>/<name>/<version>/`, in one rename.
 
     A denoiser's `serve` (also `serving_default`) takes `noisy` float32 [batch, H, W,
-    C] of any size in [0, 1] units and gives `denoised` of the same shape. A prior has
+    C] of any size in [0, 1] units and gives `denoised` of the same shape; the range
+    of these units is in `assets.extra/tfflowdn.json`. A prior has
     `log_prob` (also `serving_default`) and `bits_per_dim`, each of `images` to
     [batch], and `sample` of `num_samples` and `temperature` to images of the
     training's size.
@@ -51,6 +53,10 @@ def export_model(
         else:
             _add_denoiser_endpoint(archive, model)
         archive.write_out(temporary, verbose=False)
+        facts = temporary / inference.FACTS
+        facts.parent.mkdir(exist_ok=True)
+        pixel_range = getattr(model, "pixel_range", "dtype")
+        facts.write_text(json.dumps({"pixel_range": pixel_range}))
         temporary.chmod(0o755)
         os.rename(temporary, target)
     finally:

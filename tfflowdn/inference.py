@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+from collections.abc import Sequence
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -23,7 +26,9 @@ __all__ = [
 ]
 
 MAX_BYTES = 2**30
+FACTS = "assets.extra/tfflowdn.json"  # What a SavedModel cannot say in its graph.
 UNKNOWN_STRIDES = 32  # A multiple of the strides of any network in use.
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # Of red, green, blue: BT.601.
 LIVE_TENSORS = 6  # As large as the widest layer's output, in a residual network.
 
 
@@ -42,6 +47,9 @@ class SavedNetwork:
             self._model.signatures["serve"].structured_input_signature[1].values()
         )
         self.channels = noisy.shape[-1]
+        facts = Path(path, FACTS)
+        known = json.loads(facts.read_text()) if facts.exists() else {}
+        self.pixel_range = known.get("pixel_range", "dtype")
 
     def __call__(self, noisy, training=False):
         """Returns the denoised pictures, float32 [batch, H, W, C]."""
@@ -129,6 +137,10 @@ class Denoiser:
     same result. A network for gray pictures denoises colour by the channel; one for
     colour denoises gray as three equal channels and averages them.
 
+    The network sees pictures in units of a range of pixel values, by default the one
+    that it was trained in. What lies beyond the range is kept; results are mapped
+    back, and clipped at the limits of their dtype alone.
+
     Args:
       network: Keras model of pictures [batch, H, W, C], C 1 or 3, to the same shape.
         If it has no `receptive_radius`, and no `scale` that its strides multiply to,
@@ -144,6 +156,7 @@ class Denoiser:
         self.network = network
         self.channels = num_channels(network)
         self.multiple = getattr(network, "scale", UNKNOWN_STRIDES)
+        self.pixel_range = getattr(network, "pixel_range", "dtype")
         self._margin = getattr(network, "receptive_radius", None)
         self._max_pixels = max_pixels
 
@@ -167,99 +180,89 @@ class Denoiser:
         axes: str | None = None,
         strength: float = 1.0,
         self_ensemble: bool = False,
+        luminance_only: bool = False,
+        pixel_range: str | Sequence[float] | None = None,
     ) -> np.ndarray:
         """Denoises a picture or a batch of pictures.
 
         Args:
           image: [H, W], [H, W, C] or [batch, H, W, C], with C 1 or 3, one more for
-            alpha, which is carried through; an array or a tensor. uint8 and uint16
-            span their whole range, floats are in [0, 1] units and may lie outside.
+            alpha, which is carried through; an array or a tensor of integers of up to
+            32 bits, floats or bools. The network computes in float32.
           out: Array to fill and return, of the image's shape and dtype, such as a
-            `np.memmap`; not for tensors, nor with `axes`.
+            `np.memmap`; not for tensors.
           axes: The meaning of each axis, such as "TZYX" or "TYXS": Y and X are those
             of the planes to denoise, S the samples of a pixel (C above), all others
             count planes.
           strength: Part of the correction that is applied, 0 (none) to 1.
           self_ensemble: Whether to average over the 8 flips and rotations.
+          luminance_only: Whether to denoise the luminance of colour pictures alone,
+            in a third of a gray network's time, and keep their chroma with its noise:
+            red, green and blue get the same correction.
+          pixel_range: The values that become 0 and 1, "LOW,HIGH" or two numbers,
+            percentiles "LOW%,HIGH%" of each picture (with `axes`, of all planes), or
+            "dtype": 0 and the largest value of the integer type, floats as they are;
+            by default the network's own.
 
         Returns:
           The denoised pictures, of the input's shape, dtype and kind.
 
         Raises:
-          ValueError: If shape, axes, dtype, values or strength are none of these.
+          ValueError: If shape, axes, dtype, values, range or strength are none of
+            these.
         """
-        if axes is not None:
-            return self._along_axes(image, axes, strength, self_ensemble)
         if not 0 <= strength <= 1:
             raise ValueError(f"strength must be within [0, 1]. Received: {strength=}.")
+        pixel_range = self.pixel_range if pixel_range is None else pixel_range
         is_tensor = keras.ops.is_tensor(image)
         image = keras.ops.convert_to_numpy(image) if is_tensor else np.asarray(image)
-        _check(image)
-
-        def denoise_batch(batch):
-            return self._denoise(batch, strength, self_ensemble)
-
+        sources = _pictures(image, axes)
+        data.check_finite(image)
+        limits = _limits(pixel_range, sources, is_stack=axes is not None)
+        data.to_float(sources[0][:1, :1], limits[0])  # Says if the dtype is no good.
+        if out is None:
+            data.check_fits(image.shape, image.dtype)
         result = np.empty(image.shape, image.dtype) if out is None else out
         if (result.shape, result.dtype) != (image.shape, image.dtype):
             raise ValueError(
                 "out must be of the image's shape and dtype. Received: "
                 f"{out.shape=}, {out.dtype=!s}, {image.shape=}, {image.dtype=!s}."
             )
-        shape = _batch_shape(image.shape)
-        self._denoise_batches(
-            denoise_batch, image.reshape(shape), result.reshape(shape)
-        )
+
+        def denoise_batch(batch, limits):
+            colour, alpha = data.split_alpha(batch)
+            noisy = data.to_float(colour, limits)
+            run = self._run_ensemble if self_ensemble else self._run
+            denoised = _on_luminance(run, noisy) if luminance_only else run(noisy)
+            if strength != 1:
+                denoised = noisy + np.float32(strength) * (denoised - noisy)
+            denoised = data.from_float(denoised, batch.dtype, limits)
+            return denoised if alpha is None else np.concatenate([denoised, alpha], -1)
+
+        self._denoise_pictures(denoise_batch, sources, _pictures(result, axes), limits)
         return keras.ops.convert_to_tensor(result) if is_tensor else result
 
-    def _along_axes(self, image, axes, strength, self_ensemble):
-        axes = axes.upper()
-        distinct = len(set(axes)) == len(axes) == len(image.shape)
-        if not distinct or not set("YX") <= set(axes):
-            raise ValueError(
-                "axes must name each axis of image by a letter of its own, Y and X "
-                f"among them. Received: {axes=}, image.shape={tuple(image.shape)}."
-            )
-        is_tensor = keras.ops.is_tensor(image)
-        image = keras.ops.convert_to_numpy(image) if is_tensor else np.asarray(image)
-        inner = "YXS" if "S" in axes else "YX"
-        order = [i for i, name in enumerate(axes) if name not in inner]
-        order += [axes.index(name) for name in inner]
-        planes = np.transpose(image, order)
-        size = planes.shape[-len(inner) :]
-        batch = planes.reshape(-1, *size, *([1] if len(inner) == 2 else []))
-        result = self(batch, strength=strength, self_ensemble=self_ensemble)
-        result = np.transpose(result.reshape(planes.shape), np.argsort(order))
-        return keras.ops.convert_to_tensor(result) if is_tensor else result
-
-    def _denoise_batches(self, function, source, target):
-        """Fills [n, H, W, C]: several pictures at once, one, or a part of one."""
-        pixels = source.shape[1] * source.shape[2]
+    def _denoise_pictures(self, function, sources, targets, limits):
+        """Fills pictures [H, W, C]: several of them at once, one, or a part of one."""
+        height, width, _ = sources[0].shape
         max_pixels = self._max_pixels or self._affordable_pixels()
-        count = max_pixels // pixels
+        count = max_pixels // (height * width)
         if count:
-            for first in range(0, len(source), count):
+            for first in range(0, len(sources), count):
                 batch = slice(first, first + count)
-                target[batch] = function(source[batch])
+                results = function(np.stack(sources[batch]), _stacked(limits[batch]))
+                for target, result in zip(targets[batch], results, strict=True):
+                    target[:] = result
             return
-        for picture, result in zip(source, target, strict=True):
+        for source, target, pair in zip(sources, targets, limits, strict=True):
             tiling.apply_by_tiles(
-                lambda tile: function(tile[np.newaxis])[0],
-                picture,
-                result,
+                lambda tile, pair=pair: function(tile[np.newaxis], pair)[0],
+                source,
+                target,
                 margin=self.margin,
                 multiple=self.multiple,
                 max_pixels=max_pixels,
             )
-
-    def _denoise(self, batch, strength, self_ensemble):
-        """Denoises stored pixels [n, H, W, C], C with alpha, at once."""
-        colour, alpha = data.split_alpha(batch)
-        noisy = data.to_float(colour)
-        denoised = (self._run_ensemble if self_ensemble else self._run)(noisy)
-        if strength != 1:
-            denoised = noisy + np.float32(strength) * (denoised - noisy)
-        denoised = data.from_float(denoised, batch.dtype)
-        return denoised if alpha is None else np.concatenate([denoised, alpha], -1)
 
     def _run_ensemble(self, noisy):
         """Averages over the square's symmetries, all on the same grid of strides."""
@@ -302,7 +305,8 @@ def denoise(image, model: Denoiser | keras.Model | str | os.PathLike, **options)
     Args:
       image: The pictures.
       model: A denoiser, its network, or the path of its file or SavedModel.
-      **options: `axes`, `strength` and `self_ensemble`.
+      **options: `axes`, `strength`, `self_ensemble`, `luminance_only` and
+        `pixel_range`.
 
     Returns:
       The denoised pictures, of the input's shape, dtype and kind.
@@ -314,27 +318,59 @@ def denoise(image, model: Denoiser | keras.Model | str | os.PathLike, **options)
     return model(image, **options)
 
 
-def _batch_shape(shape):
-    if len(shape) == 2:
-        return (1, *shape, 1)
-    return (1, *shape) if len(shape) == 3 else shape
-
-
-def _check(image):
-    shape, dtype = image.shape, image.dtype
+def _pictures(image, axes):
+    """Returns views of the pictures [H, W, C] in an array."""
+    if axes is not None:
+        return _planes(image, axes.upper())
+    shape = image.shape
     is_shape = len(shape) == 2 or (len(shape) in (3, 4) and 1 <= shape[-1] <= 4)
     if not is_shape or 0 in shape:
         raise ValueError(
             "image must be [H, W], [H, W, C] or [batch, H, W, C], C from 1 to 4 and "
-            f"none of them 0. Received: image.shape={shape}."
+            f"none of them 0; other arrays need axes. Received: image.shape={shape}."
         )
-    if dtype not in (np.uint8, np.uint16) and dtype.kind != "f":
+    image = image[..., np.newaxis] if len(shape) == 2 else image
+    return list(image if len(shape) == 4 else image[np.newaxis])
+
+
+def _planes(image, axes):
+    distinct = len(set(axes)) == len(axes) == image.ndim
+    if not distinct or not set("YX") <= set(axes) or 0 in image.shape:
         raise ValueError(
-            "image must be uint8, uint16 or floating. "
-            f"Received: image.dtype={dtype.name}."
+            "axes must name each axis of image by a letter of its own, Y and X among "
+            f"them, and none may be empty. Received: {axes=}, {image.shape=}."
         )
-    if dtype.kind == "f" and not np.isfinite(image).all():
-        count = int(np.size(image) - np.isfinite(image).sum())
+    inner = [axes.index(name) for name in "YXS" if name in axes]
+    outer = [axis for axis in range(image.ndim) if axis not in inner]
+    planes = np.transpose(image, outer + inner)
+    planes = planes if "S" in axes else planes[..., np.newaxis]
+    if planes.shape[-1] > 4:
         raise ValueError(
-            f"The pixels of image must be finite. Received: {count} that are not."
+            "S, the samples of a pixel, must have 1 to 4. "
+            f"Received: {axes=}, {image.shape=}."
         )
+    return [planes[index] for index in np.ndindex(planes.shape[:-3])]
+
+
+def _limits(pixel_range, pictures, is_stack):
+    """Returns the limits of each picture, those of all of them if it is a stack."""
+    if is_stack:
+        limits = data.find_limits(pixel_range, pictures, len(pictures))
+        return [limits] * len(pictures)
+    return [data.find_limits(pixel_range, [picture]) for picture in pictures]
+
+
+def _stacked(limits):
+    """Returns the limits of a batch, to broadcast to [batch, H, W, C]."""
+    if limits[0] is None:
+        return None
+    low, high = np.reshape(limits, (-1, 2, 1, 1, 1)).swapaxes(0, 1)
+    return low, high
+
+
+def _on_luminance(run, noisy):
+    """Adds the correction of the luminance [n, H, W, 1] to all colours [n, H, W, C]."""
+    if noisy.shape[-1] == 1:
+        return run(noisy)
+    luminance = (noisy @ LUMINANCE)[..., np.newaxis]
+    return noisy + (run(luminance) - luminance)

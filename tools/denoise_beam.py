@@ -6,16 +6,18 @@
 
 runs on this machine; `--runner DataflowRunner`, `FlinkRunner` or `SparkRunner` and that
 runner's own options run it on a cluster. Patterns, outputs and the model may lie
-wherever Beam has a file system (`gs://`, `s3://`, `hdfs://`). Every picture is cut into
-tiles of `--max_pixels`, which the workers denoise by RunInference; the result is that
-of `denoise` with the same SavedModel and `--max_pixels`, bit by bit. A broken file is
-logged, not written, and counted as `broken_files`. Stacks are not cut into pages.
+wherever Beam has a file system (`gs://`, `s3://`, `hdfs://`). Every picture and every
+page of a TIFF stack is cut into tiles of `--max_pixels`, which the workers denoise by
+RunInference; the result is that of `denoise` with the same SavedModel and options, bit
+by bit. A broken file is logged, not written, and counted as `broken_files`.
 """
 
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
+import functools
 import logging
 import os
 import re
@@ -36,12 +38,19 @@ from tfflowdn import Denoiser, data, tiling
 BROKEN_FILES = Metrics.counter("tfflowdn", "broken_files")
 
 
-class DenoiserHandler(ModelHandler[np.ndarray, np.ndarray, Denoiser]):
-    """Denoises tiles of stored pixels [H, W, C] by a SavedModel."""
+# Plain tuples, which every worker can unpickle: where a tile lies (page, its height
+# and width, rows, columns), and a tile (stored pixels [H, W, C], range of its picture).
+Place = tuple[int, int, int, tiling.Span, tiling.Span]
+Tile = tuple[np.ndarray, str | tuple[float, float]]
 
-    def __init__(self, model: str):
+
+class DenoiserHandler(ModelHandler[Tile, np.ndarray, Denoiser]):
+    """Denoises tiles by a SavedModel, with the options of a Denoiser's call."""
+
+    def __init__(self, model: str, **options):
         super().__init__()
         self._model = model
+        self._options = options
 
     def load_model(self) -> Denoiser:
         """Loads the SavedModel, once a worker."""
@@ -49,36 +58,53 @@ class DenoiserHandler(ModelHandler[np.ndarray, np.ndarray, Denoiser]):
             return Denoiser.from_pretrained(_local_copy(self._model, folder))
 
     def run_inference(
-        self, batch: Sequence[np.ndarray], model: Denoiser, inference_args=None
+        self, batch: Sequence[Tile], model: Denoiser, inference_args=None
     ) -> Iterable[np.ndarray]:
         """Denoises tiles, which may differ in size."""
         del inference_args
-        return [_in_one_piece(model)(tile) for tile in batch]
+        denoise = functools.partial(_in_one_piece(model), **self._options)
+        return [denoise(pixels, pixel_range=limits) for pixels, limits in batch]
 
 
 class _CutIntoTiles(beam.DoFn):
-    """Yields ((file, row, column), tile) for a file's path."""
+    """Yields ((path, place), tile) for a file's path."""
 
-    def __init__(self, model: str, max_pixels: int):
+    def __init__(self, model: str, max_pixels: int, pixel_range: str | None):
         self._handler = DenoiserHandler(model)
         self._max_pixels = max_pixels
+        self._pixel_range = pixel_range
 
     def setup(self):
         denoiser = self._handler.load_model()
-        self._grid = {"margin": denoiser.margin, "multiple": denoiser.multiple}
+        self._pixel_range = self._pixel_range or denoiser.pixel_range
+        self._grid = {
+            "margin": denoiser.margin,
+            "multiple": denoiser.multiple,
+            "max_pixels": self._max_pixels,
+        }
 
     def process(self, path):
-        try:
-            with _fetched(path) as local:
-                picture = data.read_image(local)
-        except data.ImageReadError as error:
-            BROKEN_FILES.inc()
-            logging.error("%s", error)
-            return
-        grid = {**self._grid, "max_pixels": self._max_pixels}
-        for row, column in tiling.tiles(*picture.shape[:2], **grid):
-            tile = picture[row.start : row.stop, column.start : column.stop]
-            yield (path, row, column), np.ascontiguousarray(tile)
+        with _fetched(path) as local:
+            try:
+                limits = self._checked_limits(local)
+            except data.ImageReadError as error:
+                BROKEN_FILES.inc()
+                logging.error("%s", error)
+                return
+            for page, pixels in enumerate(_pages(local)):
+                size = pixels.shape[:2]
+                for row, column in tiling.tiles(*size, **self._grid):
+                    tile = pixels[row.start : row.stop, column.start : column.stop]
+                    place: Place = (page, *size, row, column)
+                    yield (path, place), (np.ascontiguousarray(tile), limits)
+
+    def _checked_limits(self, local):
+        """Reads all pages, and returns the range of their pixels."""
+        pages = _pages(local)
+        count = data.num_pages(local) if data.is_stack_or_large(local) else 1
+        limits = data.find_limits(self._pixel_range, pages, count)
+        collections.deque(pages, maxlen=0)
+        return limits or "dtype"
 
 
 class _WritePicture(beam.DoFn):
@@ -89,25 +115,34 @@ class _WritePicture(beam.DoFn):
 
     def process(self, element):
         path, tiles = element
-        tiles = list(tiles)
-        height = max(row.end for row, _, _ in tiles)
-        width = max(column.end for _, column, _ in tiles)
-        first = tiles[0][-1]
-        result = np.empty((height, width, first.shape[-1]), first.dtype)
-        for row, column, tile in tiles:
-            result[row.begin : row.end, column.begin : column.end] = tile[
-                row.begin - row.start : row.end - row.start,
-                column.begin - column.start : column.end - column.start,
-            ]
         target = f"{self._output.rstrip('/')}/{path.removeprefix(self._root)}"
-        with _fetched(path) as local:
-            metadata = data.read_metadata(local)
-        _write(target, result, metadata)
+        with _fetched(path) as local, tempfile.TemporaryDirectory() as folder:
+            pages = _put_together(tiles, folder)
+            result = os.path.join(folder, PurePosixPath(path).name)
+            if data.is_stack_or_large(local):
+                in_order = iter(sorted(pages))
+
+                def fill(_, out):
+                    out[:] = pages[next(in_order)]
+
+                data.map_pages(local, result, fill)
+            else:
+                data.write_image(result, pages[0], data.read_metadata(local))
+            temporary = f"{target}.tmp"
+            _make_folder(os.path.dirname(target))
+            _copy(result, temporary)
+            FileSystems.rename([temporary], [target])
         yield target
 
 
 def build(
-    pipeline: beam.Pipeline, pattern: str, output: str, model: str, max_pixels: int
+    pipeline: beam.Pipeline,
+    pattern: str,
+    output: str,
+    model: str,
+    max_pixels: int,
+    pixel_range: str | None = None,
+    **options,
 ) -> beam.PCollection:
     """Adds the steps to a pipeline and returns the paths that are written.
 
@@ -117,20 +152,46 @@ def build(
       output: Folder to write; paths below the pattern's fixed part are kept.
       model: The folder of a SavedModel.
       max_pixels: Pixels of a tile.
+      pixel_range: The values that become 0 and 1; by default the model's.
+      **options: `strength`, `self_ensemble` and `luminance_only` of `Denoiser`.
     """
-    handler = KeyedModelHandler(DenoiserHandler(model))
+    handler = KeyedModelHandler(DenoiserHandler(model, **options))
+    cut = _CutIntoTiles(model, max_pixels, pixel_range)
     return (
         pipeline
         | "Match" >> fileio.MatchFiles(pattern)
         | "Path" >> beam.Map(lambda match: match.path)
         | "ShareFiles" >> beam.Reshuffle()
-        | "Cut" >> beam.ParDo(_CutIntoTiles(model, max_pixels))
+        | "Cut" >> beam.ParDo(cut)
         | "ShareTiles" >> beam.Reshuffle()
         | "Denoise" >> RunInference(handler)
-        | "ByFile" >> beam.MapTuple(lambda key, tile: (key[0], (*key[1:], tile)))
+        | "ByFile" >> beam.MapTuple(lambda key, tile: (key[0], (key[1], tile)))
         | "Gather" >> beam.GroupByKey()
         | "Write" >> beam.ParDo(_WritePicture(_fixed_part(pattern), output))
     )
+
+
+def _pages(path):
+    """Yields the pixels of a picture, or of the pages of a stack."""
+    if data.is_stack_or_large(path):
+        yield from data.read_pages(path, os.path.dirname(path))
+    else:
+        yield data.read_image(path)
+
+
+def _put_together(tiles, folder):
+    """Returns the pages that tiles make, by number, in files of a folder."""
+    pages = {}
+    for (number, height, width, row, column), tile in tiles:
+        if number not in pages:
+            shape = (height, width, tile.shape[-1])
+            path = os.path.join(folder, f"page_{number}")
+            pages[number] = np.memmap(path, tile.dtype, "w+", shape=shape)
+        pages[number][row.begin : row.end, column.begin : column.end] = tile[
+            row.begin - row.start : row.end - row.start,
+            column.begin - column.start : column.end - column.start,
+        ]
+    return pages
 
 
 def _in_one_piece(denoiser):
@@ -150,16 +211,6 @@ def _fetched(path):
         local = os.path.join(folder, PurePosixPath(path).name)
         _copy(path, local)
         yield local
-
-
-def _write(path, pixels, metadata):
-    with tempfile.TemporaryDirectory() as folder:
-        local = os.path.join(folder, PurePosixPath(path).name)
-        data.write_image(local, pixels, metadata)
-        temporary = f"{path}.tmp"
-        _make_folder(os.path.dirname(path))
-        _copy(local, temporary)
-        FileSystems.rename([temporary], [path])
 
 
 def _local_copy(folder, target):
@@ -193,11 +244,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", required=True, help="Folder to write.")
     parser.add_argument("--model", required=True, help="Folder of a SavedModel.")
     parser.add_argument("--max_pixels", type=int, default=2**20, help="Of a tile.")
+    parser.add_argument("--range", help="Pixel values that become 0 and 1.")
+    parser.add_argument("--strength", type=float, default=1.0, help="0 to 1.")
+    for option in ("--self_ensemble", "--luminance_only"):
+        parser.add_argument(option, action="store_true", help="See denoise.")
     own, rest = parser.parse_known_args(argv)
     options = PipelineOptions(rest)
     options.view_as(SetupOptions).save_main_session = True
     with beam.Pipeline(options=options) as pipeline:
-        build(pipeline, own.input, own.output, own.model, own.max_pixels)
+        build(
+            pipeline,
+            own.input,
+            own.output,
+            own.model,
+            own.max_pixels,
+            pixel_range=own.range,
+            strength=own.strength,
+            self_ensemble=own.self_ensemble,
+            luminance_only=own.luminance_only,
+        )
 
 
 if __name__ == "__main__":

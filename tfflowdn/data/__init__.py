@@ -1,26 +1,35 @@
 """Pictures in files, collections of them, input pipelines, and noise."""
 
-from tfflowdn.data.crops import RandomCrops, image_batches
+from tfflowdn.data.crops import RandomCrops, image_batches, to_unit
 from tfflowdn.data.image_source import ImageSource
 from tfflowdn.data.images import (
     IMAGE_SUFFIXES,
     ImageHeader,
     ImageReadError,
     Metadata,
-    from_float,
     image_header,
     is_stack_or_large,
+    map_array,
     map_pages,
-    open_array,
+    num_pages,
     read_image,
     read_metadata,
-    save_array,
-    split_alpha,
-    to_float,
+    read_pages,
     write_image,
 )
+from tfflowdn.data.memory import check_fits
 from tfflowdn.data.noise import NOISES, GenericNoise, add_noise
 from tfflowdn.data.pairs import pair_sources, paired_images
+from tfflowdn.data.pixel_range import (
+    check_finite,
+    check_range,
+    find_limits,
+    from_float,
+    has_limits,
+    normalize,
+    split_alpha,
+    to_float,
+)
 from tfflowdn.data.sources import FileSource, open_source
 from tfflowdn.data.tfds_source import TfdsSource
 
@@ -36,19 +45,27 @@ __all__ = [
     "RandomCrops",
     "TfdsSource",
     "add_noise",
+    "check_finite",
+    "check_fits",
+    "check_range",
+    "find_limits",
     "from_float",
+    "has_limits",
     "image_batches",
     "image_header",
     "is_stack_or_large",
+    "map_array",
     "map_pages",
-    "open_array",
+    "normalize",
+    "num_pages",
     "open_source",
     "pair_sources",
     "paired_images",
     "read_image",
     "read_metadata",
-    "save_array",
+    "read_pages",
     "split_alpha",
     "to_float",
     "write_image",
+    "to_unit",
 ]

@@ -13,11 +13,13 @@ class ImageSource(abc.ABC):
 
     Attributes:
       channels: 1 (gray) or 3 (RGB), of every picture.
+      pixel_range: The values that become 0 and 1, see `data.check_range`.
       names: One name a picture, in the order of `dataset()`.
       sizes: (height, width) of each picture; None when unknown before decoding.
     """
 
     channels: int
+    pixel_range: str
     names: tuple[str, ...]
     sizes: tuple[tuple[int, int], ...] | None
 
@@ -25,8 +27,9 @@ class ImageSource(abc.ABC):
     def dataset(self) -> tf.data.Dataset:
         """Pictures [H, W, channels] of one dtype, without alpha, decoded on each pass.
 
-        uint8 if all pictures have 8 bits; uint16 if some have 16 (8-bit ones times
-        257); float32 in units where the integer types span [0, 1] if some are float.
+        With the range "dtype": uint8 if all pictures have 8 bits; uint16 if some have
+        16 (8-bit ones times 257). Else, and if some are of another type: float32 in
+        units of the range.
         The caller caches. A picture that breaks only on decoding raises
         `tf.errors.InvalidArgumentError` with the message of `ImageReadError`.
         """

@@ -8,35 +8,51 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import (
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
-from tfflowdn.data import png, tiff
+from tfflowdn.data import memory, png, tiff
 from tfflowdn.data.memory import check_fits
 from tfflowdn.data.orientation import ORIENTATION_TAG, orient
+from tfflowdn.data.pixel_range import check_finite
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "ImageHeader",
     "ImageReadError",
     "Metadata",
-    "from_float",
     "image_header",
     "is_stack_or_large",
+    "map_array",
     "map_pages",
-    "open_array",
+    "num_pages",
     "read_image",
     "read_metadata",
-    "save_array",
-    "split_alpha",
-    "to_float",
+    "read_pages",
     "write_image",
 ]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 
-_FORMATS = ("PNG", "JPEG", "WEBP")
+# By a file's first bytes. `Image.open` would refuse all pictures of 179 megapixels.
+_OPENERS = {
+    b"\x89PNG": PngImagePlugin.PngImageFile,
+    b"\xff\xd8\xff": JpegImagePlugin.jpeg_factory,
+    b"RIFF": WebPImagePlugin.WebPImageFile,
+}
 _CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "I;16": 1}
-_JPEG_QUALITY = 95
+_PILLOW_BYTES = 4  # Of a pixel in Pillow's own memory.
+_STRIP_PIXELS = 2**22
+_JPEG_OPTIONS = {"quality": 95, "subsampling": 0}  # Colours at full resolution.
+_TIFF_DTYPES = (
+    *("uint8", "int8", "uint16", "int16", "uint32", "int32"),
+    *("float16", "float32", "float64"),
+)
 
 
 class ImageReadError(ValueError):
@@ -64,7 +80,7 @@ class ImageHeader(NamedTuple):
       height: rows, after the stored orientation is applied.
       width: columns, after the stored orientation is applied.
       channels: 1 (gray) or 3 (colour); alpha is not counted.
-      dtype: uint8, uint16 or float32.
+      dtype: That of the pixels.
     """
 
     height: int
@@ -101,20 +117,20 @@ def image_header(path: str | os.PathLike) -> ImageHeader:
 def read_image(path: str | os.PathLike) -> np.ndarray:
     """Reads a picture at the depth it is stored with.
 
-    Palette, CMYK and 1-bit pictures become 8-bit RGB(A) or gray, the stored
-    orientation is applied, and float64 becomes float32. The file's content, not its
-    suffix, says which format it is.
+    Palette, CMYK and 1-bit pictures become 8-bit RGB(A) or gray, and the stored
+    orientation is applied. The file's content, not its suffix, says which format it
+    is. How large a picture may be depends on the memory that is free.
 
     Args:
       path: A PNG, JPEG, WebP or single-page TIFF file.
 
     Returns:
-      [H, W, C] of uint8, uint16 or float32; C is 1 (gray), 2 (gray and alpha),
-      3 (RGB) or 4 (RGB and alpha).
+      [H, W, C] of uint8, uint16 or, from a TIFF, any integer of up to 32 bits or
+      float; C is 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGB and alpha).
 
     Raises:
-      ImageReadError: The file is missing, broken, of an unsupported kind, or holds
-        non-finite pixels.
+      ImageReadError: The file is missing, broken, of an unsupported kind, does not
+        fit into memory, or holds pixels that are no finite float32.
     """
     with _reading(path):
         if png.is_deep_color(path):
@@ -123,15 +139,17 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
             check_fits((*size, png.num_channels(path)), np.uint16)
             return np.ascontiguousarray(orient(png.read(path), orientation))
         if not tiff.is_tiff(path):
-            return _read_pillow(path)
+            with _open_pillow(path) as picture:
+                return _read_pillow(picture)
         with tiff.open_page(path) as page:
             header = _header(*tiff.describe(page))
-            if header.dtype != np.uint8:
+            if not tiff.conversion(page):
                 array = tiff.read_page(page, header.dtype)
-                _check_finite(array)
+                check_finite(array)
                 return array
-        # Pillow decodes LZW and JPEG in TIFF, which tifffile leaves to imagecodecs.
-        return _read_pillow(path, formats=("TIFF",))
+        # Palettes, CMYK, YCbCr and 1 bit, which Pillow converts.
+        with TiffImagePlugin.TiffImageFile(os.fspath(path)) as picture:
+            return _read_pillow(picture)
 
 
 def read_metadata(path: str | os.PathLike) -> Metadata:
@@ -155,12 +173,15 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
             exif.pop(ORIENTATION_TAG, None)
             found = {
                 "dpi": picture.info.get("dpi"),
-                "icc_profile": picture.info.get("icc_profile"),
+                "icc_profile": _icc_profile(picture),
                 "exif": exif.tobytes() if len(exif) else None,
             }
             mode = picture.mode if png.is_deep_color(path) else _target_mode(picture)
             is_same = picture.mode.split(";")[0] == mode.split(";")[0]
             conversion = "" if is_same else f"{picture.mode} to {mode}"
+            num_frames = getattr(picture, "n_frames", 1)
+            if num_frames > 1:
+                conversion = f"{num_frames} frames to the first"
         values = {name: value for name, value in found.items() if value}
         return Metadata(False, values, conversion)
 
@@ -199,6 +220,28 @@ def map_pages(
         )
 
 
+def num_pages(path: str | os.PathLike) -> int:
+    """Returns the number of pages of a TIFF; ImageReadError if it is broken."""
+    with _reading(path):
+        return tiff.num_pages(path)
+
+
+def read_pages(
+    path: str | os.PathLike, folder: str | os.PathLike
+) -> Iterator[np.ndarray]:
+    """Yields the pixels [H, W, C] of every page of a TIFF, one at a time.
+
+    Args:
+      path: The TIFF file.
+      folder: Where a page that is large lies meanwhile.
+
+    Raises:
+      ImageReadError: The stack is broken, or of an unsupported kind.
+    """
+    with _reading(path):
+        yield from tiff.read_pages(path, folder)
+
+
 def write_image(
     path: str | os.PathLike, array: np.ndarray, metadata: Metadata | None = None
 ) -> None:
@@ -208,9 +251,9 @@ def write_image(
 
     Args:
       path: Ends in one of `IMAGE_SUFFIXES`; its folder must exist.
-      array: [H, W, C], C 1..4. TIFF takes uint8, uint16 and float32; PNG uint8 and
-        uint16; WebP (lossless) and JPEG (quality 95) uint8, gray or RGB, and WebP
-        RGB with alpha.
+      array: [H, W, C], C 1..4. TIFF takes integers of up to 32 bits and floats; PNG
+        uint8 and uint16; WebP (lossless) and JPEG (quality 95) uint8, gray or RGB,
+        and WebP RGB with alpha.
       metadata: What to store beside the pixels; left out in a file of another family
         than it is from.
 
@@ -222,77 +265,47 @@ def write_image(
     _in_one_rename(path, save)
 
 
-def open_array(path: str | os.PathLike) -> np.ndarray:
-    """Opens a `.npy` file, whose values are read where they are used.
+def map_array(
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    function: Callable[[np.ndarray, np.ndarray], None],
+) -> int:
+    """Writes `function` of a `.npy` file's array, the file whole or not at all.
+
+    Args:
+      source: The file to read, where its values are used.
+      target: Path of the file to write.
+      function: Takes the array and one of the same shape and dtype to fill, the
+        latter on disk if it is large.
+
+    Returns:
+      The number of values.
 
     Raises:
-      ImageReadError: The file is missing or broken, or holds no numbers.
+      ImageReadError: The file is missing or broken, or holds no array of numbers.
     """
-    with _reading(path):
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-
-
-def save_array(path: str | os.PathLike, array: np.ndarray) -> None:
-    """Writes a `.npy` file, whole or not at all."""
+    with _reading(source):
+        array = np.load(source, mmap_mode="r", allow_pickle=False)
 
     def save(temporary):
+        if memory.is_large(array.nbytes):
+            kind = {"dtype": array.dtype, "shape": array.shape}
+            result = np.lib.format.open_memmap(temporary, "w+", **kind)
+            function(array, result)
+            result.flush()
+            return
+        result = np.empty(array.shape, array.dtype)
+        function(array, result)
         with open(temporary, "wb") as file:
-            np.save(file, array)
+            np.save(file, result)
 
-    _in_one_rename(Path(path), save)
-
-
-def to_float(array: np.ndarray) -> np.ndarray:
-    """Scales a stored picture to float32, integers from [0, max] to [0, 1].
-
-    Float pixels are kept as they are, so they may lie outside [0, 1].
-
-    Raises:
-      ValueError: The dtype is not uint8, uint16 or floating.
-    """
-    if array.dtype in (np.uint8, np.uint16):
-        return array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
-    if array.dtype.kind == "f":
-        return array.astype(np.float32)
-    dtype = array.dtype.name
-    raise ValueError(f"dtype must be uint8, uint16 or float. Received: {dtype=}.")
-
-
-def from_float(array: np.ndarray, dtype: np.typing.DTypeLike) -> np.ndarray:
-    """Inverts `to_float`: clips and rounds for integers, leaves float values alone.
-
-    Args:
-      array: float pixels, [0, 1] being the range of the integer types.
-      dtype: uint8, uint16 or a floating type.
-
-    Raises:
-      ValueError: Another dtype, or a non-finite pixel for an integer dtype.
-    """
-    dtype = np.dtype(dtype)
-    if dtype.kind == "f":
-        return array.astype(dtype)
-    if dtype not in (np.uint8, np.uint16):
-        raise ValueError(
-            f"dtype must be uint8, uint16 or floating. Received: {dtype=!s}."
-        )
-    _check_finite(array)
-    scale = np.iinfo(dtype).max
-    return np.rint(np.clip(array, 0, 1) * np.float32(scale)).astype(dtype)
-
-
-def split_alpha(array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Splits [..., C] into colour and alpha [..., 1]; alpha is None unless C is 2 or 4.
-
-    Args:
-      array: [..., C] with C in 1..4.
-    """
-    if array.shape[-1] in (2, 4):
-        return array[..., :-1], array[..., -1:]
-    return array, None
+    _in_one_rename(Path(target), save)
+    return array.size
 
 
 def _in_one_rename(path: Path, save: Callable):
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # One name for all runs: the next one replaces what a killed one has left.
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         result = save(temporary)
         os.replace(temporary, path)
@@ -320,16 +333,24 @@ def _header(size: tuple, orientation: int, channels: int, dtype) -> ImageHeader:
 
 
 @contextlib.contextmanager
-def _open_pillow(
-    path: str | os.PathLike, formats: tuple[str, ...] = _FORMATS
-) -> Iterator[Image.Image]:
-    with Image.open(path, formats=formats) as picture:
+def _open_pillow(path: str | os.PathLike) -> Iterator[Image.Image]:
+    with open(path, "rb") as file:
+        start = file.read(4)
+    openers = [opener for first, opener in _OPENERS.items() if start.startswith(first)]
+    if not openers:
+        raise ValueError("cannot identify the file: none of PNG, JPEG, WebP, TIFF.")
+    with openers[0](os.fspath(path)) as picture:
         yield picture
 
 
 def _orientation(picture: Image.Image) -> int:
     # The PNG class's own getexif() decodes the pixels to look behind them.
     return Image.Image.getexif(picture).get(ORIENTATION_TAG, 1)
+
+
+def _icc_profile(picture: Image.Image) -> bytes | None:
+    # A picture that is converted to RGB has left the profile of its inks behind.
+    return None if picture.mode == "CMYK" else picture.info.get("icc_profile")
 
 
 def _target_mode(picture: Image.Image) -> str:
@@ -344,26 +365,22 @@ def _target_mode(picture: Image.Image) -> str:
     return modes[mode]
 
 
-def _read_pillow(
-    path: str | os.PathLike, formats: tuple[str, ...] = _FORMATS
-) -> np.ndarray:
-    with _open_pillow(path, formats) as picture:
-        mode = _target_mode(picture)
-        check_fits((*picture.size[::-1], _CHANNELS[mode]), np.uint8)
-        picture.load()
-        picture = ImageOps.exif_transpose(picture)
-        if mode == "I;16":
-            return np.array(picture, np.uint16)[..., np.newaxis]
-        if picture.mode != mode:
-            picture = picture.convert(mode)
-        array = np.array(picture, np.uint8)
-        return array.reshape(array.shape[:2] + (-1,))
-
-
-def _check_finite(array: np.ndarray) -> None:
-    num_bad = array.size - int(np.count_nonzero(np.isfinite(array)))
-    if num_bad:
-        raise ValueError(f"every pixel must be finite. Received: {num_bad=}.")
+def _read_pillow(picture: Image.Image) -> np.ndarray:
+    mode = _target_mode(picture)
+    width, height = picture.size
+    dtype = np.dtype(np.uint16 if mode == "I;16" else np.uint8)
+    shape = (height, width, _CHANNELS[mode])
+    check_fits(shape, dtype, beside=_PILLOW_BYTES * height * width)
+    picture.load()
+    orientation = _orientation(picture)
+    array = np.empty(shape, dtype)
+    step = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, step):  # A conversion as a whole would be another copy.
+        rows = slice(top, min(top + step, height))
+        strip = picture.crop((0, rows.start, width, rows.stop))
+        strip = strip if strip.mode == mode else strip.convert(mode)
+        array[rows] = np.asarray(strip).reshape(array[rows].shape)
+    return np.ascontiguousarray(orient(array, orientation))
 
 
 def _writer(
@@ -371,7 +388,7 @@ def _writer(
 ) -> Callable[[Path], None]:
     if array.ndim != 3 or not 1 <= array.shape[2] <= 4 or 0 in array.shape:
         raise ValueError(f"array must be [H, W, 1..4]. Received: {array.shape=}.")
-    _check_finite(array)
+    check_finite(array)
     suffix, dtype, channels = path.suffix.lower(), array.dtype.name, array.shape[2]
     if suffix not in IMAGE_SUFFIXES:
         raise ValueError(f"path must end in {IMAGE_SUFFIXES}. Received: {path=!s}.")
@@ -382,7 +399,7 @@ def _writer(
     def save(file, **encoding):
         Image.fromarray(pixels).save(file, **encoding, **options)
 
-    if is_tiff and dtype in ("uint8", "uint16", "float32"):
+    if is_tiff and dtype in _TIFF_DTYPES:
         return lambda file: tiff.write(file, pixels, **options)
     if suffix == ".png" and dtype == "uint16" and channels > 1:
         return lambda file: png.write(file, pixels, **options)
@@ -391,9 +408,9 @@ def _writer(
     if suffix == ".webp" and dtype == "uint8" and channels != 2:
         return functools.partial(save, format="WEBP", lossless=True, exact=True)
     if suffix in (".jpg", ".jpeg") and dtype == "uint8" and channels in (1, 3):
-        return functools.partial(save, format="JPEG", quality=_JPEG_QUALITY)
+        return functools.partial(save, format="JPEG", **_JPEG_OPTIONS)
     raise ValueError(
-        "The format must hold these pixels: TIFF takes uint8, uint16 and float32; PNG "
-        "uint8 and uint16; WebP uint8 with 1, 3 or 4 channels; JPEG uint8 with 1 or 3 "
-        f"channels. Received: {suffix=}, {dtype=}, {channels=}."
+        "The format must hold these pixels: TIFF takes integers of up to 32 bits and "
+        "floats; PNG uint8 and uint16; WebP uint8 with 1, 3 or 4 channels; JPEG uint8 "
+        f"with 1 or 3 channels. Received: {suffix=}, {dtype=}, {channels=}."
     )

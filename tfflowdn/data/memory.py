@@ -11,20 +11,29 @@ __all__ = ["check_fits", "is_large"]
 
 
 def check_fits(
-    shape: tuple[int, ...], dtype: np.typing.DTypeLike, what: str = "the picture"
+    shape: tuple[int, ...],
+    dtype: np.typing.DTypeLike,
+    beside: int = 0,
+    what: str = "the picture",
 ) -> None:
     """Raises ValueError unless an array fits into the memory that is free.
 
     A small file can declare a picture of any size (a decompression bomb).
+
+    Args:
+      shape: Of the array.
+      dtype: Likewise.
+      beside: Bytes that are needed at the same time.
+      what: What the array holds, for the message.
     """
-    needed = math.prod(int(size) for size in shape) * np.dtype(dtype).itemsize
+    needed = math.prod(map(int, shape)) * np.dtype(dtype).itemsize + beside
     free = psutil.virtual_memory().available
     if needed > free:
         size = " x ".join(map(str, shape))
         raise ValueError(
-            f"{what} must fit into memory. Received: "
-            f"{size} {np.dtype(dtype).name} values, {needed / 2**30:.1f} GiB, while "
-            f"{free / 2**30:.1f} GiB are free."
+            f"{what} must fit into memory. Received: one of "
+            f"{size} {np.dtype(dtype).name} values, for which {needed / 2**30:.1f} GiB "
+            f"are needed, while {free / 2**30:.1f} GiB are free."
         )
 
 

@@ -1,8 +1,12 @@
 """Pairs of a noisy and a clean picture, matched by their names."""
 
+import os
+
+import numpy as np
 import tensorflow as tf
 
-from tfflowdn.data.crops import to_unit
+from tfflowdn.data import images
+from tfflowdn.data.pixel_range import find_limits, split_alpha, to_float
 from tfflowdn.data.sources import FileSource
 
 __all__ = ["pair_sources", "paired_images"]
@@ -17,13 +21,28 @@ def paired_images(
 ) -> tf.data.Dataset:
     """One pass over pairs (noisy, clean), each float32 [H, W, C].
 
+    Both are in units of the noisy source's range; percentiles are the noisy picture's.
     Arguments and errors are those of `pair_sources`.
     """
     noisy, clean = pair_sources(
         noisy, clean, noisy_ending=noisy_ending, clean_ending=clean_ending
     )
-    pairs = tf.data.Dataset.zip((noisy.dataset(), clean.dataset()))
-    return pairs.map(lambda x, y: (to_unit(x), to_unit(y)))
+
+    def read(*paths: bytes) -> list[np.ndarray]:
+        pair = [split_alpha(images.read_image(os.fsdecode(p)))[0] for p in paths]
+        limits = find_limits(noisy.pixel_range, pair[:1])
+        return [to_float(picture, limits) for picture in pair]
+
+    def load(*paths: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        pair = tf.numpy_function(read, paths, [tf.float32] * 2, stateful=False)
+        return tuple(
+            tf.ensure_shape(picture, [None, None, source.channels])
+            for picture, source in zip(pair, (noisy, clean), strict=True)
+        )
+
+    paths = tuple([os.fspath(p) for p in source.paths] for source in (noisy, clean))
+    pairs = tf.data.Dataset.from_tensor_slices(paths)
+    return pairs.map(load, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def pair_sources(

@@ -3,12 +3,14 @@
 import dataclasses
 import glob
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from tfflowdn.data import images
+from tfflowdn.data import pixel_range as ranges
 from tfflowdn.data.image_source import ImageSource, check_channels
 from tfflowdn.data.tfds_source import open_tfds
 
@@ -25,6 +27,7 @@ class FileSource(ImageSource):
       channels: 1 or 3.
       sizes: (height, width) of each.
       dtype: "uint8", "uint16" or "float32", the dtype of `dataset()`.
+      pixel_range: The values that become 0 and 1, see `data.check_range`.
     """
 
     paths: tuple[Path, ...]
@@ -32,6 +35,7 @@ class FileSource(ImageSource):
     channels: int
     sizes: tuple[tuple[int, int], ...]
     dtype: str
+    pixel_range: str
 
     def dataset(self) -> tf.data.Dataset:
         """See `ImageSource.dataset`."""
@@ -56,8 +60,11 @@ class FileSource(ImageSource):
         return tf.ensure_shape(image, [None, None, self.channels])
 
     def _read(self, path: bytes) -> np.ndarray:
-        colour, _ = images.split_alpha(images.read_image(os.fsdecode(path)))
-        return _as_dtype(colour, self.dtype)
+        colour, _ = ranges.split_alpha(images.read_image(os.fsdecode(path)))
+        if self.dtype == "float32":
+            return ranges.normalize(self.pixel_range, colour)
+        is_shallow = colour.dtype == np.uint8 and self.dtype == "uint16"
+        return np.uint16(257) * colour if is_shallow else colour
 
 
 def open_source(
@@ -65,6 +72,7 @@ def open_source(
     *,
     channels: int | None,
     data_dir: str | os.PathLike | None = None,
+    pixel_range: str | Sequence[float] = "dtype",
 ) -> ImageSource:
     """Opens a collection of pictures and checks it before any long work.
 
@@ -76,30 +84,39 @@ def open_source(
       channels: What every picture must have, 1 (gray) or 3 (RGB); None for what the
         first one has. Alpha is dropped.
       data_dir: Where TFDS keeps its data sets; unused otherwise.
+      pixel_range: The values that become 0 and 1, see `data.check_range`.
 
     Returns:
       The source. Every file's header has been read, no pixel has.
 
     Raises:
       FileNotFoundError: Nothing exists at `spec`, or TFDS has not prepared it.
-      ValueError: No picture there, or one with other channels.
+      ValueError: No picture there, one with other channels or of a dtype without a
+        range of its own, or a bad range.
       ImageReadError: A file whose header cannot be read.
     """
     if channels not in (1, 3, None):
         raise ValueError(f"channels must be 1, 3 or None. Received: {channels=}.")
+    pixel_range = ranges.check_range(pixel_range)
     if spec.startswith("tfds:"):
-        return open_tfds(spec, channels, data_dir)
+        return open_tfds(spec, channels, data_dir, pixel_range)
     root, paths = _find(spec)
     headers = [images.image_header(path) for path in paths]
     channels = channels or headers[0].channels
     for path, header in zip(paths, headers, strict=True):
         check_channels(os.fspath(path), header.channels, channels)
+        if pixel_range == "dtype" and not ranges.has_limits(header.dtype):
+            raise ValueError(
+                "32-bit integers must come with a pixel_range. "
+                f"Received: {header.dtype.name} in {os.fspath(path)!r}."
+            )
     return FileSource(
         paths=tuple(paths),
         names=tuple(path.relative_to(root).as_posix() for path in paths),
         channels=channels,
         sizes=tuple((header.height, header.width) for header in headers),
-        dtype=_common_dtype({header.dtype.name for header in headers}),
+        dtype=_common_dtype({header.dtype.name for header in headers}, pixel_range),
+        pixel_range=pixel_range,
     )
 
 
@@ -131,13 +148,7 @@ def _is_picture(relative: Path) -> bool:
     return relative.suffix.lower() in images.IMAGE_SUFFIXES and not hidden
 
 
-def _common_dtype(dtypes: set[str]) -> str:
-    return next(d for d in ("float32", "uint16", "uint8") if d in dtypes)
-
-
-def _as_dtype(array: np.ndarray, dtype: str) -> np.ndarray:
-    if dtype == "float32":
-        return images.to_float(array)
-    if dtype == "uint16" and array.dtype == np.uint8:
-        return array.astype(np.uint16) * np.uint16(257)
-    return array
+def _common_dtype(dtypes: set[str], pixel_range: str) -> str:
+    if pixel_range != "dtype" or not dtypes <= {"uint8", "uint16"}:
+        return "float32"
+    return max(dtypes, key=len)

@@ -1,12 +1,14 @@
 """Collections of pictures in TensorFlow Datasets."""
 
 import dataclasses
+import functools
 import os
 import re
 from typing import Any
 
 import tensorflow as tf
 
+from tfflowdn.data import pixel_range as ranges
 from tfflowdn.data.image_source import ImageSource, check_channels
 
 __all__ = ["TfdsSource", "open_tfds"]
@@ -23,23 +25,35 @@ class TfdsSource(ImageSource):
       names: Running numbers.
       channels: 1 or 3.
       sizes: (height, width) of each if the data set has one size, else None.
+      pixel_range: The values that become 0 and 1, see `data.check_range`.
     """
 
     examples: tf.data.Dataset
     names: tuple[str, ...]
     channels: int
     sizes: tuple[tuple[int, int], ...] | None
+    pixel_range: str = "dtype"
 
     def dataset(self) -> tf.data.Dataset:
-        """See `ImageSource.dataset`; the dtype is the one of the TFDS feature."""
-        return self.examples
+        """See `ImageSource.dataset`; with the range "dtype" that of the feature."""
+        if self.pixel_range == "dtype":
+            return self.examples
+        return self.examples.map(self._normalize, tf.data.AUTOTUNE)
 
     def verify(self) -> None:
         """Does nothing: TFDS has decoded the pictures when it prepared them."""
 
+    def _normalize(self, picture: tf.Tensor) -> tf.Tensor:
+        function = functools.partial(ranges.normalize, self.pixel_range)
+        result = tf.numpy_function(function, [picture], tf.float32, stateful=False)
+        return tf.ensure_shape(result, picture.shape)
+
 
 def open_tfds(
-    spec: str, channels: int | None, data_dir: str | os.PathLike | None
+    spec: str,
+    channels: int | None,
+    data_dir: str | os.PathLike | None,
+    pixel_range: str,
 ) -> TfdsSource:
     """Opens `tfds:NAME[:SPLIT]`; arguments and errors as in `open_source`."""
     match = _TFDS_SPEC.fullmatch(spec)
@@ -60,6 +74,7 @@ def open_tfds(
         names=tuple(f"{index:06d}" for index in range(num_images)),
         channels=channels,
         sizes=None if None in (height, width) else ((height, width),) * num_images,
+        pixel_range=pixel_range,
     )
 
 

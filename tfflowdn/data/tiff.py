@@ -19,9 +19,11 @@ __all__ = [
     "is_tiff",
     "is_stack_or_large",
     "map_pages",
+    "num_pages",
     "open_page",
     "read_metadata",
     "read_page",
+    "read_pages",
     "write",
 ]
 
@@ -83,6 +85,23 @@ def map_pages(
     return num_pixels
 
 
+def read_pages(path: str | os.PathLike, folder: str | os.PathLike) -> Iterator:
+    """Yields the pixels of every page of a file, see `map_pages`.
+
+    Args:
+      path: The file to read.
+      folder: Where a page that is large lies meanwhile.
+    """
+    with tifffile.TiffFile(path) as tiff:
+        yield from (array for _, array in _planes(tiff, os.fspath(folder)))
+
+
+def num_pages(path: str | os.PathLike) -> int:
+    """Returns the number of pages of a file."""
+    with tifffile.TiffFile(path) as tiff:
+        return _num_planes(tiff)
+
+
 @contextlib.contextmanager
 def _array_like(array, folder):
     """Gives an array to fill, on disk if it is large."""
@@ -116,20 +135,35 @@ def _planes(tiff, folder):
 
 
 def _num_planes(tiff):
+    num_pages = _num_pages(tiff)
     # Not of every file: a look at the series leaves pages without their tags.
-    if tiff.is_imagej and len(tiff.pages) == 1:
+    if tiff.is_imagej and num_pages == 1:
         series = tiff.series[0]
         if series.axes.endswith("YX"):
             return int(np.prod(series.shape[:-2]))
-    return len(tiff.pages)
+    return num_pages
+
+
+def _num_pages(tiff):
+    """Returns the number of pages; ValueError if the last one names another one."""
+    num_pages = len(tiff.pages)
+    # tifffile only logs it: of a file that was cut off, the pages before are left.
+    tiff.filehandle.seek(tiff.pages.next_page_offset)
+    content = tiff.filehandle.read(tiff.tiff.offsetsize)
+    if content != bytes(tiff.tiff.offsetsize):
+        raise ValueError(
+            "every page must lie within the file, which seems cut off. "
+            f"Received: {num_pages=} before one that does not."
+        )
+    return num_pages
 
 
 @contextlib.contextmanager
 def open_page(path: str | os.PathLike) -> Iterator[tifffile.TiffPage]:
     """Opens the only page of a TIFF file; ValueError if there are more."""
     with tifffile.TiffFile(path) as tiff:
-        if len(tiff.pages) != 1:
-            num_pages = len(tiff.pages)
+        num_pages = _num_pages(tiff)
+        if num_pages != 1:
             raise ValueError(f"a TIFF must hold one page. Received: {num_pages=}.")
         yield tiff.pages[0]
 
@@ -139,17 +173,17 @@ def describe(page: tifffile.TiffPage) -> tuple[tuple[int, int], int, int, np.dty
 
     Returns:
       The stored (height, width), the EXIF orientation that is still to be applied,
-      the number of channels, alpha included, and the dtype: uint8, uint16 or float32.
+      the number of channels, alpha included, and the dtype, uint8 for 1 bit.
 
     Raises:
       ValueError: If the page is of an unsupported kind.
     """
     dtype, bits, axes = page.dtype, page.bitspersample, page.axes
     kind = "" if dtype is None else dtype.kind
-    whole = kind == "b" or (kind in "uf" and dtype.itemsize * 8 == bits)
-    if not whole or (kind == "u" and bits > 16):
+    whole = kind == "b" or (kind in "uif" and dtype.itemsize * 8 == bits)
+    if not whole or (kind in "ui" and bits > 32):
         raise ValueError(
-            "the pixels must be 8- or 16-bit unsigned or float. "
+            "the pixels must be integers of 8, 16 or 32 bits, or floats. "
             f"Received: dtype={dtype!s}, {bits=}."
         )
     samples = _samples(page)
@@ -161,8 +195,8 @@ def describe(page: tifffile.TiffPage) -> tuple[tuple[int, int], int, int, np.dty
     size = (page.imagelength, page.imagewidth)
     if 0 in page.shape or not page.dataoffsets:
         raise ValueError(f"the page must hold pixels. Received: {page.shape=}.")
-    stored = {"b": np.uint8, "f": np.float32}.get(kind, dtype)
-    return size, _orientation(page), samples, np.dtype(stored)
+    stored = np.dtype(np.uint8) if kind == "b" else dtype
+    return size, _orientation(page), samples, stored
 
 
 def read_page(
@@ -183,13 +217,14 @@ def read_page(
         array = array[..., np.newaxis]
     elif page.axes == "SYX":
         array = np.moveaxis(array, 0, -1)
+    if array.dtype.kind == "b":
+        array = array * np.uint8(255)
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        array = (np.iinfo(array.dtype).max if array.dtype.kind == "u" else 1) - array
+        array = 1 - array if array.dtype.kind == "f" else np.invert(array)
     array = orient(array, _orientation(page))
     if is_large and array.dtype == dtype:
         return array
-    with np.errstate(over="ignore"):  # The caller looks for pixels that overflow.
-        return np.ascontiguousarray(array, dtype)
+    return np.ascontiguousarray(array, dtype)
 
 
 def conversion(page: tifffile.TiffPage) -> str:
@@ -208,7 +243,7 @@ def read_metadata(page: tifffile.TiffPage) -> dict:
         *resolution, unit = (values[code] for code in _RESOLUTION)
         if all(denominator for _, denominator in resolution):
             metadata |= {"resolution": tuple(resolution), "resolutionunit": unit}
-    if _ICC_PROFILE in values:
+    if _ICC_PROFILE in values and page.photometric != tifffile.PHOTOMETRIC.SEPARATED:
         metadata["iccprofile"] = values[_ICC_PROFILE]
     if _DESCRIPTION in values:
         metadata["description"] = str(values[_DESCRIPTION]).encode()

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfflowdn import flows, likelihood
+from tfflowdn.data import check_range
 from tfflowdn.layers import VariationalDequantizer
 from tfflowdn.metrics import bits_per_dim
 
@@ -48,12 +49,14 @@ class FlowPrior(keras.Model):
         bits_per_dim are then bounds, see `VariationalDequantizer`), "gaussian" (noise
         of `dequantization_sigma`) or None (continuous data).
       dequantization_sigma: Standard deviation of the Gaussian noise, in [0, 1] units.
+      pixel_range: The values of the pictures it learned from that became 0 and 1, see
+        `data.check_range`; the prior itself takes images in units of them.
       seed: Seed of the initial weights and of the dequantisation noise.
       trainable: False freezes all of the flow, as does setting it later.
 
     Raises:
-      ValueError: For an unknown flow or dequantization, or a shape that the flow's
-        squeezes do not divide.
+      ValueError: For an unknown flow, dequantization or range, or a shape that the
+        flow's squeezes do not divide.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class FlowPrior(keras.Model):
         flow_options: dict | None = None,
         dequantization: str | None = "uniform",
         dequantization_sigma: float = 5 / 255,
+        pixel_range: str = "dtype",
         seed: int = 0,
         trainable: bool = True,
         **kwargs,
@@ -76,6 +80,7 @@ class FlowPrior(keras.Model):
         self.flow_options = dict(flow_options or {})
         self.dequantization = dequantization
         self.dequantization_sigma = dequantization_sigma
+        self.pixel_range = check_range(pixel_range)
         self.seed = seed
         self.num_shards = 1
         self.distribution = FLOWS[flow](
@@ -274,6 +279,7 @@ class FlowPrior(keras.Model):
             "flow_options": self.flow_options,
             "dequantization": self.dequantization,
             "dequantization_sigma": self.dequantization_sigma,
+            "pixel_range": self.pixel_range,
             "seed": self.seed,
         }
         return {**super().get_config(), **config}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from tfflowdn.data import check_range
 from tfflowdn.layers import ResidualBlock, depth_to_space, mirror_pad, space_to_depth
 
 __all__ = ["ResNetDenoiser"]
@@ -28,7 +29,12 @@ class ResNetDenoiser(keras.Model):
       use_bias: Whether the convolutions have biases.
       precision: Keras dtype policy of the blocks, "float32" or "mixed_bfloat16";
         weights and output are float32 in both.
+      pixel_range: The values of the pictures it learned from that became 0 and 1, see
+        `data.check_range`; the network itself takes pictures in units of them.
       seed: Seed of the weights.
+
+    Raises:
+      ValueError: If `pixel_range` is none.
     """
 
     def __init__(
@@ -40,6 +46,7 @@ class ResNetDenoiser(keras.Model):
         scale: int = 2,
         use_bias: bool = False,
         precision: str = "float32",
+        pixel_range: str = "dtype",
         seed: int = 0,
         **kwargs,
     ):
@@ -50,6 +57,7 @@ class ResNetDenoiser(keras.Model):
         self.scale = scale
         self.use_bias = use_bias
         self.precision = precision
+        self.pixel_range = check_range(pixel_range)
         self.seed = seed
         self.head = keras.layers.Conv2D(
             hidden_channels,
@@ -125,6 +133,7 @@ class ResNetDenoiser(keras.Model):
             "scale": self.scale,
             "use_bias": self.use_bias,
             "precision": self.precision,
+            "pixel_range": self.pixel_range,
             "seed": self.seed,
         }
         return {**super().get_config(), **config}

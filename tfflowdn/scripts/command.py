@@ -20,6 +20,7 @@ from tfflowdn import distribution, training
 
 __all__ = [
     "EXIT_RESUME",
+    "define_range_flag",
     "define_training_flags",
     "faster_precision",
     "make_deterministic",
@@ -77,6 +78,16 @@ def sigterm_flag() -> Callable[[], bool]:
     came = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: came.set())
     return came.is_set
+
+
+def define_range_flag() -> None:
+    """Defines `--range`, the pixel values that become 0 and 1."""
+    flags.DEFINE_string(
+        "range",
+        None,
+        "Pixel values that the network takes as 0 and 1: LOW,HIGH, percentiles "
+        "LOW%,HIGH% of each picture or stack, or dtype; by default the model's own.",
+    )
 
 
 def publish(report: dict, output: str | None) -> None:

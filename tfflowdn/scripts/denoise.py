@@ -3,21 +3,23 @@
     denoise INPUT... --model DENOISER.keras --output DIR
 
 Each INPUT is a PNG, JPEG, WebP, TIFF or .npy file or a folder of them, whose tree DIR
-mirrors. The outputs keep name, format, bit depth, alpha, colour profile, resolution
-and EXIF. TIFF stacks are denoised page by page, large pictures by tiles, with the same
-result. A file that cannot be denoised is named at the end, with code 1, and does not
-stop the others.
+mirrors. The outputs keep name, format, dtype, alpha, colour profile, resolution and
+EXIF. TIFF stacks are denoised page by page, large pictures by tiles, with the same
+result. Pixel values are scaled as in the model's training, or by --range, and back. A
+file that cannot be denoised is named at the end, with code 1, and does not stop the
+others.
 """
 
 from __future__ import annotations
 
 import collections
 import functools
-import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import tqdm
 from absl import flags, logging
 
@@ -29,58 +31,82 @@ __all__ = ["denoise_files", "main"]
 FLAGS = flags.FLAGS
 ARRAY_SUFFIX = ".npy"
 SUFFIXES = (*data.IMAGE_SUFFIXES, ARRAY_SUFFIX)
-NUM_READERS, NUM_AHEAD = 2, 3
+NUM_THREADS, NUM_AHEAD, NUM_BEHIND = 4, 4, 4
+MAX_WAITING_BYTES = 2**28
+FAILURES = (ValueError, OSError, MemoryError)
+
+
+class _Job(NamedTuple):
+    """A file that is being read or written: pixels and metadata, or their number."""
+
+    source: Path
+    target: Path
+    num_bytes: int
+    future: Future
 
 
 def denoise_files(
     inputs: list[str],
     output: str,
-    model: str,
+    model: str | inference.Denoiser,
     *,
     overwrite: bool = False,
     skip_existing: bool = False,
     max_pixels: int | None = None,
     axes: str | None = None,
+    pixel_range: str | None = None,
     **options,
 ) -> list[Path]:
-    """Denoises files and the files of folders, the next ones being read meanwhile.
+    """Denoises files and the files of folders; reads and writes others meanwhile.
 
     Args:
       inputs: Files and folders.
       output: Folder to write, made if it is absent.
-      model: Path of the denoiser's `.keras` file, or of its SavedModel's folder.
+      model: Path of the denoiser's `.keras` file or of its SavedModel's folder, or
+        the denoiser itself.
       overwrite: Whether files in `output` may be replaced.
       skip_existing: Whether those that have an output already are left out.
-      max_pixels: Pixels to give to the network at once, see `inference.Denoiser`.
+      max_pixels: Pixels to give at once to the network of a path, see
+        `inference.Denoiser`.
       axes: The meaning of the axes of .npy files, see there.
-      **options: `strength` and `self_ensemble`, see there.
+      pixel_range: The values that become 0 and 1, see `data.check_range`, by default
+        the model's; percentiles are those of a stack's pages together.
+      **options: `strength`, `self_ensemble` and `luminance_only`, see there.
 
     Returns:
       The paths written.
 
     Raises:
       ValueError: Before any work, for an input without pictures, two inputs of one
-        output, or an output that exists; after it, for files that could not be read,
-        denoised or written, while all others were.
+        output, an output that exists, or a bad range or option; after it, for files
+        that could not be read, denoised or written, while all others were.
     """
     pairs = [pair for path in inputs for pair in _plan(Path(path), Path(output))]
     if skip_existing:
         pairs = [(source, target) for source, target in pairs if not target.exists()]
     _check_outputs([target for _, target in pairs], overwrite)
-    denoiser = inference.Denoiser.from_pretrained(model, max_pixels=max_pixels)
-    denoise = functools.partial(denoiser, **options)
+    denoiser = model
+    if not isinstance(model, inference.Denoiser):
+        denoiser = inference.Denoiser.from_pretrained(model, max_pixels=max_pixels)
+    pixel_range = data.check_range(pixel_range or denoiser.pixel_range)
+    denoiser(np.zeros((1, 1), np.uint8), pixel_range="dtype", **options)  # Good ones?
+    pixel_range = data.check_range(pixel_range or denoiser.pixel_range)
+    denoise = functools.partial(
+        _denoise,
+        denoise=functools.partial(denoiser, **options),
+        pixel_range=pixel_range,
+        axes=axes,
+    )
     written, failures, megapixels = [], [], 0.0
     progress = tqdm.tqdm(total=len(pairs), unit="picture")
-    with ThreadPoolExecutor(NUM_READERS) as pool, progress:
-        for source, target, reading in _read_ahead(pool, pairs):
+    with ThreadPoolExecutor(NUM_THREADS) as pool, progress:
+        for job in _in_turn(pool, pairs, denoise):
             try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                read = reading.result()
-                num_pixels = _denoise(read, source, target, denoise, axes)
-            except (ValueError, OSError) as error:
-                failures.append(f"{source}: {error}")
+                num_pixels = job.future.result()
+            except FAILURES as error:
+                failures.append(f"{job.source}: {error}")
             else:
-                written.append(target)
+                written.append(job.target)
                 megapixels += num_pixels / 1e6
             progress.update()
             rate = megapixels / max(progress.format_dict["elapsed"], 1e-3)
@@ -94,53 +120,94 @@ def denoise_files(
     return written
 
 
-def _read_ahead(
-    pool: ThreadPoolExecutor, pairs: Iterable[tuple[Path, Path]]
-) -> Iterator[tuple[Path, Path, Future]]:
-    """Yields the pairs with what the pool reads, few of them at a time."""
-    waiting, pairs = collections.deque(), iter(pairs)
-    while True:
-        for source, target in itertools.islice(pairs, NUM_AHEAD - len(waiting)):
-            waiting.append((source, target, pool.submit(_read, source)))
-        if not waiting:
-            return
-        yield waiting.popleft()
+def _in_turn(
+    pool: ThreadPoolExecutor,
+    pairs: Iterable[tuple[Path, Path]],
+    denoise: Callable[[_Job], Callable[[], int]],
+) -> Iterator[_Job]:
+    """Denoises here, while the pool reads the next files and writes the last ones.
+
+    Few files wait, or but one where it takes more than `MAX_WAITING_BYTES`.
+    """
+    reading, writing = collections.deque(), collections.deque()
+    upcoming = ((*pair, _num_bytes(pair[0])) for pair in pairs)
+    ahead = next(upcoming, None)
+    while ahead or reading:
+        while ahead and len(reading) < NUM_AHEAD:
+            source, target, num_bytes = ahead
+            waiting = sum(job.num_bytes for job in (*reading, *writing)) + num_bytes
+            if waiting > MAX_WAITING_BYTES and (reading or writing):
+                break
+            future = pool.submit(_read, source)
+            reading.append(_Job(source, target, num_bytes, future))
+            ahead = next(upcoming, None)
+        if reading:
+            job = reading.popleft()
+            writing.append(job._replace(future=_start_writing(pool, job, denoise)))
+        if len(writing) > NUM_BEHIND or not reading:
+            yield writing.popleft()
+    yield from writing
+
+
+def _start_writing(pool, job, denoise):
+    try:
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        return pool.submit(denoise(job))
+    except FAILURES as error:
+        failed = Future()
+        failed.set_exception(error)
+        return failed
+
+
+def _num_bytes(path):
+    """Returns the bytes of a picture, 0 for what stays on disk or is broken."""
+    try:
+        header = data.image_header(path)
+    except data.ImageReadError:
+        return 0
+    return header.height * header.width * header.channels * header.dtype.itemsize
 
 
 def _read(path):
-    """Returns pixels and metadata; None for what is read page by page."""
-    if path.suffix.lower() == ARRAY_SUFFIX:
-        return data.open_array(path), None
-    if data.is_stack_or_large(path):
+    """Returns pixels and metadata; None for what is read bit by bit."""
+    if path.suffix.lower() == ARRAY_SUFFIX or data.is_stack_or_large(path):
         return None
     return data.read_image(path), data.read_metadata(path)
 
 
-def _denoise(read, source, target, denoise, axes):
-    """Writes a denoised file and returns its number of pixels."""
+def _denoise(job, denoise, pixel_range, axes):
+    """Returns a function that writes the file and returns its number of pixels."""
+    source, target, read = job.source, job.target, job.future.result()
     if read is None:
-        return data.map_pages(
+        if source.suffix.lower() == ARRAY_SUFFIX:
+            denoise = functools.partial(denoise, axes=axes, pixel_range=pixel_range)
+            map_parts = data.map_array
+        else:
+            pages = data.read_pages(source, target.parent)
+            limits = data.find_limits(pixel_range, pages, data.num_pages(source))
+            denoise = functools.partial(denoise, pixel_range=limits or "dtype")
+            map_parts = data.map_pages
+        num_pixels = map_parts(
             source, target, lambda pixels, out: denoise(pixels, out=out)
         )
-    array, metadata = read
-    if metadata is None:
-        data.save_array(target, denoise(array, axes=axes))
-        return array.size
+        return lambda: num_pixels
+    pixels, metadata = read
     if metadata.conversion:
         logging.warning("%s is converted: %s.", source, metadata.conversion)
-    data.write_image(target, denoise(array), metadata)
-    return array.shape[0] * array.shape[1]
+    result = denoise(pixels, pixel_range=pixel_range)
+
+    def write():
+        data.write_image(target, result, metadata)
+        return result.shape[0] * result.shape[1]
+
+    return write
 
 
 def _plan(path, output):
     """Returns the pairs of a file to read and a file to write of one input."""
     if path.is_file():
         return [(path, output / path.name)]
-    found = sorted(
-        file
-        for file in path.rglob("*")
-        if file.suffix.lower() in SUFFIXES and file.is_file()
-    )
+    found = sorted(file for file in path.rglob("*") if _is_input(file, path))
     if not found:
         raise ValueError(
             "An input must be a picture or a folder with pictures "
@@ -149,8 +216,15 @@ def _plan(path, output):
     return [(file, output / file.relative_to(path)) for file in found]
 
 
+def _is_input(file, root):
+    parts = file.relative_to(root).parts
+    hidden = any(part.startswith(".") for part in parts)
+    return file.suffix.lower() in SUFFIXES and not hidden and file.is_file()
+
+
 def _check_outputs(targets, overwrite):
-    twice = sorted({str(target) for target in targets if targets.count(target) > 1})
+    counts = collections.Counter(targets)
+    twice = sorted(str(target) for target, count in counts.items() if count > 1)
     if twice:
         raise ValueError(f"Two inputs must not share an output. Received: {twice[:3]}.")
     existing = [str(target) for target in targets if target.exists()]
@@ -174,6 +248,8 @@ def _main(argv):
         axes=FLAGS.axes,
         strength=FLAGS.strength,
         self_ensemble=FLAGS.self_ensemble,
+        luminance_only=FLAGS.luminance_only,
+        pixel_range=FLAGS.range,
     )
     logging.info("%d pictures are in %s", len(written), FLAGS.output)
 
@@ -193,6 +269,12 @@ def main():
     flags.DEFINE_bool(
         "self_ensemble", False, "Average over 8 flips and rotations; 8 times as long."
     )
+    flags.DEFINE_bool(
+        "luminance_only",
+        False,
+        "Denoise the luminance of colour pictures alone, and keep their chroma.",
+    )
+    command.define_range_flag()
     flags.DEFINE_integer(
         "max_pixels", None, "Pixels of a tile; by default, what memory allows.", 1
     )

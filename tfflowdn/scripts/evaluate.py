@@ -8,6 +8,8 @@ are and, with a model, denoised by it. Files are matched by name without suffix.
 
 from __future__ import annotations
 
+import functools
+
 from absl import flags
 
 from tfflowdn import data, evaluation, inference
@@ -18,13 +20,21 @@ __all__ = ["evaluate", "main"]
 FLAGS = flags.FLAGS
 
 
-def evaluate(noisy: str, reference: str, model: str | None = None) -> dict:
+def evaluate(
+    noisy: str,
+    reference: str,
+    model: str | None = None,
+    pixel_range: str | None = None,
+) -> dict:
     """Scores the pictures of two sources.
 
     Args:
       noisy: Folder, glob or file of pictures.
       reference: The same of their references.
-      model: Path of a denoiser's `.keras` file, or None.
+      model: Path of a denoiser's `.keras` file or SavedModel's folder, or None.
+      pixel_range: The values that become 0 and 1, see `data.check_range`, and the
+        data range of the scores; by default the model's. Percentiles are the noisy
+        picture's, for its reference, too.
 
     Returns:
       `mean`, a dictionary of scores, and `pictures`, one by name.
@@ -32,15 +42,19 @@ def evaluate(noisy: str, reference: str, model: str | None = None) -> dict:
     Raises:
       ValueError: If names or sizes do not match, or a file is in both sources.
     """
-    network = inference.load_denoiser(model) if model else None
-    channels = inference.num_channels(network) if model else None
+    denoiser = inference.Denoiser.from_pretrained(model) if model else None
+    channels = denoiser.channels if model else None
+    pixel_range = pixel_range or (denoiser.pixel_range if model else "dtype")
     sources = data.pair_sources(
-        data.open_source(noisy, channels=channels),
-        data.open_source(reference, channels=channels),
+        *(
+            data.open_source(spec, channels=channels, pixel_range=pixel_range)
+            for spec in (noisy, reference)
+        )
     )
+    # The pictures of the pairs are in units of their range already.
     rows = evaluation.score_pairs(
         data.paired_images(*sources).as_numpy_iterator(),
-        network and (lambda picture: inference.denoise(picture, network)),
+        denoiser and functools.partial(denoiser, pixel_range="dtype"),
     )
     pictures = dict(zip(sources[0].names, rows, strict=True))
     return {"mean": evaluation.summarize(rows), "pictures": pictures}
@@ -48,7 +62,7 @@ def evaluate(noisy: str, reference: str, model: str | None = None) -> dict:
 
 def _main(argv):
     del argv
-    report = evaluate(FLAGS.noisy, FLAGS.reference, FLAGS.model)
+    report = evaluate(FLAGS.noisy, FLAGS.reference, FLAGS.model, FLAGS.range)
     command.publish(report, FLAGS.output)
 
 
@@ -56,7 +70,8 @@ def main():
     """Runs the script."""
     flags.DEFINE_string("noisy", None, "Pictures: a folder, a glob or a file.")
     flags.DEFINE_string("reference", None, "Their references, of the same names.")
-    flags.DEFINE_string("model", None, "A denoiser, a .keras file; none: as they are.")
+    flags.DEFINE_string("model", None, "A denoiser; none: as they are.")
+    command.define_range_flag()
     flags.DEFINE_string("output", None, "JSON file to write.")
     flags.mark_flags_as_required(["noisy", "reference"])
     command.run(_main)

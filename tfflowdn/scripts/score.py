@@ -26,7 +26,8 @@ def score(pictures: str, prior: str, maps: str | None = None) -> dict:
     """Scores the pictures of a source, and draws their likelihood maps.
 
     Args:
-      pictures: Folder, glob or file of pictures, of the prior's number of channels.
+      pictures: Folder, glob or file of pictures, of the prior's number of channels;
+        their range is that of the pictures it learned from.
       prior: Path of a FlowPrior's `.keras` file.
       maps: Folder for a PNG of each picture, from black at the lowest over red and
         yellow to white at the highest bits/dim of all; made if it is absent.
@@ -39,7 +40,9 @@ def score(pictures: str, prior: str, maps: str | None = None) -> dict:
       ValueError: If the prior is none, or a picture does not fit it.
     """
     model = inference.load_prior(prior)
-    source = data.open_source(pictures, channels=model.channels)
+    source = data.open_source(
+        pictures, channels=model.channels, pixel_range=model.pixel_range
+    )
     source.verify()
     rows, heat = {}, {}
     for name, picture in zip(source.names, source.dataset(), strict=True):

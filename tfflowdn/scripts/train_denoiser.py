@@ -54,7 +54,8 @@ def train_denoiser(
     Args:
       config: `prior` (path of a FlowPrior), `denoiser` (path of the network to begin
         with; empty for a new one), `noise` (path of a NoiseModel), `noisy` and `clean`
-        (data.open_source), `validation` (data.pair_sources; empty for none), `network`
+        (data.open_source; the network keeps the range of the former), `validation`
+        (data.pair_sources, in the same range; empty for none), `network`
         (ResNetDenoiser), `start`, `objective` and `distill`, each with `crops`
         (data.RandomCrops) and `training` (training.fit), the first with `noise`
         (data.GenericNoise), the second with `loss` (UnpairedDenoiser).
@@ -123,12 +124,14 @@ def _train_unpaired(run):
         prior = denoiser = None
         if config.prior or config.objective.training.num_steps:
             prior = inference.load_prior(config.prior)
-        network = _network(config, prior and prior.channels)
+        network = _network(
+            config, prior and prior.channels, pixel_range=config.noisy.pixel_range
+        )
         if prior is not None:
             denoiser = UnpairedDenoiser(network, prior, **config.objective.loss)
             _check_crop_size(config.objective.crops.crop_size, prior)
     channels, multiple = network.channels, prior.size_multiple if prior else 1
-    validation = _validation(run, channels, multiple)
+    validation = _validation(run, network, multiple)
     clean_crops = _crops(config.clean, channels, config.start)
     noisy_crops = _crops(config.noisy, channels, config.objective)
     run.prepare("", {"network": config.network.to_dict(), "channels": channels})
@@ -151,7 +154,7 @@ def _distill(run):
     noise = inference.load_noise(config.noise)
     with run.strategy.scope():
         network = _network(config, noise.channels)
-    validation = _validation(run, noise.channels, multiple=1)
+    validation = _validation(run, network, multiple=1)
     crops = _crops(config.clean, noise.channels, config.distill)
     identity = {"denoiser": _digest(config.denoiser), "noise": _digest(config.noise)}
     run.prepare("", identity)
@@ -161,12 +164,12 @@ def _distill(run):
     return network
 
 
-def _network(config, channels):
+def _network(config, channels, **overrides):
     """Returns a new network, or a trained one in the precision of `config.network`."""
     if not config.denoiser:
         if channels is None:
             channels = data.open_source(**config.clean, channels=None).channels
-        return ResNetDenoiser(channels, **config.network)
+        return ResNetDenoiser(channels, **config.network, **overrides)
     trained = inference.load_denoiser(config.denoiser)
     if not isinstance(trained, ResNetDenoiser) or channels not in (
         None,
@@ -177,8 +180,8 @@ def _network(config, channels):
             f"Received: {config.denoiser!r}, a {type(trained).__name__} for "
             f"{trained.channels}."
         )
-    precision = config.network.precision
-    arguments = {**trained.get_config(), "precision": precision}
+    overrides["precision"] = config.network.precision
+    arguments = {**trained.get_config(), **overrides}
     network = ResNetDenoiser.from_config(arguments)
     network.set_weights(trained.get_weights())
     return network
@@ -220,7 +223,7 @@ def _check_crop_size(crop_size, prior):
         )
 
 
-def _validation(run, channels, multiple):
+def _validation(run, network, multiple):
     """Returns batches of one (noisy, clean), of sizes that `multiple` divides.
 
     Each replica gets the same picture: none may be left with an empty batch.
@@ -229,7 +232,10 @@ def _validation(run, channels, multiple):
     if not specs.noisy:
         return None
     sources = (
-        data.open_source(spec, channels=channels) for spec in (specs.noisy, specs.clean)
+        data.open_source(
+            spec, channels=network.channels, pixel_range=network.pixel_range
+        )
+        for spec in (specs.noisy, specs.clean)
     )
 
     def cut_and_repeat(*images):

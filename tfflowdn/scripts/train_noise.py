@@ -47,10 +47,14 @@ def train_noise(config: config_dict.ConfigDict, workdir: str) -> Path:
         _pictures(config[pool], denoiser.channels, config)
         for pool in ("noisy", "clean")
     )
+
+    def denoise(picture):
+        return denoiser(picture, pixel_range="dtype")  # They are in [0, 1] units.
+
     directory = Path(workdir)
     with checkpoint.locked(directory):
         model = noise_estimation.estimate_noise(
-            denoiser, noisy, clean, **config.estimation, model_options=config.model
+            denoise, noisy, clean, **config.estimation, model_options=config.model
         )
         report = json.dumps(_report(model), indent=2) + "\n"
         checkpoint.replace(

@@ -38,8 +38,9 @@ def train_prior(
     """Trains the prior of a configuration; each section is a function's arguments.
 
     Args:
-      config: `prior` (FlowPrior), `clean` and `validation` (data.open_source),
-        `crops` (data.RandomCrops), `training` (training.fit).
+      config: `prior` (FlowPrior), `clean` and `validation` (data.open_source, both
+        in the range of the former, which the prior keeps), `crops`
+        (data.RandomCrops), `training` (training.fit).
       workdir: Where the outputs go; a run that was killed goes on there.
       num_shards: Parts of a batch that run side by side, see FlowPrior.
       precision: Keras dtype policy of the conditioners in this training, where the
@@ -58,7 +59,10 @@ def train_prior(
     strategy = strategy or distribution.make_strategy()
     crop_size, _, channels = config.prior.image_shape
     clean, held_out = (
-        data.open_source(**config[name], channels=channels)
+        data.open_source(
+            **{**config[name], "pixel_range": config.clean.pixel_range},
+            channels=channels,
+        )
         for name in ("clean", "validation")
     )
     clean.verify()
@@ -75,7 +79,11 @@ def train_prior(
     options = arguments.pop("flow_options")
     precision = options["precision"] or _first_precision(workdir, precision)
     with strategy.scope():
-        prior = FlowPrior(**arguments, flow_options={**options, "precision": precision})
+        prior = FlowPrior(
+            **arguments,
+            flow_options={**options, "precision": precision},
+            pixel_range=config.clean.pixel_range,
+        )
     prior.num_shards = num_shards
     directory = Path(workdir)
     if distribution.is_chief(strategy):

@@ -1,0 +1,206 @@
+"""Which stored values become 0 and 1, and the way there and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+__all__ = [
+    "check_finite",
+    "check_range",
+    "find_limits",
+    "from_float",
+    "has_limits",
+    "normalize",
+    "split_alpha",
+    "to_float",
+]
+
+_LARGEST_SAMPLE = 2**22
+_LARGEST_BLOCK = 2**24
+
+
+def check_range(pixel_range: str | Sequence[float]) -> str:
+    """Checks a range of pixel values and returns it in words.
+
+    Args:
+      pixel_range: What becomes 0 and 1. "dtype": 0 and the largest value of the
+        integer type, floats as they are; "LOW,HIGH", or the two numbers: these stored
+        values; "LOW%,HIGH%": these percentiles of each picture, of a stack those of
+        all its planes.
+
+    Raises:
+      ValueError: If it is none of these.
+    """
+    parsed = _parse(pixel_range)
+    if parsed is None:
+        return "dtype"
+    low, high, percent = parsed
+    return f"{low!r}{percent},{high!r}{percent}"
+
+
+def find_limits(
+    pixel_range: str | Sequence[float], pictures: Iterable[np.ndarray], count: int = 1
+) -> tuple[float, float] | None:
+    """Returns the values that become 0 and 1 in some pictures, or None for "dtype".
+
+    Percentiles are those of a regular grid of at most 4 million pixels. Where the two
+    are the same, the lowest and the highest value stand in for them.
+
+    Args:
+      pixel_range: See `check_range`.
+      pictures: Pixels [H, W, C], C with alpha, which does not count.
+      count: Their number.
+
+    Raises:
+      ValueError: If the range is none, or percentiles of pixels that are not finite
+        are asked for.
+    """
+    parsed = _parse(pixel_range)
+    if parsed is None:
+        return None
+    low, high, percent = parsed
+    if not percent:
+        return low, high
+    sample = np.concatenate([_sample(p, _LARGEST_SAMPLE // count) for p in pictures])
+    check_finite(sample)
+    values = np.percentile(sample.astype(np.result_type(sample, "f4")), [low, high])
+    if values[0] == values[1]:
+        values = sample.min(), sample.max()
+    low, high = map(float, values)
+    return low, high if high > low else low + 1.0
+
+
+def normalize(pixel_range: str | Sequence[float], picture: np.ndarray) -> np.ndarray:
+    """Returns a picture [H, W, C] as float32 in units of its range, see above."""
+    return to_float(picture, find_limits(pixel_range, [picture]))
+
+
+def has_limits(dtype: np.typing.DTypeLike) -> bool:
+    """Whether a dtype has a range of its own; 32-bit integers have none in use."""
+    dtype = np.dtype(dtype)
+    return dtype.kind in "bf" or (dtype.kind in "iu" and dtype.itemsize <= 2)
+
+
+def to_float(
+    array: np.ndarray, limits: tuple[float, float] | None = None
+) -> np.ndarray:
+    """Scales stored pixels to float32, `limits` to 0 and 1.
+
+    Pixels beyond the limits are not clipped and lie outside [0, 1].
+
+    Args:
+      array: Integers of up to 32 bits, floats or bools.
+      limits: The two values, or arrays of them that broadcast; by default 0 and the
+        largest value of the integer type, and 0 and 1 of floats.
+
+    Raises:
+      ValueError: For another dtype, or for 32-bit integers without limits.
+    """
+    low, high = _limits(array.dtype, limits)
+    work = np.result_type(array.dtype, np.float32)
+    if limits is None:
+        return (array / work.type(high)).astype(np.float32, copy=False)
+    low, high = np.asarray(low, work), np.asarray(high, work)
+    return ((array - low) / (high - low)).astype(np.float32, copy=False)
+
+
+def from_float(
+    array: np.ndarray,
+    dtype: np.typing.DTypeLike,
+    limits: tuple[float, float] | None = None,
+) -> np.ndarray:
+    """Inverts `to_float`: rounds for integers, and clips at the limits of the dtype.
+
+    Args:
+      array: float pixels.
+      dtype: Integers of up to 32 bits, floats or bool (0.5 and above is True).
+      limits: What was given to `to_float`.
+
+    Raises:
+      ValueError: For another dtype, for 32-bit integers without limits, or for a
+        non-finite pixel and an integer dtype.
+    """
+    dtype = np.dtype(dtype)
+    low, high = _limits(dtype, limits)
+    work = np.result_type(dtype, np.float32)
+    low, high = np.asarray(low, work), np.asarray(high, work)
+    values = array * (high - low) + low
+    if dtype.kind == "b":
+        return values >= 0.5
+    info = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+    values = np.clip(values, info.min, info.max)
+    if dtype.kind == "f":
+        return values.astype(dtype)
+    check_finite(values)
+    return np.rint(values).astype(dtype)
+
+
+def split_alpha(array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Splits [..., C] into colour and alpha [..., 1]; alpha is None unless C is 2 or 4.
+
+    Args:
+      array: [..., C] with C in 1..4.
+    """
+    if array.shape[-1] in (2, 4):
+        return array[..., :-1], array[..., -1:]
+    return array, None
+
+
+def check_finite(array: np.ndarray) -> None:
+    """Raises ValueError unless every pixel is a finite float32, however many."""
+    if array.dtype.kind != "f":
+        return
+    num_blocks = min(len(array), math.ceil(array.size / _LARGEST_BLOCK))
+    with np.errstate(over="ignore"):
+        num_bad = sum(
+            int(np.count_nonzero(~np.isfinite(block.astype(np.float32, copy=False))))
+            for block in np.array_split(array, num_blocks)
+        )
+    if num_bad:
+        raise ValueError(f"every pixel must be finite. Received: {num_bad=}.")
+
+
+def _parse(pixel_range):
+    """Returns low, high and "" or "%"; None for "dtype"."""
+    if pixel_range == "dtype":
+        return None
+    is_text = isinstance(pixel_range, str)
+    parts = pixel_range.split(",") if is_text else list(pixel_range)
+    percent = "%" if is_text and all(p.strip().endswith("%") for p in parts) else ""
+    try:
+        low, high = (float(p.strip().removesuffix(percent)) for p in map(str, parts))
+    except ValueError:
+        low = high = math.nan
+    least, most = (0, 100) if percent else (-math.inf, math.inf)
+    if not (math.isfinite(high - low) and least <= low < high <= most):
+        raise ValueError(
+            'pixel_range must be "dtype", LOW,HIGH or LOW%,HIGH%, two rising numbers. '
+            f"Received: {pixel_range=}."
+        )
+    return low, high, percent
+
+
+def _sample(picture, most):
+    colour, _ = split_alpha(picture)
+    step = math.ceil(math.sqrt(colour.shape[0] * colour.shape[1] / max(most, 1)))
+    return np.ravel(colour[::step, ::step])
+
+
+def _limits(dtype, limits):
+    is_integer = dtype.kind in "iu" and dtype.itemsize <= 4
+    if not (is_integer or dtype.kind == "b" or (dtype.kind == "f" and dtype != "g")):
+        raise ValueError(
+            "The pixels must be integers of up to 32 bits, floats or bools. "
+            f"Received: dtype={dtype.name}."
+        )
+    if limits is not None:
+        return limits
+    if not has_limits(dtype):
+        raise ValueError(
+            "32-bit integers must come with a pixel_range, such as 0,4095 or "
+            f"0.1%,99.9%: none fills them. Received: dtype={dtype.name}."
+        )
+    return 0, np.iinfo(dtype).max if is_integer else 1
