@@ -16,7 +16,7 @@ LAYERS = (
     ("bijectors", "layers", "data", "metrics", "tiling"),
     ("flows", "likelihood", "losses", "optimizer"),
     ("models",),
-    ("training", "export", "inference", "evaluation"),
+    ("training", "export", "serving", "portable", "inference", "evaluation"),
     ("scripts",),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 
 import keras
@@ -35,6 +36,18 @@ class SavedNetwork:
             self._model.signatures["serve"].structured_input_signature[1].values()
         )
         self.channels = noisy.shape[-1]
+        self._read_facts()
+
+    def _read_facts(self):
+        """Spares measuring what `export_model` has written beside the graph."""
+        path = os.path.join(self.name, "assets.extra", "model.json")
+        if os.path.isfile(path):
+            with open(path, encoding="utf-8") as file:
+                facts = json.load(file)
+            self.scale, self.receptive_radius = (
+                facts["scale"],
+                facts["receptive_radius"],
+            )
 
     def __call__(self, noisy, training=False):
         """Returns the denoised pictures, float32 [batch, H, W, C]."""
