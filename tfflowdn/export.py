@@ -106,7 +106,6 @@ def export_model(
 
 def _write_saved_model(model, name, folder, max_pixels, card):
     archive = keras.export.ExportArchive()
-    archive.track(model)
     if isinstance(model, FlowPrior):
         requests, facts = _add_prior_endpoints(archive, model), {}
     else:
