@@ -71,7 +71,7 @@ class Model:
 def predict_rest(model, body):
     """Answers the body of a predict request, row or column."""
     name = body.get("signature_name", "serving_default")
-    infos = model.signatures[name].inputs
+    infos = dict(model.signatures[name].inputs)  # A message's map adds what it lacks.
     if "instances" in body:
         rows = body["instances"]
         if not (isinstance(rows[0], dict) and set(rows[0]) != {"b64"}):
