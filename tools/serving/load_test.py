@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-SIZES = ((48, 64), (128, 128), (200, 333), (256, 384), (480, 640))
+SIZES = ((32, 48), (64, 64), (100, 133), (128, 192), (256, 256))
 PERCENTILES = (50, 90, 95, 99)
 INPUTS = {"serving_default": "noisy", "uint8": "noisy", "encoded": "noisy_bytes"}
 
