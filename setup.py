@@ -18,6 +18,9 @@ SCRIPTS = (
     "export_model",
     "score",
 )
+BEAM = ["apache-beam>=2.65"]
+ONNX = ["onnx>=1.17", "tf2onnx>=1.16.1"]
+SERVING = ["tensorflow-serving-api>=2.19"]  # What the client sends; with gRPC.
 
 setup(
     name="tfflowdn",
@@ -47,9 +50,20 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "beam": ["apache-beam>=2.65"],
+        "beam": BEAM,
+        "onnx": ONNX,
         "quickstart": ["scikit-image>=0.25"],  # for the photographs in its wheel
-        "test": ["apache-beam>=2.65", "pytest>=8", "ruff>=0.9", "scikit-image>=0.25"],
+        "serving": SERVING,
+        "test": [
+            *BEAM,
+            *ONNX,
+            *SERVING,
+            "ai-edge-litert>=2.0",
+            "onnxruntime>=1.20",
+            "pytest>=8",
+            "ruff>=0.9",
+            "scikit-image>=0.25",
+        ],
     },
     entry_points={
         "console_scripts": [f"{name}=tfflowdn.scripts.{name}:main" for name in SCRIPTS]

@@ -16,7 +16,15 @@ LAYERS = (
     ("bijectors", "layers", "data", "metrics", "tiling"),
     ("flows", "likelihood", "losses", "optimizer", "checkpoint", "distribution"),
     ("models",),
-    ("training", "export", "inference", "evaluation", "noise_estimation"),
+    (
+        "training",
+        "export",
+        "serving",
+        "portable",
+        "inference",
+        "evaluation",
+        "noise_estimation",
+    ),
     ("scripts",),
 )
 

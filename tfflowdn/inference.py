@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 MAX_BYTES = 2**30
-FACTS = "assets.extra/tfflowdn.json"  # What a SavedModel cannot say in its graph.
+FACTS = "assets.extra/model.json"  # What a SavedModel cannot say in its graph.
 UNKNOWN_STRIDES = 32  # A multiple of the strides of any network in use.
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # Of red, green, blue: BT.601.
 LIVE_TENSORS = 6  # As large as the widest layer's output, in a residual network.
@@ -47,9 +47,15 @@ class SavedNetwork:
             self._model.signatures["serve"].structured_input_signature[1].values()
         )
         self.channels = noisy.shape[-1]
-        facts = Path(path, FACTS)
-        known = json.loads(facts.read_text()) if facts.exists() else {}
-        self.pixel_range = known.get("pixel_range", "dtype")
+        self._read_facts()
+
+    def _read_facts(self):
+        """Reads what `export_model` has written beside the graph."""
+        path = Path(self.name, FACTS)
+        facts = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        for name in ("scale", "receptive_radius", "pixel_range"):
+            if name in facts:
+                setattr(self, name, facts[name])
 
     def __call__(self, noisy, training=False):
         """Returns the denoised pictures, float32 [batch, H, W, C]."""

@@ -142,4 +142,6 @@ class ResNetDenoiser(keras.Model):
         size = noisy.shape[axis]
         if size is not None and size % self.scale == 0:
             return noisy
-        return mirror_pad(noisy, axis, 0, -ops.shape(noisy)[axis] % self.scale)
+        # As -size % scale, of numbers that ONNX divides alike: it truncates.
+        missing = (self.scale - 1) - (ops.shape(noisy)[axis] - 1) % self.scale
+        return mirror_pad(noisy, axis, 0, missing)

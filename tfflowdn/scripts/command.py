@@ -118,7 +118,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     def guarded(argv):
         try:
             main(argv)
-        except (ValueError, ArithmeticError, OSError) as error:
+        except (ValueError, ArithmeticError, OSError, ImportError) as error:
             sys.exit(f"{type(error).__name__}: {error}")
         except (training.PreemptionError, tf.errors.UnavailableError) as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)

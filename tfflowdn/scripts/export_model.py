@@ -1,9 +1,12 @@
-"""Exports a trained model as a SavedModel for TF Serving.
+"""Exports a trained model for TF Serving, LiteRT or ONNX Runtime.
 
     export_model MODEL.keras --name NAME [--output saved_models] [--version N]
+        [--format saved_model|litert|onnx] [--max_pixels N] [--card FILE]
 
-writes OUTPUT/NAME/VERSION/; the version is the next free one by default. MODEL is a
-prior (`best.keras` of train_prior) or a denoiser (`denoiser.keras` of train_denoiser).
+writes the SavedModel OUTPUT/NAME/VERSION/, or with another format the file
+OUTPUT/NAME/VERSION.tflite or .onnx; the version is the next free one by default. MODEL
+is a prior (`best.keras` of train_prior; SavedModel only) or a denoiser
+(`denoiser.keras` of train_denoiser). See tools/serving for what serves it.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from tfflowdn.scripts import command
 __all__ = ["main"]
 
 FLAGS = flags.FLAGS
+CARDS = ("card.md", "card.json")
 
 
 def _load(path):
@@ -29,12 +33,25 @@ def _load(path):
     return model if isinstance(model, FlowPrior) else inference.load_denoiser(path)
 
 
+def _card(path):
+    """Returns the card that is named, or the one beside the model if there is one."""
+    beside = [os.path.join(os.path.dirname(path), name) for name in CARDS]
+    return FLAGS.card or next(filter(os.path.isfile, beside), None)
+
+
 def _main(argv):
     if len(argv) != 2:
         raise ValueError(f"One MODEL must be named. Received: {argv[1:]}.")
-    model = _load(argv[1])
-    target = export.export_model(model, FLAGS.output, FLAGS.name, FLAGS.version)
-    logging.info("The SavedModel is in %s", target)
+    target = export.export_model(
+        _load(argv[1]),
+        FLAGS.output,
+        FLAGS.name,
+        FLAGS.version,
+        format=FLAGS.format,
+        max_pixels=FLAGS.max_pixels or None,
+        card=_card(argv[1]),
+    )
+    logging.info("The model is in %s", target)
 
 
 def main():
@@ -42,6 +59,16 @@ def main():
     flags.DEFINE_string("name", None, "Name of the served model.")
     flags.DEFINE_string("output", "saved_models", "Folder of the served models.")
     flags.DEFINE_integer("version", None, "Version; the next free one by default.")
+    flags.DEFINE_enum("format", "saved_model", list(export.FORMATS), "What to write.")
+    flags.DEFINE_integer(
+        "max_pixels",
+        2**20,
+        "Pixels of a tile of a denoiser's SavedModel; 0 for no tiles.",
+        lower_bound=0,
+    )
+    flags.DEFINE_string(
+        "card", None, f"File to keep with a SavedModel; {CARDS} of MODEL's folder."
+    )
     flags.mark_flags_as_required(["name"])
     command.run(_main)
 

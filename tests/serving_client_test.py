@@ -1,0 +1,300 @@
+"""The client of tools/serving, by REST and gRPC, against a model as it is served.
+
+The server's stand-in runs in a process of its own, which has TensorFlow and can import
+neither tfflowdn nor Keras, and loads what `export_model` wrote as the server does.
+"""
+
+import base64
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from google.protobuf import json_format, text_format
+from tensorflow_serving.config import model_server_config_pb2
+
+from tfflowdn import Denoiser, ResNetDenoiser, data, export
+
+ROOT = Path(__file__).parent.parent
+SERVING = ROOT / "tools" / "serving"
+START = """
+import runpy, sys
+sys.modules["keras"] = sys.modules["tfflowdn"] = None
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+NUM_FAILURES = 2
+
+
+@pytest.fixture(scope="module")
+def client():
+    spec = importlib.util.spec_from_file_location("client", SERVING / "client.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def network(randomize):
+    network = ResNetDenoiser(num_blocks=2, hidden_channels=4, seed=1)
+    randomize(network, scale=0.2)
+    return network
+
+
+@pytest.fixture(scope="module")
+def saved_model(network, tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    return export.export_model(network, root, "denoiser", max_pixels=4000)
+
+
+@pytest.fixture(scope="module")
+def server(saved_model):
+    script = str(ROOT / "tests" / "serving_stand_in.py")
+    command = [sys.executable, "-c", START, script, "denoiser", str(saved_model)]
+    with subprocess.Popen(
+        [*command, str(NUM_FAILURES)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        yield json.loads(process.stdout.readline())
+        process.stdin.close()
+
+
+@pytest.fixture(scope="module", params=["rest", "grpc"])
+def connection(request, client, server):
+    kind = {"rest": client.RestClient, "grpc": client.GrpcClient}[request.param]
+    return kind(f"localhost:{server[request.param]}", pause=0.01, retries=NUM_FAILURES)
+
+
+def _post(server, body, model="denoiser"):
+    url = f"http://localhost:{server['rest']}/v1/models/{model}:predict"
+    request = urllib.request.Request(url, json.dumps(body).encode())
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return json.load(response)
+
+
+def test_a_full_queue_is_asked_again(client, server):
+    # The first of this module: the stand-in has failures for it alone.
+    hasty = client.RestClient(f"localhost:{server['rest']}", retries=0)
+    with pytest.raises(client.ServerError, match="after 1 requests: The batch"):
+        hasty.denoise_files([b""])
+    patient = client.GrpcClient(f"localhost:{server['grpc']}", retries=1, pause=0.01)
+    noisy = np.full((1, 5, 4, 1), 0.5, np.float32)
+    assert patient.denoise_array(noisy).shape == noisy.shape
+    patient.close()
+
+
+def test_the_process_has_tensorflow_alone_and_the_warm_up_ran(server):
+    assert "tensorflow" in server["imported"]
+    assert "tensorflow_probability" not in server["imported"]
+    assert server["warmed"] == ["serving_default", "uint8", "encoded"]
+
+
+@pytest.mark.parametrize("size", [(9, 8), (150, 131)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_files(connection, network, dtype, size):
+    rng = np.random.default_rng(0)
+    noisy = rng.integers(np.iinfo(dtype).max, size=(*size, 3), dtype=dtype)
+    (file,) = connection.denoise_files([tf.io.encode_png(noisy).numpy()])
+    denoised = tf.io.decode_png(file, dtype=dtype).numpy()
+    expected = Denoiser(network)(noisy)
+    assert np.abs(denoised.astype(int) - expected).max() <= 1
+
+
+def test_arrays(connection, network):
+    noisy = np.random.default_rng(0).random((2, 90, 70, 1), np.float32)
+    expected = Denoiser(network)(noisy)
+    denoised = connection.denoise_array(noisy)
+    assert denoised.dtype == np.float32
+    np.testing.assert_allclose(denoised, expected, atol=1e-5)
+    noisy = data.from_float(noisy, np.uint8)
+    denoised = connection.denoise_array(noisy)
+    assert denoised.dtype == np.uint8
+    difference = denoised.astype(int) - Denoiser(network)(noisy)
+    assert np.abs(difference).max() <= 1
+    with pytest.raises(ValueError, match="Received: noisy.dtype=float64"):
+        connection.denoise_array(np.zeros((1, 4, 4, 1)))
+
+
+def test_more_than_4_mib_by_grpc(client, server, network):
+    connection = client.GrpcClient(f"localhost:{server['grpc']}")
+    noisy = np.random.default_rng(0).random((1, 1100, 1000, 1), np.float32)
+    assert noisy.nbytes > 4 * 2**20
+    expected = Denoiser(network)(noisy)
+    denoised = connection.denoise_array(noisy)
+    np.testing.assert_allclose(denoised, expected, atol=1e-5)
+    connection.close()
+
+
+def test_more_than_a_message_holds(client, monkeypatch):
+    monkeypatch.setattr(client, "MAX_MESSAGE_BYTES", 100)
+    connection = client.GrpcClient("localhost:1")
+    with pytest.raises(client.RequestError, match="Received: 101 bytes"):
+        connection.denoise_files([bytes(101)])
+    connection.close()
+
+
+def test_what_the_server_refuses_is_not_asked_again(connection, client):
+    with pytest.raises(client.RequestError, match="must be PNG or JPEG files"):
+        connection.denoise_files([b"no picture"])
+    with pytest.raises(client.RequestError, match="not compatible with expected shape"):
+        connection.denoise_array(np.zeros((1, 8, 8, 3), np.float32))
+
+
+@pytest.mark.parametrize("kind", ["RestClient", "GrpcClient"])
+def test_another_model_and_no_server(client, server, kind):
+    port = server["rest" if kind == "RestClient" else "grpc"]
+    other = getattr(client, kind)(f"localhost:{port}", model="other")
+    with pytest.raises(client.RequestError, match="Servable not found"):
+        other.denoise_files([b""])
+    absent = getattr(client, kind)("localhost:1", retries=1, pause=0.01)
+    with pytest.raises(client.ServerError, match="No answer after 2 requests"):
+        absent.denoise_files([b""])
+
+
+def test_an_answer_that_takes_too_long_is_not_waited_for_again(client, server):
+    hasty = client.RestClient(f"localhost:{server['rest']}", timeout=1e-3)
+    with pytest.raises(client.RequestError, match="No answer in 0.001 seconds"):
+        hasty.denoise_array(np.zeros((1, 300, 300, 1), np.uint8))
+
+
+def test_rest_bodies(client, server, network):
+    noisy = np.random.default_rng(0).integers(256, size=(2, 6, 7, 1), dtype=np.uint8)
+    expected = Denoiser(network)(noisy)
+    for form, key in (("row", "predictions"), ("column", "outputs")):
+        body = client.rest_body("uint8", {"noisy": noisy}, form)
+        answer = np.array(_post(server, body)[key])
+        assert np.abs(answer - expected).max() <= 1
+        floats = {"noisy": data.to_float(noisy)}
+        body = client.rest_body("serving_default", floats, form)
+        assert _post(server, {**body, "signature_name": "serve"}) == _post(server, body)
+        answer = np.array(_post(server, body)[key])
+        expected_floats = Denoiser(network)(floats["noisy"])
+        np.testing.assert_allclose(answer, expected_floats, atol=1e-5)
+    file = tf.io.encode_png(noisy[0]).numpy()
+    by_form = {
+        "row": {
+            "instances": [{"noisy_bytes": {"b64": base64.b64encode(file).decode()}}]
+        },
+        "column": {
+            "inputs": {"noisy_bytes": [{"b64": base64.b64encode(file).decode()}]}
+        },
+    }
+    answers = []
+    for form, key in (("row", "predictions"), ("column", "outputs")):
+        body = client.rest_body("encoded", {"noisy_bytes": [file]}, form)
+        assert body == {"signature_name": "encoded", **by_form[form]}
+        (answer,) = _post(server, body)[key]
+        answers.append(tf.io.decode_png(base64.b64decode(answer["b64"])).numpy())
+    np.testing.assert_array_equal(*answers)
+    assert np.abs(answers[0].astype(int) - expected[0]).max() <= 1
+    with pytest.raises(ValueError, match="Received: form='rows'"):
+        client.rest_body("uint8", {"noisy": noisy}, "rows")
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        _post(server, {"signature_name": "encoded", "inputs": {"other": [1]}})
+
+
+def test_grpc_requests_fit_the_signatures(client, saved_model):
+    loaded = tf.saved_model.load(str(saved_model))
+    for signature, inputs in (
+        ("serving_default", {"noisy": np.zeros((1, 4, 4, 1), np.float32)}),
+        ("uint8", {"noisy": np.zeros((2, 4, 4, 1), np.uint8)}),
+        ("encoded", {"noisy_bytes": [b"a", b"b"]}),
+    ):
+        request = client.predict_request("denoiser", signature, inputs)
+        assert json_format.MessageToDict(request.model_spec) == {
+            "name": "denoiser",
+            "signatureName": signature,
+        }
+        specs = loaded.signatures[signature].structured_input_signature[1]
+        assert set(specs) == set(request.inputs)
+        for name, spec in specs.items():
+            assert request.inputs[name].dtype == spec.dtype.as_datatype_enum
+            value = tf.make_ndarray(request.inputs[name])
+            assert spec.shape.is_compatible_with(value.shape)
+
+
+def test_the_command(client, server, network, tmp_path, capsys):
+    noisy = np.random.default_rng(0).integers(256, size=(20, 30, 1), dtype=np.uint8)
+    (tmp_path / "noisy" / "deep").mkdir(parents=True)
+    data.write_image(tmp_path / "noisy" / "deep" / "a.png", noisy)
+    data.write_image(tmp_path / "b.jpg", noisy)
+    arguments = [str(tmp_path / "noisy"), str(tmp_path / "b.jpg")]
+    for options in (
+        ["--grpc", f"--server=localhost:{server['grpc']}"],
+        [f"--server=localhost:{server['rest']}"],
+    ):
+        output = tmp_path / f"denoised{len(options)}"
+        assert client.main([*arguments, f"--output={output}", *options]) == 0
+        found = sorted(str(p.relative_to(output)) for p in output.rglob("*.*"))
+        assert found == ["b.png", "deep/a.png"]
+        denoised = data.read_image(output / "deep" / "a.png")
+        assert np.abs(denoised.astype(int) - Denoiser(network)(noisy)).max() <= 1
+    (tmp_path / "noisy" / "broken.png").write_bytes(b"no picture")
+    output = tmp_path / "rest"
+    assert client.main([*arguments, f"--output={output}", *options]) == 1
+    assert re.search(r"broken\.png: .*must be PNG or JPEG", capsys.readouterr().err)
+    assert len(list(output.rglob("*.png"))) == 2
+
+
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        (["a.png", "a.jpg"], "must have different names"),
+        ([], "must be PNG or JPEG files. Received"),
+    ],
+)
+def test_the_command_checks_the_files_first(client, tmp_path, capsys, names, message):
+    (tmp_path / "in").mkdir()
+    for name in names:
+        (tmp_path / "in" / name).write_bytes(b"")
+    arguments = [str(tmp_path / "in"), f"--output={tmp_path / 'out'}"]
+    assert client.main([*arguments, "--server=localhost:1", "--retries=0"]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_health_check_finds_the_model_available(server):
+    """Runs the command of compose.yaml, which is a shell's, at the stand-in's port."""
+    compose = (SERVING / "compose.yaml").read_text()
+    script = re.search(r"- >-\n(.*?)\n      interval", compose, re.DOTALL).group(1)
+    script = " ".join(line.strip() for line in script.splitlines())
+    for port, expected in ((server["rest"], 0), (1, 1)):
+        command = ["bash", "-c", script.replace("8501", str(port))]
+        done = subprocess.run(command, capture_output=True, timeout=30)
+        assert done.returncode == expected
+
+
+def test_the_server_s_configuration(saved_model):
+    text = (SERVING / "models.config").read_text()
+    config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
+    (model,) = config.model_config_list.config
+    assert (model.name, model.base_path) == ("denoiser", "/models/denoiser")
+    # The server's own message is in no package: its fields, and none twice.
+    pattern = re.compile(r"(\w+) \{ value: (\w+|\"\w+\") \}")
+    for path, fields in (
+        (SERVING / "batching.config", {"num_batch_threads", "thread_pool_name"}),
+        (
+            saved_model / "batching_params.pbtxt",
+            {
+                "max_batch_size",
+                "max_execution_batch_size",
+                "enable_large_batch_splitting",
+                "batch_timeout_micros",
+                "max_enqueued_batches",
+            },
+        ),
+    ):
+        lines = [x for x in path.read_text().splitlines() if not x.startswith("#")]
+        assert all(pattern.fullmatch(line) for line in lines)
+        assert {line.split()[0] for line in lines} == fields
+        assert len(lines) == len(fields)
