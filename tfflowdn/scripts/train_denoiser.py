@@ -25,7 +25,7 @@ from tfflowdn import data, distribution, inference, metrics, training
 from tfflowdn.models import ResNetDenoiser, UnpairedDenoiser
 from tfflowdn.scripts import command
 
-__all__ = ["main", "train_denoiser"]
+__all__ = ["generic_pairs", "main", "train_denoiser"]
 
 FLAGS = flags.FLAGS
 
@@ -78,7 +78,7 @@ def train_denoiser(
         logging.info("Start: generic synthetic noise on the clean pictures")
         training.fit(
             network,
-            _generic_pairs(clean_crops, config.start),
+            generic_pairs(clean_crops, config.start),
             directory=directory / "start",
             validation=validation,
             batch_names=clean_crops.names,
@@ -114,7 +114,7 @@ def _crops(pool, channels, part):
     return data.RandomCrops(source, **part.crops)
 
 
-def _generic_pairs(crops, options):
+def generic_pairs(crops, options):
     """Returns a function from the first step to (noisy, clean) batches."""
     add_noise = data.GenericNoise(**options.noise)
 
