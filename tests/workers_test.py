@@ -26,9 +26,10 @@ ROOT = Path(__file__).parent.parent
 def folder(tmp_path_factory):
     """Pictures and a prior."""
     folder = tmp_path_factory.mktemp("workers")
-    for pool in ("clean", "held_out", "noisy"):
+    # Two held-out pictures are whole batches of crops, which workers need.
+    for pool, count in (("clean", 2), ("held_out", 2), ("noisy", 3)):
         (folder / pool).mkdir()
-        for index in range(3):
+        for index in range(count):
             picture = np.random.default_rng(index).integers(
                 0, 256, (20, 24, 1), "uint8"
             )
@@ -100,6 +101,12 @@ def _wait(*processes):
             for other in processes:
                 other.kill()
     assert not any(process.returncode for process in processes), "\n".join(outputs)
+
+
+def _columns(path):
+    """Returns the columns of a history but the norm of a replica's own gradient."""
+    table = np.genfromtxt(path, delimiter=",", names=True)
+    return [table[name] for name in table.dtype.names if name != "gradient_norm"]
 
 
 def _assert_same_run(one, other):
