@@ -165,6 +165,19 @@ def test_a_killed_worker_started_again_goes_on(folder, tmp_path):
     _assert_same_run(whole, parts)
 
 
+def test_one_two_and_four_replicas_train_alike(tmp_path):
+    output = tmp_path / "scaling.json"
+    tool = ROOT / "tools" / "benchmark_scaling.py"
+    options = ["--variant=smoke", "--steps=3", f"--output={output}"]
+    _wait(_start([sys.executable, str(tool), *options]))
+    results = json.loads(output.read_text())
+    for stage in ("prior", "denoiser"):
+        differences = results[stage]["weights_difference"]
+        assert list(differences) == ["1", "2", "4"]
+        assert max(differences.values()) < 1e-5
+        assert results[stage]["gradient_bytes"] > 0
+
+
 @pytest.mark.parametrize(
     ("task", "others", "chief"),
     [
