@@ -122,10 +122,7 @@ def _assert_same_run(one, other):
                     [file[f"arr_{i}"] for i in range(len(a) - 1)] for file in (a, b)
                 ]
         elif name.endswith(".csv"):
-            arrays = [
-                [np.loadtxt(run / name, delimiter=",", skiprows=1)]
-                for run in (one, other)
-            ]
+            arrays = [_columns(run / name) for run in (one, other)]
         elif name.endswith(".keras"):
             arrays = [
                 keras.models.load_model(run / name, compile=False).get_weights()
