@@ -137,6 +137,10 @@ def test_train_prior_saves_what_bfloat16_trained_in_float32(
     ]
     assert losses[0] == pytest.approx(losses[1], abs=0.02)
     assert losses[0] != pytest.approx(losses[1], abs=1e-6)
+    config = _prior_config(pictures)
+    config.training.num_steps = 6  # Goes on in bfloat16, wherever it does.
+    train_prior(config, tmp_path)
+    assert json.loads((tmp_path / "precision.json").read_text()) == "mixed_bfloat16"
 
 
 @pytest.mark.parametrize("seconds", [(2.0, 1.0), (1.0, 2.0)])

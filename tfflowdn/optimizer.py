@@ -15,6 +15,9 @@ class _Guarded:
     One NaN in a gradient would make every weight NaN, through the norm. Here a step
     whose gradient is not finite on every replica takes the gradient for zero, and is
     not counted: `iterations` stays where it was, by which it can be told.
+
+    The norm is that of the sum over the replicas, so that the bound does not depend
+    on their number.
     """
 
     def __init__(self, learning_rate=1e-3, *, clip_norm: float | None = None, **kwargs):
@@ -23,9 +26,10 @@ class _Guarded:
 
     def apply(self, grads, trainable_variables=None):
         """Takes one step; see `keras.optimizers.Optimizer.apply`."""
+        pairs = super()._all_reduce_sum_gradients([(g, None) for g in grads])
+        grads = [gradient for gradient, _ in pairs]
         norm = tf.linalg.global_norm(grads)
-        replicas = tf.distribute.get_replica_context()
-        finite = tf.math.is_finite(replicas.all_reduce("sum", norm))
+        finite = tf.math.is_finite(norm)
         clip_norm = self.clip_norm
         scale = 1.0 if clip_norm is None else clip_norm / tf.maximum(norm, clip_norm)
         scale = tf.where(finite, scale, tf.zeros_like(norm))
@@ -34,6 +38,10 @@ class _Guarded:
         super().apply(grads, trainable_variables)
         skipped = tf.cast(tf.logical_not(finite), self.iterations.dtype)
         self.iterations.assign_sub(skipped)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        """Returns its argument: Keras would sum here, after the clipping."""
+        return grads_and_vars
 
     def get_config(self):
         """Returns the constructor's arguments."""
@@ -46,7 +54,7 @@ class GuardedAdam(_Guarded, keras.optimizers.Adam):
 
     Args:
       learning_rate: A number or a schedule.
-      clip_norm: Bound on the global norm of each replica's gradient; None for none.
+      clip_norm: Bound on the gradient's global norm; None for none.
     """
 
 
@@ -62,7 +70,7 @@ class GuardedMuon(_Guarded, keras.optimizers.Muon):
 
     Args:
       learning_rate: A number or a schedule; that of Adam is a good one.
-      clip_norm: Bound on the global norm of each replica's gradient; None for none.
+      clip_norm: Bound on the gradient's global norm; None for none.
       min_channels: Fewest outputs of a kernel to be made orthogonal.
     """
 

@@ -183,15 +183,12 @@ def fit(
             )
             optimizer.build(model.trainable_variables)
             model.compile(optimizer=optimizer, loss=loss, metrics=metrics)
-            state = _State(averaged=ema_momentum is not None)
-            if checkpoint.exists():
-                state = _resume(model, checkpoint, ema_momentum)
+            state = _resume(model, checkpoint, ema_momentum)
         if state.step >= num_steps:
             optimizer.finalize_variable_values(model.trainable_variables)
             return
         distribution.reduce_logs_over_workers(model)
         averaging = _Averaging() if state.averaged else None
-        progress = _Progress(state, checkpoint.path, max_skipped, batch_names)
         last_callback = _SaveCheckpoint(
             checkpoint if chief else None,
             state,
@@ -200,18 +197,15 @@ def fit(
             seconds=checkpoint_seconds,
             stop=stop or (lambda: False),
         )
-        epoch = state.step // steps_per_epoch
-        writers = []
+        all_callbacks = [
+            _Progress(state, checkpoint.path, max_skipped, batch_names),
+            *([averaging] if averaging else []),
+        ]
         if chief:
-            history = _History(directory / "history.csv", first_epoch=epoch)
-            writers = [
-                *callbacks,
-                history,
-                keras.callbacks.TensorBoard(directory / "logs", write_graph=False),
-            ]
-            if save_best is not None:
-                best = history.best(monitor)
-                writers.append(_SaveBest(directory, monitor, save_best, best))
+            epoch = state.step // steps_per_epoch
+            all_callbacks += callbacks
+            all_callbacks += _writers(directory, epoch, monitor, save_best)
+        all_callbacks.append(last_callback)
         # First what is left of an epoch, then whole ones: they differ in their steps.
         while state.step < num_steps:
             epoch, done = divmod(state.step, steps_per_epoch)
@@ -225,12 +219,7 @@ def fit(
                 validation_data=validation,
                 shuffle=False,
                 verbose=1 if sys.stdout.isatty() else 2,
-                callbacks=[
-                    progress,
-                    *([averaging] if averaging else []),
-                    *writers,
-                    last_callback,
-                ],
+                callbacks=all_callbacks,
             )
             if model.stop_training:  # By one of the callbacks.
                 break
@@ -522,8 +511,22 @@ class _Averaging(keras.callbacks.Callback):
         self.model.optimizer.finalize_variable_values(variables)
 
 
+def _writers(directory, first_epoch, monitor, save_best):
+    history = _History(directory / "history.csv", first_epoch)
+    writers = [
+        history,
+        keras.callbacks.TensorBoard(directory / "logs", write_graph=False),
+    ]
+    if save_best is not None:
+        best = history.best(monitor)
+        writers.append(_SaveBest(directory, monitor, save_best, best))
+    return writers
+
+
 def _resume(model, checkpoint, ema_momentum):
-    """Returns the state of a checkpoint, and loads the rest of it into the model."""
+    """Returns the state to begin with, and loads the checkpoint, if there is one."""
+    if not checkpoint.exists():
+        return _State(averaged=ema_momentum is not None)
     state = _State(**checkpoint.state())
     if state.averaged != (ema_momentum is not None):
         raise ValueError(

@@ -36,7 +36,7 @@ from tfflowdn import data, distribution, inference, metrics, training
 from tfflowdn.models import ResNetDenoiser, UnpairedDenoiser
 from tfflowdn.scripts import command
 
-__all__ = ["STAGES", "main", "train_denoiser"]
+__all__ = ["STAGES", "main", "noisy_pairs", "train_denoiser"]
 
 FLAGS = flags.FLAGS
 STAGES = ("unpaired", "distill")
@@ -111,7 +111,7 @@ class _Run:
 
     def fit_pairs(self, network, part, crops, noise, validation):
         """Fits to pairs of clean pictures without and with `noise(images, seed)`."""
-        batches = _pairs(crops, noise, self.config[part].crops.seed)
+        batches = noisy_pairs(crops, noise, self.config[part].crops.seed)
         scores = {"loss": "mse", "metrics": [metrics.PSNR(data_range=1.0)]}
         self.fit(network, batches, part, crops, validation, **scores)
 
@@ -200,7 +200,7 @@ def _crops(pool, channels, part):
     return data.RandomCrops(source, **part.crops)
 
 
-def _pairs(crops, noise, noise_seed):
+def noisy_pairs(crops, noise, noise_seed):
     """Returns a function from the first step to (noisy, clean) batches."""
 
     def batches(first_step):

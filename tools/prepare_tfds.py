@@ -1,0 +1,169 @@
+"""Prepares a folder of pictures as a TFDS data set of sharded records.
+
+    python tools/prepare_tfds.py --input PICTURES --name NAME --data_dir DATA
+
+writes DATA/NAME/VERSION, which trainings read with `--config.clean.spec=tfds:NAME` (or
+`tfds:NAME:VERSION:SPLIT`) and `--config.clean.data_dir=DATA`, and `tfds.load` anywhere:
+the features are `image` (PNG of 8 or 16 bits) and `name`. A picture belongs to
+`validation` if the hash of its file says so: copies of a picture fall into one split,
+and a picture stays in its split when others are added. Each shard is written whole or
+not at all: the same command goes on after a kill, and does nothing when all is there.
+Other pictures under the same version are an error.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from absl import app, flags, logging
+
+from tfflowdn import data
+from tfflowdn.checkpoint import replace
+
+FLAGS = flags.FLAGS
+
+
+def _splits(paths, validation_share):
+    """Returns the hashes of the files of each split, sorted, with their numbers."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        digests = pool.map(lambda path: hashlib.sha256(path.read_bytes()), paths)
+    splits = {"train": [], "validation": []}
+    for number, digest in enumerate(digests):
+        held_out = int(digest.hexdigest()[:8], 16) < validation_share * 16**8
+        split = "validation" if held_out else "train"
+        splits[split].append((digest.hexdigest(), number))
+    return {name: sorted(split) for name, split in splits.items() if split}
+
+
+def _check_same(folder, splits, shard_size):
+    """Raises ValueError if `folder` was begun with other pictures or shards."""
+    plan = {"shard_size": shard_size, "splits": splits}
+    digest = hashlib.sha256(json.dumps(plan).encode()).hexdigest()
+    path = folder / ".plan"
+    if not path.exists():
+        replace(path, lambda temporary: temporary.write_text(digest))
+    elif path.read_text() != digest:
+        raise ValueError(
+            "A version must hold the pictures, the split and the shards that it was "
+            f"begun with; raise --version for others. Received: {str(folder)!r}."
+        )
+
+
+def _write_shard(path, features, source, numbers):
+    def serialize(number):
+        image, _ = data.split_alpha(data.read_image(source.paths[number]))
+        if source.dtype == "uint16" and image.dtype == np.uint8:
+            image = image.astype(np.uint16) * np.uint16(257)
+        return features.serialize_example(
+            {"image": image, "name": source.names[number]}
+        )
+
+    def write(temporary):
+        with (
+            tf.io.TFRecordWriter(str(temporary)) as writer,
+            concurrent.futures.ThreadPoolExecutor() as pool,
+        ):
+            for record in pool.map(serialize, numbers):
+                writer.write(record)
+
+    replace(path, write)
+
+
+def prepare(
+    source: data.FileSource,
+    folder: Path,
+    *,
+    validation_share: float = 0.1,
+    shard_size: int = 256,
+) -> None:
+    """Writes a TFDS data set, or what it lacks.
+
+    Args:
+      source: The pictures, of 8 or 16 bits.
+      folder: NAME/VERSION in TFDS's directory.
+      validation_share: Share of the pictures in the split `validation`, about.
+      shard_size: Pictures a file.
+
+    Raises:
+      ValueError: For float pictures, or other ones than `folder` was begun with.
+      ImageReadError: For a picture that cannot be read.
+    """
+    if source.dtype == "float32":
+        raise ValueError(
+            "A TFDS data set of pictures must have 8 or 16 bits. Received: "
+            f"dtype={source.dtype}."
+        )
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(
+                shape=(None, None, source.channels),
+                dtype=getattr(np, source.dtype),
+                encoding_format="png",
+            ),
+            "name": tfds.features.Text(),
+        }
+    )
+    splits = _splits(source.paths, validation_share)
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_same(folder, splits, shard_size)
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=folder,
+        dataset_name=folder.parent.name,
+        filetype_suffix="tfrecord",
+        template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+    )
+    infos = []
+    for split, files in splits.items():
+        numbers = [number for _, number in files]
+        num_shards = math.ceil(len(numbers) / shard_size)
+        shards = [numbers[index::num_shards] for index in range(num_shards)]
+        names = template.replace(split=split)
+        paths = [Path(p) for p in names.sharded_filepaths(num_shards)]
+        for path, shard in zip(paths, shards, strict=True):
+            if not path.exists():
+                _write_shard(path, features, source, shard)
+                logging.info("%s has %d pictures", path.name, len(shard))
+        info = tfds.core.SplitInfo(
+            name=split,
+            shard_lengths=[len(shard) for shard in shards],
+            num_bytes=sum(path.stat().st_size for path in paths),
+            filename_template=names,
+        )
+        infos.append(info)
+    if not (folder / "dataset_info.json").exists():
+        tfds.folder_dataset.write_metadata(
+            data_dir=folder, features=features, split_infos=infos
+        )
+
+
+def _main(argv):
+    del argv
+    source = data.open_source(FLAGS.input, channels=FLAGS.channels)
+    folder = Path(os.path.expanduser(FLAGS.data_dir)) / FLAGS.name / FLAGS.version
+    prepare(
+        source,
+        folder,
+        validation_share=FLAGS.validation_share,
+        shard_size=FLAGS.shard_size,
+    )
+    logging.info("%d pictures are in %s", len(source), folder)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("input", None, "Folder, or another source of files.")
+    flags.DEFINE_string("name", None, "Name of the data set.")
+    flags.DEFINE_string("version", "1.0.0", "Version of the data set.")
+    flags.DEFINE_string("data_dir", "~/tensorflow_datasets", "TFDS's directory.")
+    flags.DEFINE_integer("channels", None, "1 or 3; by default the first picture's.")
+    flags.DEFINE_float("validation_share", 0.1, "Share of the validation split.")
+    flags.DEFINE_integer("shard_size", 256, "Pictures a file.")
+    flags.mark_flags_as_required(["input", "name"])
+    app.run(_main)
