@@ -9,6 +9,7 @@ HERE = Path(__file__).parent
 VERSION = re.search(
     r'__version__ = "(.+)"', (HERE / "tfflowdn" / "__init__.py").read_text("utf-8")
 ).group(1)
+MODELS = "tfflowdn.saved_models"  # Where an installed package has its models.
 SCRIPTS = (
     "train_prior",
     "train_denoiser",
@@ -29,7 +30,9 @@ setup(
     long_description=(HERE / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["tfflowdn", "tfflowdn.*"]),
+    packages=[*find_packages(include=["tfflowdn", "tfflowdn.*"]), MODELS],
+    package_dir={MODELS: "saved_models"},
+    package_data={MODELS: ["*.keras", "*.md"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "absl-py>=2.1",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +24,11 @@ __all__ = [
     "load_noise",
     "load_prior",
     "num_channels",
+    "pretrained_models",
 ]
 
+GENERAL = "general"
+GENERAL_DENOISERS = ("denoiser_gray", "denoiser_rgb")  # In saved_models/.
 MAX_BYTES = 2**30
 FACTS = "assets.extra/model.json"  # What a SavedModel cannot say in its graph.
 UNKNOWN_STRIDES = 32  # A multiple of the strides of any network in use.
@@ -67,31 +71,40 @@ class SavedNetwork:
         return input_shape
 
 
-def load_denoiser(path: str | os.PathLike) -> keras.Model | SavedNetwork:
+def pretrained_models() -> dict[str, Path]:
+    """Returns the files of the models that come with tfflowdn, by their names."""
+    package = Path(__file__).parent
+    installed = package / "saved_models"
+    folder = installed if installed.is_dir() else package.parent / "saved_models"
+    return {path.stem: path for path in sorted(folder.glob("*.keras"))}
+
+
+def load_denoiser(model: str | os.PathLike) -> keras.Model | SavedNetwork:
     """Loads the network that maps noisy pictures to denoised ones.
 
     Args:
-      path: A `.keras` file of a network or of an UnpairedDenoiser, or the folder of
-        its SavedModel.
+      model: A `.keras` file of a network or of an UnpairedDenoiser, the folder of its
+        SavedModel, or a name of `pretrained_models`, such as "denoiser_gray".
 
     Raises:
       ValueError: If there is no such file, or it holds no such model.
     """
+    path = pretrained_models().get(model, model)
     if os.path.isfile(os.path.join(path, "saved_model.pb")):
         return SavedNetwork(path)
     if not os.path.isfile(path):
         raise ValueError(
-            "model must be a .keras file or the folder of a SavedModel. "
-            f"Received: model={str(path)!r}."
+            "model must be a .keras file, the folder of a SavedModel, or one of "
+            f"{list(pretrained_models())}. Received: model={str(path)!r}."
         )
-    model = keras.models.load_model(path, compile=False)
-    network = model.network if isinstance(model, UnpairedDenoiser) else model
+    loaded = keras.models.load_model(path, compile=False)
+    network = loaded.network if isinstance(loaded, UnpairedDenoiser) else loaded
     num_channels(network)
     return network
 
 
 def load_prior(path: str | os.PathLike) -> FlowPrior:
-    """Loads a prior from a `.keras` file.
+    """Loads a prior from a `.keras` file, or by its name in `pretrained_models`.
 
     Raises:
       ValueError: If there is no such file, or it holds no FlowPrior.
@@ -109,6 +122,7 @@ def load_noise(path: str | os.PathLike) -> NoiseModel:
 
 
 def _load(path, name, kind):
+    path = pretrained_models().get(path, path)
     if not os.path.isfile(path):
         raise ValueError(
             f"{name} must be a .keras file. Received: {name}={str(path)!r}."
@@ -151,6 +165,8 @@ class Denoiser:
       network: Keras model of pictures [batch, H, W, C], C 1 or 3, to the same shape.
         If it has no `receptive_radius`, and no `scale` that its strides multiply to,
         the former is measured and the latter taken to divide 32.
+      *others: Another one, for the other number of channels: each denoises pictures
+        of its own.
       max_pixels: Pixels to give to the network at once; by default as many as need
         no more than 1 GiB and a quarter of the memory that is free.
 
@@ -158,24 +174,39 @@ class Denoiser:
       ValueError: If the network is none of these.
     """
 
-    def __init__(self, network: keras.Model, *, max_pixels: int | None = None):
-        self.network = network
+    def __init__(
+        self,
+        network: keras.Model,
+        *others: keras.Model,
+        max_pixels: int | None = None,
+    ):
+        networks = (network, *others)
         self.channels = num_channels(network)
-        self.multiple = getattr(network, "scale", UNKNOWN_STRIDES)
+        self.multiple = math.lcm(
+            *(getattr(n, "scale", UNKNOWN_STRIDES) for n in networks)
+        )
         self.pixel_range = getattr(network, "pixel_range", "dtype")
-        self._margin = getattr(network, "receptive_radius", None)
+        self._networks = {num_channels(each): each for each in networks}
+        self._margin = None
         self._max_pixels = max_pixels
 
     @classmethod
-    def from_pretrained(cls, path: str | os.PathLike, **options) -> Denoiser:
-        """Loads a denoiser from its file or SavedModel, see `load_denoiser`."""
-        return cls(load_denoiser(path), **options)
+    def from_pretrained(cls, model: str | os.PathLike = GENERAL, **options) -> Denoiser:
+        """Loads a denoiser.
+
+        Args:
+          model: Its name or path, see `load_denoiser`; "general" for those of gray and
+            of colour pictures that come with tfflowdn, trained on noise of many kinds.
+          **options: For the constructor.
+        """
+        names = GENERAL_DENOISERS if model == GENERAL else (model,)
+        return cls(*map(load_denoiser, names), **options)
 
     @property
     def margin(self) -> int:
         """Pixels around a pixel that its denoised value may depend on."""
         if self._margin is None:
-            self._margin = tiling.measure_radius(self._call, self.channels)
+            self._margin = max(map(_receptive_radius, self._networks.values()))
         return self._margin
 
     def __call__(
@@ -285,32 +316,51 @@ class Denoiser:
     def _run(self, noisy):
         """Denoises float32 [n, H, W, C], C 1 or 3, by a network of either."""
         channels = noisy.shape[-1]
-        if self.channels == channels:
-            return self._call(noisy)
+        if channels in self._networks:
+            return _apply(self._networks[channels], noisy)
+        network = self._networks[self.channels]
         if self.channels == 1:
             planes = np.concatenate(np.split(noisy, channels, axis=-1))
-            planes = self._call(planes)
+            planes = _apply(network, planes)
             return np.concatenate(np.split(planes, channels), axis=-1)
-        gray = self._call(np.repeat(noisy, self.channels, -1))
+        gray = _apply(network, np.repeat(noisy, self.channels, -1))
         return gray.mean(-1, keepdims=True)
 
-    def _call(self, noisy):
-        return keras.ops.convert_to_numpy(self.network(noisy, training=False))
-
     def _affordable_pixels(self):
-        widths = [w.shape[-1] for w in self.network.weights if len(w.shape) == 4]
-        scale = getattr(self.network, "scale", 1)
-        floats = LIVE_TENSORS * max(widths, default=64) / scale**2
+        floats = max(map(_floats_per_pixel, self._networks.values()))
         free = min(MAX_BYTES, psutil.virtual_memory().available // 4)
         return int(free / (4 * floats))
 
 
-def denoise(image, model: Denoiser | keras.Model | str | os.PathLike, **options):
+def _apply(network, noisy):
+    return keras.ops.convert_to_numpy(network(noisy, training=False))
+
+
+def _receptive_radius(network):
+    radius = getattr(network, "receptive_radius", None)
+    if radius is not None:
+        return radius
+    return tiling.measure_radius(
+        lambda noisy: _apply(network, noisy), num_channels(network)
+    )
+
+
+def _floats_per_pixel(network):
+    """Returns about how many values are alive for each pixel of a picture."""
+    widths = [w.shape[-1] for w in network.weights if len(w.shape) == 4]
+    scale = getattr(network, "scale", 1)
+    return LIVE_TENSORS * max(widths, default=64) / scale**2
+
+
+def denoise(
+    image, model: Denoiser | keras.Model | str | os.PathLike = GENERAL, **options
+):
     """Denoises a picture or a batch of pictures, see `Denoiser`.
 
     Args:
       image: The pictures.
-      model: A denoiser, its network, or the path of its file or SavedModel.
+      model: A denoiser, its network, or the name or path of one, see
+        `Denoiser.from_pretrained`.
       **options: `axes`, `strength`, `self_ensemble`, `luminance_only` and
         `pixel_range`.
 
@@ -318,7 +368,7 @@ def denoise(image, model: Denoiser | keras.Model | str | os.PathLike, **options)
       The denoised pictures, of the input's shape, dtype and kind.
     """
     if isinstance(model, str | os.PathLike):
-        model = load_denoiser(model)
+        model = Denoiser.from_pretrained(model)
     if not isinstance(model, Denoiser):
         model = Denoiser(model)
     return model(image, **options)

@@ -1,6 +1,6 @@
 """Denoises files.
 
-    denoise INPUT... --model DENOISER.keras --output DIR
+    denoise INPUT... [--model DENOISER.keras] --output DIR
 
 Each INPUT is a PNG, JPEG, WebP, TIFF or .npy file or a folder of them, whose tree DIR
 mirrors. The outputs keep name, format, dtype, alpha, colour profile, resolution and
@@ -48,7 +48,7 @@ class _Job(NamedTuple):
 def denoise_files(
     inputs: list[str],
     output: str,
-    model: str | inference.Denoiser,
+    model: str | inference.Denoiser = inference.GENERAL,
     *,
     overwrite: bool = False,
     skip_existing: bool = False,
@@ -62,8 +62,8 @@ def denoise_files(
     Args:
       inputs: Files and folders.
       output: Folder to write, made if it is absent.
-      model: Path of the denoiser's `.keras` file or of its SavedModel's folder, or
-        the denoiser itself.
+      model: A denoiser, or the name or path of one, see
+        `inference.Denoiser.from_pretrained`.
       overwrite: Whether files in `output` may be replaced.
       skip_existing: Whether those that have an output already are left out.
       max_pixels: Pixels to give at once to the network of a path, see
@@ -256,7 +256,12 @@ def _main(argv):
 
 def main():
     """Runs the script."""
-    flags.DEFINE_string("model", None, "The denoiser: .keras or SavedModel.")
+    flags.DEFINE_string(
+        "model",
+        inference.GENERAL,
+        "The denoiser: a .keras file, a SavedModel, or a name; the general ones, for "
+        "gray and for colour, know noise of many kinds.",
+    )
     flags.DEFINE_string("output", None, "Folder to write.")
     flags.DEFINE_bool("overwrite", False, "Replace files in the output folder.")
     flags.DEFINE_bool(
@@ -278,7 +283,7 @@ def main():
     flags.DEFINE_integer(
         "max_pixels", None, "Pixels of a tile; by default, what memory allows.", 1
     )
-    flags.mark_flags_as_required(["model", "output"])
+    flags.mark_flag_as_required("output")
     command.run(_main)
 
 
