@@ -36,18 +36,13 @@ class SavedNetwork:
             self._model.signatures["serve"].structured_input_signature[1].values()
         )
         self.channels = noisy.shape[-1]
-        self._read_facts()
-
-    def _read_facts(self):
-        """Spares measuring what `export_model` has written beside the graph."""
+        # What `export_model` has written beside the graph need not be measured.
         path = os.path.join(self.name, "assets.extra", "model.json")
         if os.path.isfile(path):
             with open(path, encoding="utf-8") as file:
                 facts = json.load(file)
-            self.scale, self.receptive_radius = (
-                facts["scale"],
-                facts["receptive_radius"],
-            )
+            names = {"receptive_radius", "scale"} & set(facts)
+            vars(self).update({name: facts[name] for name in names})
 
     def __call__(self, noisy, training=False):
         """Returns the denoised pictures, float32 [batch, H, W, C]."""
