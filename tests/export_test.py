@@ -189,10 +189,14 @@ def test_a_saved_model_tells_its_reach(saved_model, network, tmp_path):
     assert (loaded.margin, loaded.multiple) == (expected.margin, expected.multiple)
     picture = np.random.default_rng(0).random((60, 70), np.float32)
     np.testing.assert_allclose(loaded(picture), expected(picture), atol=1e-5)
-    # As of a version before: it is measured.
-    shutil.copytree(saved_model, tmp_path / "1")
+    # Without tiles, and as of a version before, it is measured.
+    whole = export.export_model(network, tmp_path, "whole", max_pixels=None)
+    shutil.copytree(whole, tmp_path / "1")
     (tmp_path / "1" / "assets.extra" / "model.json").unlink()
-    assert Denoiser(load_denoiser(tmp_path / "1")).multiple == 32
+    for folder in (whole, tmp_path / "1"):
+        loaded = Denoiser(load_denoiser(folder), max_pixels=10_000)
+        assert loaded.multiple == 32
+        assert 0 < loaded.margin <= expected.margin
 
 
 @pytest.mark.parametrize(

@@ -1,60 +1,62 @@
 """LiteRT and ONNX files: the network's own result, at any size."""
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-from ai_edge_litert.interpreter import Interpreter
 
 from tfflowdn import FlowPrior, ResNetDenoiser, export
 
 # Of what the converters and Keras' export do inside.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
+TOOL = Path(__file__).parent.parent / "tools" / "benchmark_formats.py"
 SHAPES = [(1, 16, 16), (2, 17, 33), (1, 1, 1), (1, 3, 40), (1, 61, 64)]
 
 
-def _litert(path):
-    interpreter = Interpreter(str(path))
-    (source,) = interpreter.get_input_details()
-    (target,) = interpreter.get_output_details()
-
-    def run(noisy):
-        interpreter.resize_tensor_input(source["index"], noisy.shape)
-        interpreter.allocate_tensors()
-        interpreter.set_tensor(source["index"], noisy)
-        interpreter.invoke()
-        return interpreter.get_tensor(target["index"])
-
-    return run
+@pytest.fixture(scope="module")
+def loaders():
+    spec = importlib.util.spec_from_file_location("benchmark_formats", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.LOADERS
 
 
-def _onnx(path):
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda noisy: session.run(["denoised"], {"noisy": noisy})[0]
-
-
-@pytest.mark.parametrize("format, load", [("litert", _litert), ("onnx", _onnx)])
+@pytest.mark.parametrize("format", ["saved_model", "litert", "onnx"])
 @pytest.mark.parametrize(
     "channels, options",
-    [(1, {"scale": 2}), (3, {"scale": 3}), (1, {"precision": "mixed_bfloat16"})],
+    [(1, {"scale": 2}), (3, {"scale": 3})],
 )
 def test_a_file_gives_the_network_s_result(
-    randomize, tmp_path, format, load, channels, options
+    randomize, loaders, tmp_path, format, channels, options
 ):
     options = {"num_blocks": 2, "hidden_channels": 4, **options}
     network = ResNetDenoiser(channels, **options)
     randomize(network, scale=0.2)
     path = export.export_model(network, tmp_path, "denoiser", format=format)
     assert path.parent == tmp_path / "denoiser"
-    run, rng = load(path), np.random.default_rng(0)
-    reference = ResNetDenoiser(channels, **{**options, "precision": "float32"})
-    reference.set_weights(network.get_weights())
+    run, rng = loaders[format](path), np.random.default_rng(0)
     for shape in SHAPES:
         noisy = rng.random((*shape, channels), np.float32)
-        expected = reference(noisy).numpy()
+        expected = network(noisy).numpy()
         np.testing.assert_allclose(run(noisy), expected, atol=1e-4)
         assert np.abs(expected - noisy).max() > 0.01
+
+
+@pytest.mark.parametrize("format", ["litert", "onnx"])
+def test_a_file_computes_in_float32(randomize, loaders, tmp_path, format):
+    options = {"num_blocks": 1, "hidden_channels": 4}
+    network = ResNetDenoiser(**options, precision="mixed_bfloat16")
+    randomize(network, scale=0.2)
+    path = export.export_model(network, tmp_path, "denoiser", format=format)
+    reference = ResNetDenoiser(**options)
+    reference.set_weights(network.get_weights())
+    noisy = np.random.default_rng(0).random((1, 20, 20, 1), np.float32)
+    denoised = loaders[format](path)(noisy)
+    np.testing.assert_allclose(denoised, reference(noisy), atol=1e-4)
+    assert np.abs(denoised - network(noisy)).max() > 1e-4
 
 
 def test_the_axes_of_an_onnx_file_have_names(tmp_path):

@@ -25,7 +25,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -45,7 +45,7 @@ class _TryAgainError(Exception):
 
 
 def rest_body(signature: str, inputs: dict, form: str = "column") -> dict:
-    """Returns the body of a predict request.
+    """Returns the body of a predict request of REST.
 
     Args:
       signature: Name of the model's signature.
@@ -86,9 +86,30 @@ def predict_request(model: str, signature: str, inputs: dict):
 
 
 class _Client:
-    """What both clients do with `_ask(signature, inputs)`, a list or an array."""
+    """A server's model; `_ask(signature, inputs)` gives a list or an array.
 
-    def __init__(self, retries: int, pause: float):
+    Args:
+      server: "host:port"; the usual port here, by default.
+      model: Name of the model in the server.
+      timeout: Seconds to wait for an answer.
+      retries: How often to ask again.
+      pause: Seconds before that, at first.
+    """
+
+    _PORT: int
+
+    def __init__(
+        self,
+        server: str | None = None,
+        model: str = "denoiser",
+        *,
+        timeout: float = 600.0,
+        retries: int = 5,
+        pause: float = 0.5,
+    ):
+        self._server = server or f"localhost:{self._PORT}"
+        self._model = model
+        self._timeout = timeout
         self._retries = retries
         self._pause = pause
 
@@ -153,35 +174,17 @@ class RestClient(_Client):
     """Asks a server by HTTP and JSON; the files go as base64, a third longer.
 
     Arrays go as decimal numbers, which is slow: encode large ones as PNG.
-
-    Args:
-      server: "host:port".
-      model: Name of the model in the server.
-      timeout: Seconds to wait for an answer.
-      retries: How often to ask again.
-      pause: Seconds before that, at first.
     """
 
-    def __init__(
-        self,
-        server: str = "localhost:8501",
-        model: str = "denoiser",
-        *,
-        timeout: float = 600.0,
-        retries: int = 5,
-        pause: float = 0.5,
-    ):
-        super().__init__(retries, pause)
-        self._url = f"http://{server}/v1/models/{model}:predict"
-        self._timeout = timeout
+    _PORT = 8501
 
     def _ask(self, signature, inputs):
         form = "row" if signature == "encoded" else "column"
         body = json.dumps(rest_body(signature, inputs, form)).encode()
+        url = f"http://{self._server}/v1/models/{self._model}:predict"
+        request = urllib.request.Request(url, body)
         try:
-            with urllib.request.urlopen(
-                urllib.request.Request(self._url, body), timeout=self._timeout
-            ) as response:
+            with urllib.request.urlopen(request, timeout=self._timeout) as response:
                 answer = json.load(response)
         except urllib.error.HTTPError as error:
             message = _error_message(error)
@@ -191,43 +194,27 @@ class RestClient(_Client):
         except TimeoutError as error:
             raise RequestError(f"No answer in {self._timeout} seconds.") from error
         except (OSError, http.client.HTTPException) as error:
-            raise _TryAgainError(f"{self._url}: {error}") from error
+            raise _TryAgainError(f"{url}: {error}") from error
         values = answer["predictions" if form == "row" else "outputs"]
         return [_from_json(value) for value in values]
 
 
 class GrpcClient(_Client):
-    """Asks a server by gRPC, with messages of up to 2 GiB.
+    """Asks a server by gRPC, with messages of up to 2 GiB."""
 
-    Args:
-      server: "host:port".
-      model: Name of the model in the server.
-      timeout: Seconds to wait for an answer.
-      retries: How often to ask again.
-      pause: Seconds before that, at first.
-    """
+    _PORT = 8500
 
-    def __init__(
-        self,
-        server: str = "localhost:8500",
-        model: str = "denoiser",
-        *,
-        timeout: float = 600.0,
-        retries: int = 5,
-        pause: float = 0.5,
-    ):
+    def __init__(self, *args, **kwargs):
         import grpc
         from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-        super().__init__(retries, pause)
-        self._model = model
-        self._timeout = timeout
+        super().__init__(*args, **kwargs)
         self._grpc = grpc
         # By default a client takes no answers of more than 4 MiB.
         unlimited = [
             (f"grpc.max_{kind}_message_length", -1) for kind in ("send", "receive")
         ]
-        self._channel = grpc.insecure_channel(server, unlimited)
+        self._channel = grpc.insecure_channel(self._server, unlimited)
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
     def close(self) -> None:
@@ -352,10 +339,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--retries", type=int, default=5, help="Further requests.")
     parser.add_argument("--parallel", type=int, default=4, help="Requests at once.")
     options = parser.parse_args(argv)
-    kind: Callable[..., _Client] = GrpcClient if options.grpc else RestClient
-    where = {"server": options.server} if options.server else {}
-    client = kind(
-        model=options.model, timeout=options.timeout, retries=options.retries, **where
+    client = (GrpcClient if options.grpc else RestClient)(
+        options.server, options.model, timeout=options.timeout, retries=options.retries
     )
     try:
         refused = denoise_folder(
