@@ -219,7 +219,7 @@ def test_a_disk_that_cannot_be_written_to(tmp_path, problem):
         text=True,
     )
     message = {
-        "full": r"ERROR The disk must have room for .*No space left",
+        "full": r"ERROR The disk must have room for (.|\n)*No space left",
         "read_only": r"ERROR The work directory must be one to write to.*Read-only",
     }[problem]
     assert re.search(message, done.stdout), done.stdout + done.stderr

@@ -145,19 +145,19 @@ def test_two_workers_train_as_one_process(folder, tmp_path, stage):
 
 def test_a_killed_worker_started_again_goes_on(folder, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    longer = {"training.num_steps": 600, "training.steps_per_epoch": 300}
+    longer = {"training.num_steps": 120, "training.steps_per_epoch": 60}
     one = _start(_command("prior", folder, whole, **longer))
     arguments = _command("prior", folder, parts, **longer)
     chief, other = _start_two(arguments)
     checkpoint = Checkpoint(parts / "checkpoint.npz")
-    while not (checkpoint.exists() and checkpoint.state()["step"] > 20):
+    while not (checkpoint.exists() and checkpoint.state()["step"] > 10):
         assert chief.poll() is other.poll() is None
         time.sleep(0.05)
     other.send_signal(signal.SIGKILL)
     other.communicate()
     output, _ = chief.communicate()
     assert chief.returncode == command.EXIT_RESUME, output
-    assert 20 < checkpoint.state()["step"] < 600
+    assert 10 < checkpoint.state()["step"] < 120
     _wait(one, *_start_two(arguments))
     _assert_same_run(whole, parts)
 

@@ -211,16 +211,17 @@ def fit(
             epoch, done = divmod(state.step, steps_per_epoch)
             dataset = batches(state.step)
             distribution.check_batch_size(dataset, strategy.num_replicas_in_sync)
-            model.fit(
-                dataset,
-                initial_epoch=epoch,
-                epochs=epoch + 1 if done else num_steps // steps_per_epoch,
-                steps_per_epoch=steps_per_epoch - done,
-                validation_data=validation,
-                shuffle=False,
-                verbose=1 if sys.stdout.isatty() else 2,
-                callbacks=all_callbacks,
-            )
+            with _full_disk_as_os_error():
+                model.fit(
+                    dataset,
+                    initial_epoch=epoch,
+                    epochs=epoch + 1 if done else num_steps // steps_per_epoch,
+                    steps_per_epoch=steps_per_epoch - done,
+                    validation_data=validation,
+                    shuffle=False,
+                    verbose=1 if sys.stdout.isatty() else 2,
+                    callbacks=all_callbacks,
+                )
             if model.stop_training:  # By one of the callbacks.
                 break
             if averaging and state.step < num_steps:
@@ -509,6 +510,20 @@ class _Averaging(keras.callbacks.Callback):
         variables = self.model.trainable_variables
         self._own = [variable.numpy() for variable in variables]
         self.model.optimizer.finalize_variable_values(variables)
+
+
+@contextlib.contextmanager
+def _full_disk_as_os_error():
+    """Tells TensorBoard's full disk from a full GPU, which TensorFlow does not."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        if "No space left" not in error.message:
+            raise
+        raise OSError(
+            "The disk must have room for TensorBoard's events; checkpoints are as they "
+            f"were before. Received: {error.message}."
+        ) from error
 
 
 def _writers(directory, first_epoch, monitor, save_best):
