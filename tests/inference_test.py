@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfflowdn import Denoiser, ResNetDenoiser, data, denoise, export
+from tfflowdn import Denoiser, ResNetDenoiser, data, denoise, export, inference
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +38,11 @@ def test_tiles_give_the_result_of_the_whole(networks, channels, shape, self_ense
 
 def test_no_tile_has_more_pixels_than_allowed(networks, monkeypatch):
     denoiser, seen = Denoiser(networks[1], max_pixels=1500), []
-    call = denoiser._call
+    apply = inference._apply
     monkeypatch.setattr(
-        denoiser, "_call", lambda noisy: (seen.append(noisy.shape), call(noisy))[1]
+        inference,
+        "_apply",
+        lambda network, noisy: (seen.append(noisy.shape), apply(network, noisy))[1],
     )
     denoiser(_picture(5, 20, 30, 1))
     assert [shape[0] for shape in seen] == [2, 2, 1]
@@ -125,6 +127,18 @@ def test_a_network_that_sees_everything_cannot_be_tiled():
     assert denoiser(_picture(20, 20)).shape == (20, 20)
     with pytest.raises(ValueError, match="reaches beyond 256 pixels"):
         denoiser(_picture(21, 20))
+
+
+def test_each_network_denoises_pictures_of_its_channels(networks):
+    gray, colour, both = (
+        Denoiser(*(networks[channels] for channels in pair), max_pixels=900)
+        for pair in ((1,), (3,), (1, 3))
+    )
+    for picture in (_picture(50, 60), _picture(50, 60, 1), _picture(50, 60, 2)):
+        np.testing.assert_allclose(both(picture), gray(picture), atol=1e-6)
+    for picture in (_picture(50, 60, 3), _picture(2, 50, 60, 4)):
+        np.testing.assert_allclose(both(picture), colour(picture), atol=1e-6)
+        assert np.abs(both(picture) - gray(picture)).max() > 0.1
 
 
 def test_the_default_number_of_pixels_fits_memory():

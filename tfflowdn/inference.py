@@ -180,13 +180,13 @@ class Denoiser:
         *others: keras.Model,
         max_pixels: int | None = None,
     ):
-        networks = (network, *others)
+        self.networks = (network, *others)
         self.channels = num_channels(network)
         self.multiple = math.lcm(
-            *(getattr(n, "scale", UNKNOWN_STRIDES) for n in networks)
+            *(getattr(n, "scale", UNKNOWN_STRIDES) for n in self.networks)
         )
         self.pixel_range = getattr(network, "pixel_range", "dtype")
-        self._networks = {num_channels(each): each for each in networks}
+        self._by_channels = {num_channels(each): each for each in self.networks}
         self._margin = None
         self._max_pixels = max_pixels
 
@@ -206,7 +206,7 @@ class Denoiser:
     def margin(self) -> int:
         """Pixels around a pixel that its denoised value may depend on."""
         if self._margin is None:
-            self._margin = max(map(_receptive_radius, self._networks.values()))
+            self._margin = max(map(_receptive_radius, self.networks))
         return self._margin
 
     def __call__(
@@ -316,9 +316,9 @@ class Denoiser:
     def _run(self, noisy):
         """Denoises float32 [n, H, W, C], C 1 or 3, by a network of either."""
         channels = noisy.shape[-1]
-        if channels in self._networks:
-            return _apply(self._networks[channels], noisy)
-        network = self._networks[self.channels]
+        if channels in self._by_channels:
+            return _apply(self._by_channels[channels], noisy)
+        network = self._by_channels[self.channels]
         if self.channels == 1:
             planes = np.concatenate(np.split(noisy, channels, axis=-1))
             planes = _apply(network, planes)
@@ -327,7 +327,7 @@ class Denoiser:
         return gray.mean(-1, keepdims=True)
 
     def _affordable_pixels(self):
-        floats = max(map(_floats_per_pixel, self._networks.values()))
+        floats = max(map(_floats_per_pixel, self.networks))
         free = min(MAX_BYTES, psutil.virtual_memory().available // 4)
         return int(free / (4 * floats))
 

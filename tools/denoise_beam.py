@@ -195,7 +195,7 @@ def _put_together(tiles, folder):
 
 
 def _in_one_piece(denoiser):
-    return Denoiser(denoiser.network, max_pixels=2**62)
+    return Denoiser(*denoiser.networks, max_pixels=2**62)
 
 
 def _fixed_part(pattern):
