@@ -13,7 +13,7 @@ __all__ = [
     "is_chief",
     "is_single_worker",
     "make_strategy",
-    "reduce_logs_over_workers",
+    "prepare_for_workers",
 ]
 
 STRATEGIES = ("auto", "mirrored", "multi_worker")
@@ -73,11 +73,17 @@ def check_batch_size(dataset: tf.data.Dataset, num_replicas: int) -> None:
         )
 
 
-def reduce_logs_over_workers(model: keras.Model) -> None:
+def prepare_for_workers(model: keras.Model, batch) -> None:
     """Has `model.fit` work with MultiWorkerMirroredStrategy.
 
     Keras 3 averages the logs of all workers along their first axis, which scalars do
     not have (tensorflow#72388). Here the steps of this model return vectors of one.
+    It also averages the first batch, to build the model by, which fails for pairs:
+    here it is built by a batch that is not distributed.
+
+    Args:
+      model: A compiled model.
+      batch: Gives one batch of its data.
     """
 
     def with_vectors(step):
@@ -87,6 +93,9 @@ def reduce_logs_over_workers(model: keras.Model) -> None:
         return step_with_vectors
 
     if not is_single_worker(model.distribute_strategy):
+        with model.distribute_strategy.scope():
+            model._symbolic_build(data_batch=batch())
+        model._maybe_symbolic_build = lambda **_: None
         model.train_step = with_vectors(model.train_step)
         model.test_step = with_vectors(model.test_step)
 

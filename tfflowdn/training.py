@@ -187,7 +187,7 @@ def fit(
         if state.step >= num_steps:
             optimizer.finalize_variable_values(model.trainable_variables)
             return
-        distribution.reduce_logs_over_workers(model)
+        distribution.prepare_for_workers(model, lambda: next(iter(batches(state.step))))
         averaging = _Averaging() if state.averaged else None
         last_callback = _SaveCheckpoint(
             checkpoint if chief else None,
