@@ -278,6 +278,13 @@ def test_distillation_goes_on_with_the_denoiser(
     assert 0 < max(changes) < 0.1
 
 
+def test_distillation_begins_with_a_model_of_a_name(pictures, noise_path, tmp_path):
+    config = _distill_config(pictures, "denoiser_gray", noise_path)
+    config.distill.training.num_steps = config.distill.training.steps_per_epoch = 1
+    network = inference.load_denoiser(train_denoiser(config, tmp_path, "distill"))
+    assert network.hidden_channels == 64
+
+
 def test_distillation_of_no_steps_is_the_denoiser(
     pictures, denoiser_path, noise_path, tmp_path
 ):

@@ -20,6 +20,7 @@ from tfflowdn.models import FlowPrior, NoiseModel, UnpairedDenoiser
 __all__ = [
     "Denoiser",
     "denoise",
+    "find_model",
     "load_denoiser",
     "load_noise",
     "load_prior",
@@ -79,6 +80,11 @@ def pretrained_models() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.keras"))}
 
 
+def find_model(name_or_path: str | os.PathLike) -> str | os.PathLike:
+    """Returns the path of a model, given its path or a name of `pretrained_models`."""
+    return pretrained_models().get(name_or_path, name_or_path)
+
+
 def load_denoiser(model: str | os.PathLike) -> keras.Model | SavedNetwork:
     """Loads the network that maps noisy pictures to denoised ones.
 
@@ -89,7 +95,7 @@ def load_denoiser(model: str | os.PathLike) -> keras.Model | SavedNetwork:
     Raises:
       ValueError: If there is no such file, or it holds no such model.
     """
-    path = pretrained_models().get(model, model)
+    path = find_model(model)
     if os.path.isfile(os.path.join(path, "saved_model.pb")):
         return SavedNetwork(path)
     if not os.path.isfile(path):
@@ -122,7 +128,7 @@ def load_noise(path: str | os.PathLike) -> NoiseModel:
 
 
 def _load(path, name, kind):
-    path = pretrained_models().get(path, path)
+    path = find_model(path)
     if not os.path.isfile(path):
         raise ValueError(
             f"{name} must be a .keras file. Received: {name}={str(path)!r}."

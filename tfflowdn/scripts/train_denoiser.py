@@ -156,8 +156,9 @@ def _distill(run):
         network = _network(config, noise.channels)
     validation = _validation(run, network, multiple=1)
     crops = _crops(config.clean, noise.channels, config.distill)
-    identity = {"denoiser": _digest(config.denoiser), "noise": _digest(config.noise)}
-    run.prepare("", identity)
+    # Without a trained denoiser a new one learns the noise from the beginning.
+    start = _digest(config.denoiser) if config.denoiser else config.network.to_dict()
+    run.prepare("", {"denoiser": start, "noise": _digest(config.noise)})
     if crops:
         logging.info("Distillation: the learned noise on the clean pictures")
         run.fit_pairs(network, "distill", crops, noise, validation)
@@ -187,8 +188,9 @@ def _network(config, channels, **overrides):
     return network
 
 
-def _digest(path):
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None
+def _digest(model):
+    path = Path(inference.find_model(model))
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _crops(pool, channels, part):
