@@ -188,7 +188,8 @@ def _pool(source: ImageSource, crop_size: int) -> tf.data.Dataset:
     if source.sizes is not None:
         num_pixels = sum(h * w for h, w in source.sizes if min(h, w) >= crop_size)
         dtype = pictures.element_spec[1].dtype.as_numpy_dtype
-        check_fits((num_pixels, source.channels), dtype, "all pictures of a source")
+        what = "all pictures of a source"
+        check_fits((num_pixels, source.channels), dtype, what=what)
     pool = pictures.map(flatten).ragged_batch(len(source)).map(join)
     return pool.apply(tf.data.experimental.assert_cardinality(1))
 
