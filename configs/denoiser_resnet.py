@@ -61,7 +61,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "blur_range": (0.3, 1.5),
             },
             "training": {
-                "num_steps": pick(full=8000, quickstart=2000, smoke=4),
+                "num_steps": pick(full=6000, quickstart=2000, smoke=4),
                 "steps_per_epoch": pick(full=1000, quickstart=400, smoke=2),
                 "learning_rate": 2e-3,
                 "optimizer": "muon",

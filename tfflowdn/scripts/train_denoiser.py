@@ -112,7 +112,8 @@ class _Run:
     def fit_pairs(self, network, part, crops, noise, validation):
         """Fits to pairs of clean pictures without and with `noise(images, seed)`."""
         batches = noisy_pairs(crops, noise, self.config[part].crops.seed)
-        scores = {"loss": "mse", "metrics": [metrics.PSNR(data_range=1.0)]}
+        with self.strategy.scope():
+            scores = {"loss": "mse", "metrics": [metrics.PSNR(data_range=1.0)]}
         self.fit(network, batches, part, crops, validation, **scores)
 
 
