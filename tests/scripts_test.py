@@ -305,7 +305,7 @@ def test_distillation_of_no_steps_is_the_denoiser(
     "key, message",
     [
         ("noise", "noise must be a .keras file"),
-        ("denoiser", "denoiser must hold a ResNetDenoiser"),
+        ("denoiser", "model must hold a denoiser.*a FlowPrior"),
     ],
 )
 def test_distillation_says_which_model_is_wrong(

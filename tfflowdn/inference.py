@@ -104,6 +104,11 @@ def load_denoiser(model: str | os.PathLike) -> keras.Model | SavedNetwork:
             f"{list(pretrained_models())}. Received: model={str(path)!r}."
         )
     loaded = keras.models.load_model(path, compile=False)
+    if isinstance(loaded, FlowPrior | NoiseModel):
+        raise ValueError(
+            "model must hold a denoiser. "
+            f"Received: {str(path)!r}, a {type(loaded).__name__}."
+        )
     network = loaded.network if isinstance(loaded, UnpairedDenoiser) else loaded
     num_channels(network)
     return network
