@@ -7,8 +7,9 @@ The prior decides whether pictures are gray or RGB. On CPUs with AVX512_BF16 and
 GPUs `--config.network.precision=mixed_bfloat16` is about 1.5 times faster.
 
 Variants: full, quickstart (three minutes), smoke (tests: seconds).
-Result (full): BSD68 at sigma 25, never told: 28.68 dB after the start (39 minutes on 2
-cores in bfloat16), 28.54 dB after the objective (3 more); tools/bsd68_sigma25.sh.
+Result (full): BSD68 at sigma 25, never told: 28.63 dB after the start (15 minutes on 2
+cores in bfloat16, beside other work), 28.50 dB after the objective (3 more);
+tools/bsd68_sigma25.sh.
 """
 
 from ml_collections import config_dict
