@@ -215,7 +215,8 @@ class FlowPrior(keras.Model):
             self.initialize(_first_batch(x, kwargs.get("batch_size") or 32))
         if self.compiled:
             # Slots made inside of the step would have it traced twice.
-            self.optimizer.build(self.trainable_variables)
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
         return super().fit(x, y, **kwargs)
 
     def train_step(self, data):
