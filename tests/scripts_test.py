@@ -278,6 +278,28 @@ def test_distillation_goes_on_with_the_denoiser(
     assert 0 < max(changes) < 0.1
 
 
+def test_a_denoiser_of_other_channels_is_said(pictures, noise_path, tmp_path):
+    config = _distill_config(pictures, "denoiser_rgb", noise_path)
+    with pytest.raises(ValueError, match=r"for 1 channel.*'denoiser_rgb', for 3"):
+        train_denoiser(config, tmp_path, "distill")
+
+
+def test_another_denoiser_to_begin_with_is_another_run(pictures, tmp_path):
+    config = _denoiser_config(pictures, "")
+    config.objective.training.num_steps = config.start.training.num_steps = 0
+    config.denoiser = "denoiser_gray"
+    begun = inference.load_denoiser(train_denoiser(config, tmp_path))
+    assert begun.hidden_channels == 64
+    config.denoiser = ""
+    with pytest.raises(ValueError, match=r"\['denoiser'\] differ"):
+        train_denoiser(config, tmp_path)
+
+
+def test_the_general_denoisers_are_evaluated_on_colour(pictures):
+    report = evaluate(pictures["noisy_rgb"], pictures["rgb"], inference.GENERAL)
+    assert report["mean"]["psnr"] > report["mean"]["noisy_psnr"]
+
+
 def test_distillation_begins_with_a_model_of_a_name(pictures, noise_path, tmp_path):
     config = _distill_config(pictures, "denoiser_gray", noise_path)
     config.distill.training.num_steps = config.distill.training.steps_per_epoch = 1

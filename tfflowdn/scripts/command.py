@@ -16,11 +16,12 @@ import tensorflow as tf
 from absl import app, flags
 from ml_collections import config_dict, config_flags
 
-from tfflowdn import distribution, training
+from tfflowdn import checkpoint, distribution, training
 
 __all__ = [
     "EXIT_RESUME",
     "define_range_flag",
+    "define_strategy_flag",
     "define_training_flags",
     "faster_precision",
     "make_deterministic",
@@ -38,19 +39,12 @@ It is what a shell says of any process that SIGTERM has ended.
 
 
 def define_training_flags(script: str) -> None:
-    """Defines `--config` and `--workdir`, both required, `--strategy` and `--seed`."""
+    """Defines `--config` and `--workdir`, both required, and `--seed`."""
     config_flags.DEFINE_config_file(
         "config", None, "Python file with get_config(), see configs/.", lock_config=True
     )
     flags.DEFINE_string(
         "workdir", None, f"Directory of {script}'s outputs; a killed run resumes in it."
-    )
-    flags.DEFINE_enum(
-        "strategy",
-        "auto",
-        distribution.STRATEGIES,
-        "Devices: all GPUs of this machine (mirrored), those of all machines in "
-        "TF_CONFIG (multi_worker), or whichever there are several of (auto).",
     )
     flags.DEFINE_integer(
         "seed",
@@ -59,6 +53,17 @@ def define_training_flags(script: str) -> None:
         "deterministic, and a second run on this machine gives the same bits.",
     )
     flags.mark_flags_as_required(["config", "workdir"])
+
+
+def define_strategy_flag() -> None:
+    """Defines `--strategy`, see `distribution.make_strategy`."""
+    flags.DEFINE_enum(
+        "strategy",
+        "auto",
+        distribution.STRATEGIES,
+        "Devices: all GPUs of this machine (mirrored), those of all machines in "
+        "TF_CONFIG (multi_worker), or whichever there are several of (auto).",
+    )
 
 
 def make_deterministic(config: config_dict.ConfigDict, seed: int | None) -> None:
@@ -100,9 +105,8 @@ def publish(report: dict, output: str | None) -> None:
     print(_table(report))
     if output:
         path = Path(output)
-        temporary = path.with_name(f".tmp.{path.name}")
-        temporary.write_text(json.dumps(report, indent=2) + "\n")
-        os.replace(temporary, path)
+        text = json.dumps(report, indent=2) + "\n"
+        checkpoint.replace(path, lambda temporary: temporary.write_text(text))
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:

@@ -90,7 +90,6 @@ def denoise_files(
         denoiser = inference.Denoiser.from_pretrained(model, max_pixels=max_pixels)
     pixel_range = data.check_range(pixel_range or denoiser.pixel_range)
     denoiser(np.zeros((1, 1), np.uint8), pixel_range="dtype", **options)  # Good ones?
-    pixel_range = data.check_range(pixel_range or denoiser.pixel_range)
     denoise = functools.partial(
         _denoise,
         denoise=functools.partial(denoiser, **options),

@@ -43,7 +43,8 @@ def evaluate(
       ValueError: If names or sizes do not match, or a file is in both sources.
     """
     denoiser = inference.Denoiser.from_pretrained(model) if model else None
-    channels = denoiser.channels if model else None
+    is_one = model and len(denoiser.networks) == 1
+    channels = denoiser.channels if is_one else None
     pixel_range = pixel_range or (denoiser.pixel_range if model else "dtype")
     sources = data.pair_sources(
         *(

@@ -12,6 +12,7 @@ is a prior (`best.keras` of train_prior; SavedModel only) or a denoiser
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import keras
 from absl import flags, logging
@@ -23,7 +24,6 @@ from tfflowdn.scripts import command
 __all__ = ["main"]
 
 FLAGS = flags.FLAGS
-CARDS = ("card.md", "card.json")
 
 
 def _load(path):
@@ -35,21 +35,22 @@ def _load(path):
 
 def _card(path):
     """Returns the card that is named, or the one beside the model if there is one."""
-    beside = [os.path.join(os.path.dirname(path), name) for name in CARDS]
-    return FLAGS.card or next(filter(os.path.isfile, beside), None)
+    beside = Path(path).with_suffix(".md")
+    return FLAGS.card or (beside if beside.is_file() else None)
 
 
 def _main(argv):
     if len(argv) != 2:
         raise ValueError(f"One MODEL must be named. Received: {argv[1:]}.")
+    path = inference.find_model(argv[1])
     target = export.export_model(
-        _load(argv[1]),
+        _load(path),
         FLAGS.output,
         FLAGS.name,
         FLAGS.version,
         format=FLAGS.format,
         max_pixels=FLAGS.max_pixels or None,
-        card=_card(argv[1]),
+        card=_card(path),
     )
     logging.info("The model is in %s", target)
 
@@ -67,7 +68,7 @@ def main():
         lower_bound=0,
     )
     flags.DEFINE_string(
-        "card", None, f"File to keep with a SavedModel; {CARDS} of MODEL's folder."
+        "card", None, "File to keep with a SavedModel; MODEL with .md by default."
     )
     flags.mark_flags_as_required(["name"])
     command.run(_main)

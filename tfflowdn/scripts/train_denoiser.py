@@ -135,7 +135,9 @@ def _train_unpaired(run):
     validation = _validation(run, network, multiple)
     clean_crops = _crops(config.clean, channels, config.start)
     noisy_crops = _crops(config.noisy, channels, config.objective)
-    run.prepare("", {"network": config.network.to_dict(), "channels": channels})
+    begun_with = {"denoiser": _digest(config.denoiser)} if config.denoiser else {}
+    identity = {"network": config.network.to_dict(), "channels": channels}
+    run.prepare("", {**identity, **begun_with})
     if noisy_crops:
         run.prepare("objective", {"prior": _digest(config.prior)})
     if clean_crops:
@@ -173,14 +175,15 @@ def _network(config, channels, **overrides):
             channels = data.open_source(**config.clean, channels=None).channels
         return ResNetDenoiser(channels, **config.network, **overrides)
     trained = inference.load_denoiser(config.denoiser)
-    if not isinstance(trained, ResNetDenoiser) or channels not in (
-        None,
-        trained.channels,
-    ):
+    if not isinstance(trained, ResNetDenoiser):
         raise ValueError(
-            f"denoiser must hold a ResNetDenoiser for {channels or 1} channel(s). "
-            f"Received: {config.denoiser!r}, a {type(trained).__name__} for "
-            f"{trained.channels}."
+            "denoiser must hold a ResNetDenoiser. "
+            f"Received: {config.denoiser!r}, a {type(trained).__name__}."
+        )
+    if channels not in (None, trained.channels):
+        raise ValueError(
+            f"denoiser must be one for {channels} channel(s), as the other model is. "
+            f"Received: {config.denoiser!r}, for {trained.channels}."
         )
     overrides["precision"] = config.network.precision
     arguments = {**trained.get_config(), **overrides}
@@ -260,6 +263,7 @@ def _main(argv):
 def main():
     """Runs the script."""
     command.define_training_flags("train_denoiser")
+    command.define_strategy_flag()
     flags.DEFINE_enum("stage", "unpaired", STAGES, "What to train, see above.")
     command.run(_main)
 

@@ -138,6 +138,7 @@ def _main(argv):
 def main():
     """Runs the script."""
     command.define_training_flags("train_prior")
+    command.define_strategy_flag()
     command.run(_main)
 
 
