@@ -79,10 +79,14 @@ def test_a_run_stopped_anywhere_ends_as_if_it_had_not_been(tmp_path, ema_momentu
     model, record = _fit(tmp_path / "whole", **options)
     expected, saved[:] = saved[:], []
     epochs = {}
-    for _ in range(4):  # It is asked once after a step within an epoch or an epoch.
+    options["checkpoint_seconds"] = 0
+    steps = []
+    for _ in range(6):  # It is asked after each step, batch of validation, and epoch.
         resumed, part = _fit(tmp_path / "parts", stop=_stop_after(3), **options)
         epochs |= dict(part.epochs)
-    assert part.num_steps < STEPS
+        steps.append(part.num_steps)
+    # The third and the fifth stop in a validation: their last step is taken again.
+    assert steps == [4, 2, 4, 2, 4, 1]
     for one, other in zip(resumed.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     assert list(epochs) == [0, 1, 2]

@@ -148,7 +148,8 @@ def fit(
       callbacks: Further callbacks, of the chief.
       batch_names: Gives the names of what the batch of the given step was made of, to
         be said when it stops the run.
-      stop: Asked after each step; when it says True, a checkpoint is written.
+      stop: Asked after each step; when it says True, a checkpoint is written. Within a
+        validation it ends the run at once, which goes on from the last checkpoint.
       loss: For `compile`, where the model has no `train_step` of its own.
       metrics: For `compile`, likewise; means over batches.
 
@@ -457,6 +458,15 @@ class _SaveCheckpoint(keras.callbacks.Callback):
             self._save()
         if stop:
             self._preempt()
+
+    def on_test_batch_end(self, batch, logs=None):
+        del batch, logs
+        if self._stop():  # A validation may outlast what SIGTERM grants.
+            raise PreemptionError(
+                f"The training was asked to stop, and did in the validation after step "
+                f"{self._state.step}; given again, the same command goes on from the "
+                f"last checkpoint, at most {self._seconds:.0f} seconds of steps before."
+            )
 
     def on_epoch_end(self, epoch, logs=None):
         del epoch, logs
