@@ -39,6 +39,7 @@ setup(
         "filelock>=3.12",
         "imagecodecs>=2024.1",  # what tifffile decodes and encodes compressed pages by
         "keras>=3.12",
+        "matplotlib>=3.9",  # the curves of the noise
         "ml_collections>=1.0",
         "numpy>=2.0",
         "pillow>=11",

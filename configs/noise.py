@@ -31,6 +31,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
             "data_dir": config_dict.placeholder(str),
             "pixel_range": "dtype",
         },
+        reference="",
         # At most so many pictures of a pool, and so many pixels of a side of each.
         max_pictures=pick(full=256, smoke=4),
         max_side=512,

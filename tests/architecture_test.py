@@ -23,6 +23,7 @@ LAYERS = (
         "portable",
         "inference",
         "evaluation",
+        "noise_curves",
         "noise_estimation",
     ),
     ("scripts",),

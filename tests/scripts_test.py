@@ -33,12 +33,12 @@ def _config(name, variant="smoke"):
 
 def _write_pictures(folder, count=3, size=(20, 24), channels=1, seed=0, noise=0.0):
     folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
+    rng, noise_rng = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     for index in range(count):
         rows, columns = np.meshgrid(*map(np.arange, size), indexing="ij")
         picture = 0.5 + 0.4 * np.sin(rows / rng.uniform(2, 5) + columns / 4)
         picture = np.repeat(picture[..., np.newaxis], channels, -1)
-        picture = np.float32(picture + noise * rng.standard_normal(picture.shape))
+        picture = np.float32(picture + noise * noise_rng.standard_normal(picture.shape))
         if noise:
             data.write_image(folder / f"{index}.tif", picture)
         else:
@@ -54,6 +54,7 @@ def pictures(tmp_path_factory):
         "clean": _write_pictures(folder / "clean", seed=0),
         "held_out": _write_pictures(folder / "held_out", seed=1),
         "noisy": _write_pictures(folder / "noisy", seed=2, noise=0.1),
+        "reference": _write_pictures(folder / "reference", seed=2),
         "noisy_held_out": _write_pictures(folder / "noisy_held_out", seed=1, noise=0.1),
         "rgb": _write_pictures(folder / "rgb", channels=3),
         "noisy_rgb": _write_pictures(folder / "noisy_rgb", channels=3, noise=0.1),
@@ -249,12 +250,27 @@ def test_train_noise_learns_a_model_and_reports_it(noise_path):
     model = inference.load_noise(noise_path)
     assert model.num_pictures == 3
     report = json.loads((noise_path.parent / "noise.json").read_text())
+    learned = report["learned"]
     brightness, curve = model.level_curve()
-    np.testing.assert_allclose(report["brightness"], brightness)
-    np.testing.assert_allclose(report["std"], curve)
-    assert report["autocorrelation"][0][0][0] == pytest.approx(1)
+    np.testing.assert_allclose(learned["brightness"], brightness)
+    np.testing.assert_allclose(learned["std"], curve)
+    assert learned["autocorrelation"][0] == pytest.approx([1])
     levels = np.exp(model.log_levels.numpy())
-    assert report["level_quantiles"][-1] == pytest.approx(levels.max())
+    assert learned["level_quantiles"][-1] == pytest.approx(levels.max())
+    assert "true" not in report
+    assert (noise_path.parent / "noise.png").exists()
+
+
+def test_train_noise_shows_the_truth_where_it_is_known(
+    pictures, denoiser_path, tmp_path
+):
+    config = _noise_config(pictures, denoiser_path)
+    config.estimation.num_rounds = 0
+    config.reference = pictures["reference"]
+    train_noise(config, tmp_path)
+    truth = json.loads((tmp_path / "noise.json").read_text())["true"]
+    known = [level for (level,) in truth["std"] if level is not None]
+    assert known == pytest.approx([0.1] * len(known), rel=0.2)
 
 
 def _distill_config(pictures, denoiser, noise):

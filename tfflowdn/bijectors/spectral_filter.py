@@ -45,6 +45,6 @@ def _filter(images, amplitude):
     # The transform of real pixels is given by half of the columns.
     amplitude = tf.transpose(amplitude, [2, 0, 1])[..., : size[1] // 2 + 1]
     spectrum = tf.signal.rfft2d(planes)
-    spectrum *= tf.cast(amplitude, spectrum.dtype)
+    spectrum *= tf.complex(amplitude, tf.zeros_like(amplitude))
     filtered = tf.signal.irfft2d(spectrum, fft_length=size)
     return tf.ensure_shape(tf.transpose(filtered, [0, 2, 3, 1]), images.shape)

@@ -6,12 +6,15 @@
 fits a conditional flow to what the denoiser takes away from the noisy pictures, and
 corrects it by what the same denoiser takes away from clean ones with noise of the model
 (see tfflowdn.noise_estimation). WORKDIR gets noise.keras, for `train_denoiser --stage
-distill`, and noise.json: the standard deviation against brightness and the
-autocorrelation. It takes minutes; a run that was killed begins again.
+distill`, and noise.png and noise.json: the standard deviation against brightness and
+the autocorrelation, with `--config.reference=CLEAN_SIDES` (pictures of the names of
+noisy ones) beside those of the true noise. It takes minutes; a run that was killed
+begins again.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -19,12 +22,20 @@ import numpy as np
 from absl import flags, logging
 from ml_collections import config_dict
 
-from tfflowdn import checkpoint, data, inference, noise_estimation, training
+from tfflowdn import (
+    checkpoint,
+    data,
+    inference,
+    noise_curves,
+    noise_estimation,
+    training,
+)
 from tfflowdn.scripts import command
 
 __all__ = ["main", "train_noise"]
 
 FLAGS = flags.FLAGS
+DECILES = np.linspace(0, 1, 11)
 
 
 def train_noise(config: config_dict.ConfigDict, workdir: str) -> Path:
@@ -32,6 +43,8 @@ def train_noise(config: config_dict.ConfigDict, workdir: str) -> Path:
 
     Args:
       config: `denoiser` (path of a denoiser), `noisy` and `clean` (data.open_source),
+        `reference` (the clean sides of the noisy pictures, for comparison alone; empty
+        for none),
         `max_pictures` and `max_side` (of each pool; larger pictures are cut in their
         middle), `estimation` (noise_estimation.estimate_noise), `model` (NoiseModel).
       workdir: Where the outputs go.
@@ -47,6 +60,7 @@ def train_noise(config: config_dict.ConfigDict, workdir: str) -> Path:
         _pictures(config[pool], denoiser.channels, config)
         for pool in ("noisy", "clean")
     )
+    truth = _truth(config, denoiser.channels)
 
     def denoise(picture):
         return denoiser(picture, pixel_range="dtype")  # They are in [0, 1] units.
@@ -56,10 +70,7 @@ def train_noise(config: config_dict.ConfigDict, workdir: str) -> Path:
         model = noise_estimation.estimate_noise(
             denoise, noisy, clean, **config.estimation, model_options=config.model
         )
-        report = json.dumps(_report(model), indent=2) + "\n"
-        checkpoint.replace(
-            directory / "noise.json", lambda path: path.write_text(report)
-        )
+        _write_report(model, truth, directory)
         path = directory / "noise.keras"
         training.save_copy(model, path)
     logging.info("The noise is in %s", path)
@@ -80,14 +91,35 @@ def _middle(picture, side):
     return picture[top : top + side, left : left + side]
 
 
-def _report(model):
-    brightness, curve = model.level_curve()
+def _truth(config, channels):
+    """Returns the curves of the true noise by their name, where it is known."""
+    if not config.reference:
+        return {}
+    sources = (
+        data.open_source(spec, channels=channels, pixel_range=config.noisy.pixel_range)
+        for spec in (config.noisy.spec, config.reference)
+    )
+    pairs = data.paired_images(*sources).take(config.max_pictures)
+    return {"true": noise_curves.curves_of_pairs(pairs.as_numpy_iterator())}
+
+
+def _write_report(model, truth, directory):
+    curves = {"learned": noise_curves.curves_of_model(model), **truth}
+    plain = {name: _plain(dataclasses.asdict(c)) for name, c in curves.items()}
     levels = np.exp(model.log_levels.numpy())
+    plain["learned"]["level_quantiles"] = np.quantile(levels, DECILES).tolist()
+    text = json.dumps(plain, indent=2) + "\n"
+    checkpoint.replace(directory / "noise.json", lambda path: path.write_text(text))
+    checkpoint.replace(
+        directory / "noise.png", lambda path: noise_curves.plot_curves(path, curves)
+    )
+
+
+def _plain(arrays):
+    """Returns lists of arrays, as JSON has them: None where nothing is known."""
     return {
-        "brightness": brightness.tolist(),
-        "std": curve.tolist(),
-        "autocorrelation": model.autocorrelation()[:8, :8].tolist(),
-        "level_quantiles": np.quantile(levels, np.linspace(0, 1, 11)).tolist(),
+        name: np.where(np.isfinite(array), np.float64(array), None).tolist()
+        for name, array in arrays.items()
     }
 
 
