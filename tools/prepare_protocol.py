@@ -1,14 +1,25 @@
-"""Lays out the protocol's gray pictures: pools, validation and test, with noise.
+"""Lays out the protocol's pictures: pools, validation and test, with each noise.
 
-    python tools/prepare_protocol.py --data DATA --output PICTURES --sigma 25
+    python tools/prepare_protocol.py --data DATA --output PICTURES
 
-DATA holds `train400/` and `bsd68/`. PICTURES gets, noise being Gaussian, float32 TIFF,
-neither clipped nor quantised, drawn by `default_rng([seed, index])` for each picture:
+DATA holds `train400/`, `bsd68/`, `bsds400_color/` and `polyu/`. PICTURES gets, in gray,
+noise as float32 TIFF, neither clipped nor quantised, drawn by
+`default_rng([seed, index])` for each picture:
 
-    clean/                       train400 001-200
-    noisy/                       train400 201-380 with noise, no references
-    validation_{clean,noisy}/    train400 381-400
-    test_{clean,noisy}/          bsd68
+    clean/                           train400 001-200
+    validation_clean/  test_clean/   train400 381-400, and bsd68
+    NOISE/noisy/                     train400 201-380 with noise, no references
+    NOISE/validation_noisy/          of `gaussian`, of 25 (of 255)
+    NOISE/test/                      of `gaussian`, test_15/, test_25/ and test_50/
+
+for `gaussian` (in `noisy/` each picture with a level of its own, up to 50 of 255),
+`poisson`, `heteroscedastic` and `correlated`, and in colour, with camera noise:
+
+    real/clean/                      the first 200 of bsds400_color
+    real/noisy/  real/references/    polyu, Canon5D2 and NikonD800
+    real/test/  real/test_clean/     polyu, Canon600D
+
+The references are for the comparison with true pairs alone.
 """
 
 from __future__ import annotations
@@ -23,45 +34,89 @@ from tfflowdn import data
 
 FLAGS = flags.FLAGS
 TEST_SEED, POOL_SEED, VALIDATION_SEED = 0, 1, 2
+SYNTHETIC = ("gaussian", "poisson", "heteroscedastic", "correlated")
+MAX_SIGMA = 50 / 255
+GAUSSIAN_TESTS = {f"test_{sigma}": sigma / 255 for sigma in (15, 25, 50)}
+TEST_CAMERA = "Canon600D"
 
 
-def _add_noise(paths, folder, noise_sigma, seed):
+def add_noise(
+    image: np.ndarray, kind: str, rng: np.random.Generator, sigma: float | None = None
+) -> np.ndarray:
+    """Adds noise of the protocol; Gaussian without a `sigma` has a random one."""
+    if kind != "gaussian":
+        return data.add_noise(image, kind, rng)
+    sigma = rng.uniform(0, MAX_SIGMA) if sigma is None else sigma
+    return data.add_noise(image, kind, rng, noise_sigma=sigma)
+
+
+def test_sigmas(kind: str) -> dict[str, float | None]:
+    """Returns the folders of a noise's test pictures, with the sigma of Gaussian."""
+    return GAUSSIAN_TESTS if kind == "gaussian" else {"test": None}
+
+
+def _write_noisy(paths, folder, seed, kind, sigma=None):
     folder.mkdir(parents=True, exist_ok=True)
     for index, path in enumerate(paths):
         image = data.to_float(data.read_image(path))
-        rng = np.random.default_rng([seed, index])
-        noisy = data.add_noise(image, "gaussian", rng, noise_sigma=noise_sigma)
+        noisy = add_noise(image, kind, np.random.default_rng([seed, index]), sigma)
         data.write_image(folder / f"{path.stem}.tif", noisy)
 
 
-def _copy(paths, folder):
+def _copy(paths, folder, ending=""):
     folder.mkdir(parents=True, exist_ok=True)
     for path in paths:
-        shutil.copy(path, folder)
+        shutil.copy(path, folder / f"{path.stem.removesuffix(ending)}{path.suffix}")
+
+
+def _pictures(folder, suffix, count):
+    paths = sorted(folder.glob(f"*{suffix}"))
+    if len(paths) != count:
+        raise ValueError(
+            f"DATA must hold {count} pictures *{suffix} in {folder.name}/. "
+            f"Received: {len(paths)}."
+        )
+    return paths
+
+
+def _prepare_synthetic(source, output):
+    pool = _pictures(source / "train400", ".png", 400)
+    test = _pictures(source / "bsd68", ".png", 68)
+    _copy(pool[:200], output / "clean")
+    _copy(pool[380:], output / "validation_clean")
+    _copy(test, output / "test_clean")
+    for kind in SYNTHETIC:
+        folder, sigmas = output / kind, test_sigmas(kind)
+        _write_noisy(pool[200:380], folder / "noisy", POOL_SEED, kind)
+        for name, sigma in sigmas.items():
+            _write_noisy(test, folder / name, TEST_SEED, kind, sigma)
+        validation, sigma = folder / "validation_noisy", sigmas.get("test_25")
+        _write_noisy(pool[380:], validation, VALIDATION_SEED, kind, sigma)
+
+
+def _prepare_real(source, output):
+    clean = _pictures(source / "bsds400_color", ".jpg", 400)
+    noisy = _pictures(source / "polyu", "_real.JPG", 73)
+    mean = _pictures(source / "polyu", "_mean.JPG", 73)
+    _copy(clean[:200], output / "clean")
+    for paths, ending, pool, test in (
+        (noisy, "_real", "noisy", "test"),
+        (mean, "_mean", "references", "test_clean"),
+    ):
+        is_test = [path.name.startswith(TEST_CAMERA) for path in paths]
+        pairs = list(zip(paths, is_test, strict=True))
+        _copy([path for path, t in pairs if not t], output / pool, ending)
+        _copy([path for path, t in pairs if t], output / test, ending)
 
 
 def _main(argv):
     del argv
     source, output = Path(FLAGS.data), Path(FLAGS.output)
-    sigma = FLAGS.sigma / 255
-    pool = sorted((source / "train400").glob("*.png"))
-    test = sorted((source / "bsd68").glob("*.png"))
-    if len(pool) != 400 or len(test) != 68:
-        raise ValueError(
-            "DATA must hold 400 pictures in train400/ and 68 in bsd68/. "
-            f"Received: {len(pool)} and {len(test)}."
-        )
-    _copy(pool[:200], output / "clean")
-    _add_noise(pool[200:380], output / "noisy", sigma, POOL_SEED)
-    _copy(pool[380:], output / "validation_clean")
-    _add_noise(pool[380:], output / "validation_noisy", sigma, VALIDATION_SEED)
-    _copy(test, output / "test_clean")
-    _add_noise(test, output / "test_noisy", sigma, TEST_SEED)
+    _prepare_synthetic(source, output)
+    _prepare_real(source, output / "real")
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("data", None, "Folder with train400/ and bsd68/.")
-    flags.DEFINE_string("output", None, "Folder to write.")
-    flags.DEFINE_float("sigma", 25, "Standard deviation of the noise, 0-255 scale.")
-    flags.mark_flags_as_required(["data", "output"])
+    flags.DEFINE_string("data", None, "Folder of the data.", required=True)
+    flags.DEFINE_string("output", None, "Folder to write.", required=True)
     app.run(_main)

@@ -1,0 +1,241 @@
+"""Trains and scores one method on one noise of the protocol: a row of the table.
+
+    python tools/measure_quality.py --pictures PICTURES --runs RUNS \
+        --noise correlated --method distilled
+
+PICTURES are those of tools/prepare_protocol.py. The methods, each after what it needs,
+which is trained where RUNS does not have it yet:
+
+    start       the clean pool with generic noise (one for all gray noises; for `real`,
+                the `denoiser_rgb` that comes with tfflowdn)
+    alone       the noisy pool under the prior from scratch, without synthetic noise
+    objective   start, then the noisy pool under the prior
+    distilled   start, the noise learned from its residuals, then the clean pool with it
+    pairs       start, then true pairs for as long: the clean pool with the true noise,
+                or the references of `real`
+
+tools/results/quality/ gets a JSON of the scores for each, and table.md from all of
+them. A training that was killed goes on when the command is given again.
+"""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from absl import app, flags, logging
+from prepare_protocol import SYNTHETIC, add_noise, test_sigmas
+
+from tfflowdn import checkpoint, data, inference, training
+from tfflowdn.models import ResNetDenoiser
+from tfflowdn.scripts import command
+from tfflowdn.scripts.evaluate import evaluate
+from tfflowdn.scripts.train_denoiser import noisy_pairs, train_denoiser
+from tfflowdn.scripts.train_noise import train_noise
+
+FLAGS = flags.FLAGS
+TOOLS = Path(__file__).resolve().parent
+CONFIGS = TOOLS.parent / "configs"
+RESULTS = TOOLS / "results/quality"
+NOISES = (*SYNTHETIC, "real")
+METHODS = ("alone", "start", "objective", "distilled", "pairs")
+PEERS = ("bm3d",)  # Measured by tools/peers/bm3d_quality.py.
+STARTS = {"real": "denoiser_rgb"}
+
+
+class Protocol:
+    """The trainings of one noise.
+
+    Args:
+      pictures: Folder of tools/prepare_protocol.py.
+      runs: Folder of the work directories.
+      noise: One of `NOISES`.
+      precision: Of the trainings.
+    """
+
+    def __init__(self, pictures: Path, runs: Path, noise: str, precision: str | None):
+        self.noise, self.runs, self.precision = noise, runs, precision
+        self.folder = pictures / noise
+        self.test = {name: self.folder / name for name in test_sigmas(noise)}
+        is_real = noise not in SYNTHETIC
+        self.clean = (self.folder if is_real else pictures) / "clean"
+        self.test_clean = (self.folder if is_real else pictures) / "test_clean"
+
+    def model(self, method: str) -> str:
+        """Returns the path of a method's denoiser, trained if need be."""
+        return getattr(self, f"_{method}")()
+
+    def _start(self):
+        if self.noise in STARTS:
+            return STARTS[self.noise]
+        config = self._config("denoiser_resnet")
+        config.objective.training.num_steps = 0
+        return self._train("start", train_denoiser, config)
+
+    def _alone(self):
+        config = self._config("denoiser_resnet", "from_scratch", prior=FLAGS.prior)
+        return self._train(f"{self.noise}/alone", train_denoiser, config)
+
+    def _objective(self):
+        options = {"denoiser": self._start(), "prior": FLAGS.prior}
+        config = self._config("denoiser_resnet", **options)
+        config.start.training.num_steps = 0
+        return self._train(f"{self.noise}/objective", train_denoiser, config)
+
+    def _distilled(self):
+        noise = self._train(
+            f"{self.noise}/noise",
+            train_noise,
+            self._config("noise", denoiser=self._start()),
+            output="noise.keras",
+        )
+        config = self._config("denoiser_resnet", denoiser=self._start(), noise=noise)
+        name = f"{self.noise}/distilled"
+        return self._train(name, train_denoiser, config, stage="distill")
+
+    def _pairs(self):
+        config = self._config("denoiser_resnet", denoiser=self._start())
+        return self._train(f"{self.noise}/pairs", self._train_pairs, config)
+
+    def _config(self, name, variant="full", **changes):
+        config = runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"](variant)
+        config.update(changes)
+        config.clean.spec, config.noisy.spec = (
+            str(self.clean),
+            str(self.folder / "noisy"),
+        )
+        if "network" in config:
+            config.network.precision = self.precision
+        return config
+
+    def _train(self, name, train, config, output="denoiser.keras", **arguments):
+        workdir = self.runs / name
+        if not (workdir / output).exists():
+            logging.info("Training %s", name)
+            train(config, str(workdir), **arguments)
+        return str(workdir / output)
+
+    def _train_pairs(self, config, workdir):
+        """Does as `train_denoiser --stage distill` does, with pairs that are true."""
+        network = _in_precision(config.denoiser, self.precision)
+        channels, part = network.channels, config.distill
+        clean = data.open_source(str(self.clean), channels=channels)
+        if self.noise in SYNTHETIC:
+            crops = data.RandomCrops(clean, **part.crops)
+            batches = noisy_pairs(crops, _true_noise(self.noise), part.crops.seed)
+        else:
+            pools = (self.folder / pool for pool in ("noisy", "references"))
+            batches = _aligned_crops(
+                [data.open_source(str(pool), channels=channels) for pool in pools],
+                part.crops,
+            )
+        directory = Path(workdir)
+        training.fit(
+            network, batches, directory=directory / "pairs", loss="mse", **part.training
+        )
+        path = directory / "denoiser.keras"
+        training.save_copy(network, path, precision="float32")
+
+
+def _in_precision(model, precision):
+    trained = inference.load_denoiser(model)
+    config = {**trained.get_config(), "precision": precision}
+    network = ResNetDenoiser.from_config(config)
+    network.set_weights(trained.get_weights())
+    return network
+
+
+def _true_noise(kind):
+    """Returns a function that adds the protocol's noise to images [B, H, W, C]."""
+
+    def add(images, seed):
+        rng = np.random.default_rng(seed)
+        return np.stack([add_noise(image, kind, rng) for image in images])
+
+    def noise(images, seed):
+        noisy = tf.numpy_function(add, (images, seed), tf.float32, stateful=False)
+        return tf.ensure_shape(noisy, images.shape)
+
+    return noise
+
+
+def _aligned_crops(sources, options):
+    """Returns batches of the same crops of two sources of pictures of equal sizes."""
+    pools = [data.RandomCrops(source, **options) for source in sources]
+    return lambda first_step: tf.data.Dataset.zip(*(pool(first_step) for pool in pools))
+
+
+def _scores(protocol, model):
+    scores = {}
+    for name, folder in protocol.test.items():
+        scores[name] = evaluate(str(folder), str(protocol.test_clean), model)["mean"]
+    return scores
+
+
+def publish(noise: str, method: str, scores: dict, results: Path) -> None:
+    """Writes a row's JSON and the table, and prints the former.
+
+    Args:
+      noise: One of `NOISES`.
+      method: Its name.
+      scores: By the name of the test pictures' folder, each by the score's name.
+      results: The folder.
+    """
+    rounded = {
+        name: {key: round(value, 4) for key, value in mean.items()}
+        for name, mean in scores.items()
+    }
+    row = {"noise": noise, "method": method, "scores": rounded}
+    text = json.dumps(row, indent=2) + "\n"
+    results.mkdir(parents=True, exist_ok=True)
+    path = results / f"{noise}_{method}.json"
+    checkpoint.replace(path, lambda temporary: temporary.write_text(text))
+    write_table(results)
+    print(text)
+
+
+def write_table(results: Path) -> None:
+    """Writes table.md from the JSON files of a folder."""
+    rows = {path.stem: json.loads(path.read_text()) for path in results.glob("*.json")}
+    tests = [(noise, name) for noise in NOISES for name in test_sigmas(noise)]
+    found = [(n, t) for n, t in tests if any(r["noise"] == n for r in rows.values())]
+    titles = [f"{n} {t.removeprefix('test').strip('_')}".strip() for n, t in found]
+    lines = ["| | " + " | ".join(titles) + " |", "| --- |" + " --: |" * len(found)]
+    for method in ("noisy", *PEERS, *METHODS):
+        cells = [_cell(rows, noise, method, test) for noise, test in found]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    text = "\n".join(lines) + "\n"
+    checkpoint.replace(results / "table.md", lambda path: path.write_text(text))
+
+
+def _cell(rows, noise, method, test):
+    """Returns 'PSNR / SSIM' of a method, or nothing where it was not measured."""
+    prefix = "noisy_" if method == "noisy" else ""
+    for row in rows.values():
+        if row["noise"] == noise and (method in ("noisy", row["method"])):
+            score = row["scores"][test]
+            if f"{prefix}psnr" in score:
+                return f"{score[f'{prefix}psnr']:.2f} / {score[f'{prefix}ssim']:.3f}"
+    return ""
+
+
+def _main(argv):
+    del argv
+    precision = FLAGS.precision or command.faster_precision()
+    protocol = Protocol(Path(FLAGS.pictures), Path(FLAGS.runs), FLAGS.noise, precision)
+    scores = _scores(protocol, protocol.model(FLAGS.method))
+    publish(FLAGS.noise, FLAGS.method, scores, Path(FLAGS.output))
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("pictures", None, "Folder of the pictures.", required=True)
+    flags.DEFINE_string("runs", None, "Folder of the trainings.", required=True)
+    flags.DEFINE_enum("noise", None, NOISES, "The noise.", required=True)
+    flags.DEFINE_enum("method", None, METHODS, "The method.", required=True)
+    flags.DEFINE_string("prior", None, "The prior, for `objective`.")
+    flags.DEFINE_string("precision", None, "Of the trainings; by default the faster.")
+    flags.DEFINE_string("output", str(RESULTS), "Folder of scores.")
+    app.run(_main)

@@ -1,0 +1,74 @@
+"""Scores BM3D (CBM3D in colour) on one noise of the protocol, beside ours.
+
+    pip install bm3d   # Its licence is for research: no dependency of tfflowdn.
+    python tools/peers/bm3d_quality.py --pictures PICTURES --noise correlated
+
+It is told what our methods are not: the standard deviation of the noise, the picture's
+own where it depends on the signal. For `real` it gets each of `SIGMAS`, and the best
+one counts. PICTURES are those of tools/prepare_protocol.py.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from pathlib import Path
+
+import bm3d
+import numpy as np
+from absl import app, flags
+
+from tfflowdn import data, evaluation
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import measure_quality  # noqa: E402
+
+FLAGS = flags.FLAGS
+SIGMAS = tuple(sigma / 255 for sigma in (2, 3, 4, 5, 6, 8, 10))
+
+
+def _read(path):
+    return data.to_float(data.read_image(path))
+
+
+def _denoise(job):
+    """Returns the scores of one picture, denoised with a sigma or the true one."""
+    noisy_path, clean_path, sigma = job
+    noisy, clean = _read(noisy_path), _read(clean_path)
+    sigma = sigma or float(np.std(noisy - clean))
+    colour = noisy.shape[-1] == 3
+    result = bm3d.bm3d_rgb(noisy, sigma) if colour else bm3d.bm3d(noisy[..., 0], sigma)
+    denoised = np.float32(result.reshape(noisy.shape))
+    (row,) = evaluation.score_pairs([(noisy, clean)], lambda _: denoised)
+    return row
+
+
+def _mean(pool, noisy, clean, sigma):
+    pairs = zip(sorted(noisy.iterdir()), sorted(clean.iterdir()), strict=True)
+    jobs = [(*pair, sigma) for pair in pairs]
+    if any(one.stem != other.stem for one, other, _ in jobs):
+        raise ValueError(f"{noisy.name} and {clean.name} must hold the same names.")
+    return evaluation.summarize(pool.map(_denoise, jobs, chunksize=1))
+
+
+def _main(argv):
+    del argv
+    protocol = measure_quality.Protocol(Path(FLAGS.pictures), Path(), FLAGS.noise, None)
+    sigmas = SIGMAS if FLAGS.noise == "real" else (None,)
+    scores = {}
+    with multiprocessing.get_context("spawn").Pool(FLAGS.processes) as pool:
+        for name, folder in protocol.test.items():
+            means = [_mean(pool, folder, protocol.test_clean, s) for s in sigmas]
+            scores[name] = max(means, key=lambda mean: mean["psnr"])
+            best = sigmas[means.index(scores[name])]
+            if best is not None:
+                scores[name]["sigma"] = best * 255
+    measure_quality.publish(FLAGS.noise, "bm3d", scores, Path(FLAGS.output))
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("pictures", None, "Folder of the pictures.", required=True)
+    flags.DEFINE_enum("noise", None, measure_quality.NOISES, "Noise.", required=True)
+    flags.DEFINE_integer("processes", 2, "Pictures at once.")
+    flags.DEFINE_string("output", str(measure_quality.RESULTS), "Folder of scores.")
+    app.run(_main)
