@@ -65,6 +65,7 @@ setup(
             "ai-edge-litert>=2.0",
             "onnxruntime>=1.20",
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "ruff>=0.9",
             "scikit-image>=0.25",
         ],
