@@ -252,18 +252,21 @@ def test_guarded_adam_passes_over_non_finite_gradients(strategies, num_replicas,
 
 
 def test_guarded_muon_passes_over_non_finite_gradients():
-    kernel = keras.Variable(np.ones((1, 1, 2, 16), "float32"))
+    kernel = keras.Variable(np.ones((1, 1, 2, 16), "float32"), name="kernel")
     optimizer = GuardedMuon(0.1, clip_norm=5.0)
     optimizer.apply([tf.fill(kernel.shape, np.nan)], [kernel])
     np.testing.assert_array_equal(kernel, np.ones((1, 1, 2, 16)))
     assert optimizer.iterations.numpy() == 0
 
 
+def _kernels(*values):
+    return [keras.Variable(value, name="kernel") for value in values]
+
+
 def test_muon_makes_the_steps_of_a_kernel_orthogonal():
     rng = np.random.default_rng(0)
-    shape = (3, 3, 4, 16)
-    kernel, bias = keras.Variable(np.zeros(shape)), keras.Variable(np.zeros(16))
-    last = keras.Variable(np.zeros((3, 3, 16, 4)))
+    kernel, last = _kernels(np.zeros((3, 3, 4, 16)), np.zeros((3, 3, 16, 4)))
+    bias = keras.Variable(np.zeros(16), name="bias")
     gradients = [rng.standard_normal(v.shape) for v in (kernel, bias, last)]
     gradients[0] *= np.geomspace(0.03, 1, 16)  # Of very different singular values.
     GuardedMuon(0.1).apply([np.float32(g) for g in gradients], [kernel, bias, last])
@@ -277,14 +280,25 @@ def test_muon_makes_the_steps_of_a_kernel_orthogonal():
 def test_muon_of_a_matrix_is_that_of_keras():
     gradient = np.float32(np.random.default_rng(0).standard_normal((20, 16)))
     zeros = np.zeros((20, 16), "float32")
-    matrix, kernel = keras.Variable(zeros), keras.Variable(zeros[None, None])
-    plain = keras.optimizers.Muon(0.1, weight_decay=None)
+    matrix = keras.Variable(zeros)
+    dense, convolution = _kernels(zeros, zeros[None, None])
+    plain, guarded = keras.optimizers.Muon(0.1, weight_decay=None), GuardedMuon(0.1)
     for _ in range(3):
         plain.apply([gradient], [matrix])
-    guarded = GuardedMuon(0.1)
-    for _ in range(3):
-        guarded.apply([gradient[np.newaxis, np.newaxis]], [kernel])
-    np.testing.assert_allclose(kernel[0, 0], matrix, rtol=1e-4)
+        guarded.apply([gradient, gradient[None, None]], [dense, convolution])
+    np.testing.assert_allclose(dense, matrix, rtol=1e-4)
+    np.testing.assert_allclose(convolution[0, 0], matrix, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(5, 16), (3, 3, 2, 16)])
+def test_muon_takes_the_kernels_of_a_stack_one_by_one(shape):
+    rng = np.random.default_rng(0)
+    gradient = np.float32(rng.standard_normal((4, *shape)))
+    (stack,) = _kernels(np.zeros((4, *shape)))
+    kernels = _kernels(*np.zeros((4, *shape)))
+    GuardedMuon(0.1).apply([gradient], [stack])
+    GuardedMuon(0.1).apply(list(gradient), kernels)
+    np.testing.assert_allclose(stack, np.stack(kernels), rtol=1e-4, atol=1e-6)
 
 
 def test_the_optimizer_must_be_known(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -60,13 +62,14 @@ class GuardedAdam(_Guarded, keras.optimizers.Adam):
 
 @keras.saving.register_keras_serializable("tfflowdn")
 class GuardedMuon(_Guarded, keras.optimizers.Muon):
-    """Muon for the kernels of convolutions, guarded as GuardedAdam is.
+    """Muon for the kernels of layers, guarded as GuardedAdam is.
 
-    A kernel [height, width, in, out] is the matrix [height width in, out] of its
-    patches: its momentum is made orthogonal by Newton and Schulz's iteration, and its
-    root mean square that of an Adam step (Jordan 2024; Liu et al. 2025, arXiv
-    2502.16982). Whatever is no such kernel, or has fewer than `min_channels` of
-    output, is left to Adam.
+    The kernel of a convolution, [height, width, in, out], is the matrix [height width
+    in, out] of its patches, that of a dense layer is one, [in, out], and a stack of
+    either has one more axis in front. A matrix's momentum is made orthogonal by Newton
+    and Schulz's iteration, and its root mean square that of an Adam step (Jordan 2024;
+    Liu et al. 2025, arXiv 2502.16982). What is not named "kernel", or has fewer than
+    `min_channels` of output, is left to Adam.
 
     Args:
       learning_rate: A number or a schedule; that of Adam is a good one.
@@ -80,22 +83,28 @@ class GuardedMuon(_Guarded, keras.optimizers.Muon):
         self.min_channels = min_channels
 
     def zeropower_via_newtonschulz5(self, x, steps):
-        """Returns the orthogonal factor of a kernel, of its shape."""
-        matrix = ops.reshape(x, (-1, x.shape[-1]))
+        """Returns the orthogonal factor of a kernel or of each of a stack."""
+        inputs = _input_axes(x.shape)
+        matrix = ops.reshape(x, (*x.shape[: -len(inputs) - 1], -1, x.shape[-1]))
         return ops.reshape(super().zeropower_via_newtonschulz5(matrix, steps), x.shape)
 
     def lr_adjust(self, x):
         """Scales an orthogonal kernel to the root mean square of an Adam step."""
-        num_outputs = x.shape[-1]
-        num_inputs = x.shape.num_elements() // num_outputs
-        return x * self.rms_rate * max(num_inputs, num_outputs) ** 0.5
+        num_inputs = math.prod(_input_axes(x.shape))
+        return x * self.rms_rate * max(num_inputs, x.shape[-1]) ** 0.5
 
     def get_config(self):
         """Returns the constructor's arguments."""
         return {**super().get_config(), "min_channels": self.min_channels}
 
     def _should_use_adamw(self, variable):
-        return len(variable.shape) != 4 or variable.shape[-1] < self.min_channels
+        is_kernel = variable.name.endswith("kernel")
+        return not is_kernel or variable.shape[-1] < self.min_channels
+
+
+def _input_axes(shape):
+    """Returns the sizes of a kernel's axes but the last and, of a stack, the first."""
+    return shape[-2:-1] if len(shape) < 4 else shape[-4:-1]
 
 
 OPTIMIZERS = {"adam": GuardedAdam, "muon": GuardedMuon}

@@ -25,6 +25,7 @@ from absl import app, flags, logging
 from ml_collections import config_dict
 
 from tfflowdn.models import FlowPrior
+from tfflowdn.optimizer import OPTIMIZERS
 from tfflowdn.scripts import command
 from tfflowdn.scripts.train_prior import train_prior
 
@@ -86,6 +87,7 @@ VARIANTS = {
     "batches of 64": ("prior_glow", {"crops.batch_size": 64}, "glow"),
     "batches of 16": ("prior_glow", {"crops.batch_size": 16}, "glow"),
     "ema": ("prior_glow", {"training.ema_momentum": 0.999}, "glow"),
+    "Muon": ("prior_glow", {"training.optimizer": "muon"}, "glow"),
     "uniform": ("prior_glow", {"prior.dequantization": "uniform"}, "uniform"),
     "variational": ("prior_glow", {"prior.dequantization": "variational"}, "uniform"),
 }
@@ -112,9 +114,9 @@ def _stepper(config: config_dict.ConfigDict, num_shards: int, precision: str | N
     images = np.random.default_rng(0).random(shape, np.float32)
     momentum = config.training.ema_momentum
     prior.compile(
-        keras.optimizers.Adam(
+        OPTIMIZERS[config.training.optimizer](
             1e-5,
-            global_clipnorm=config.training.clip_norm,
+            clip_norm=config.training.clip_norm,
             use_ema=momentum is not None,
             ema_momentum=momentum or 0.0,
         )
