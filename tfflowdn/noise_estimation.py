@@ -41,6 +41,11 @@ def estimate_noise(
     the real residuals is taken to be off the real noise (simulated moments; McFadden
     1989, Gourieroux et al. 1993, on the parameters of the flow, all of them logarithms
     of levels). At its fixed point the simulated residuals look as the real ones do.
+
+    The residuals hardly show the noise's low frequencies, which pass for the picture.
+    So the estimate begins with white noise and moves away from it only as far as the
+    residuals ask for.
+
     It needs pictures of a like kind in both pools, and no more of the denoiser than
     that the noise shows in what it takes away.
 
@@ -78,7 +83,8 @@ def estimate_noise(
         return model
 
     logging.info("Fitting the residuals of %d noisy pictures", len(noisy))
-    observed = estimate = fit(noisy, [seed, 0])
+    observed = fit(noisy, [seed, 0])
+    estimate = _white(observed) if num_rounds else observed
     for i in range(num_rounds):
         rng = np.random.default_rng([seed, 1, i])
         levels = rng.choice(estimate.log_levels.numpy(), len(clean))
@@ -160,6 +166,14 @@ def _with_noise(model, clean, levels, seed):
         stateless = np.random.default_rng([*seed, i]).integers(2**31, size=2)
         noise = model.sample(picture[np.newaxis], np.int32(stateless), level)
         result.append(picture + noise[0].numpy())
+    return result
+
+
+def _white(model):
+    """Returns a copy whose pixels are not correlated with one another."""
+    result = NoiseModel.from_config(model.get_config())
+    result.set_weights(model.get_weights())
+    result.cepstrum.set_weights([0 * w for w in model.cepstrum.get_weights()])
     return result
 
 

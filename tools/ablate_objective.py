@@ -1,6 +1,6 @@
 """Trains a denoiser by the objective alone, from scratch, with each choice changed.
 
-    python tools/ablate_objective.py --pictures PICTURES --prior PRIOR --runs RUNS
+    python tools/ablate_objective.py --pictures PICTURES --runs RUNS
 
 PICTURES are those of tools/prepare_protocol.py, of which it takes the blind Gaussian
 noisy pool and the validation pictures at sigma 25. Each variant of
@@ -97,7 +97,7 @@ def _main(argv):
 
 if __name__ == "__main__":
     flags.DEFINE_string("pictures", None, "Folder of the pictures.", required=True)
-    flags.DEFINE_string("prior", None, "The prior.", required=True)
+    flags.DEFINE_string("prior", "prior_gray", "The prior.")
     flags.DEFINE_string("runs", None, "Folder of the trainings.", required=True)
     flags.DEFINE_integer("num_steps", 600, "Steps of each variant, an even number.")
     results = TOOLS / "results/ablation_objective.json"

@@ -235,7 +235,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("runs", None, "Folder of the trainings.", required=True)
     flags.DEFINE_enum("noise", None, NOISES, "The noise.", required=True)
     flags.DEFINE_enum("method", None, METHODS, "The method.", required=True)
-    flags.DEFINE_string("prior", None, "The prior, for `objective`.")
+    flags.DEFINE_string("prior", "prior_gray", "Of `alone` and `objective`.")
     flags.DEFINE_string("precision", None, "Of the trainings; by default the faster.")
     flags.DEFINE_string("output", str(RESULTS), "Folder of scores.")
     app.run(_main)
