@@ -83,6 +83,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "prior_weight": 1.5e-6 * 3072,
                 "map_factor": config_dict.placeholder(float),
                 "dequantize": False,
+                "gradient_bound": config_dict.placeholder(float),
                 "seed": 0,
             },
             "training": {

@@ -9,8 +9,8 @@ GPUs `--config.network.precision=mixed_bfloat16` is about 1.5 times faster.
 Variants: full; from_scratch (the objective alone, no synthetic noise anywhere);
 quickstart (three minutes); smoke (tests: seconds).
 Result (full): BSD68 at sigma 25, never told: 28.63 dB after the start (15 minutes on 2
-cores in bfloat16, beside other work), 28.50 dB after the objective (3 more);
-tools/bsd68_sigma25.sh.
+cores in bfloat16, beside other work); the others in tools/results/quality/table.md,
+tools/measure_quality.py.
 """
 
 from ml_collections import config_dict
@@ -86,6 +86,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "prior_weight": "map",
                 "map_factor": pick(full=0.45, quickstart=0.6),
                 "dequantize": True,
+                "gradient_bound": 10.0,
                 "seed": 0,
             },
             "training": {

@@ -120,6 +120,49 @@ def test_first_step_is_gradient_descent_on_the_mean_objective(make):
         np.testing.assert_allclose(value, old - 0.1 * gradient, atol=1e-6)
 
 
+def _step(model, noisy):
+    """Returns what a step of gradient descent adds to each weight."""
+    before = _copy(model.network.trainable_variables)
+    model.train_on_batch(noisy)
+    after = _copy(model.network.trainable_variables)
+    return [a - b for a, b in zip(after, before, strict=True)]
+
+
+class _CliffPrior(keras.Model):
+    """Knows nothing of bright pictures: their density is beyond float32."""
+
+    def log_prob(self, images):
+        return -tf.exp(200 * (tf.reduce_mean(images, [1, 2, 3]) - 0.9))
+
+
+def test_a_picture_without_a_finite_gradient_is_left_out(randomize):
+    noisy = _pictures(2)
+    noisy[1] += 10
+    steps = []
+    for batch in (noisy, noisy[:1]):
+        options = {"prior_weight": 1e-3, "dequantize": False, "blur_sigma": 0.5}
+        model = UnpairedDenoiser(_network(randomize), _CliffPrior(), **options)
+        model.compile(optimizer=keras.optimizers.SGD(0.1))
+        steps.append(_step(model, batch))
+    for both, alone in zip(*steps, strict=True):
+        assert np.abs(alone).max() > 0
+        np.testing.assert_allclose(both, alone / 2, rtol=1e-5, atol=2e-8)
+
+
+def test_the_bound_scales_the_gradient_of_a_picture(make):
+    noisy = _pictures(1)
+    free, loose, tight, tighter = (
+        _step(make(gradient_bound=bound), noisy) for bound in (None, 1e6, 0.02, 0.01)
+    )
+    for steps in zip(free, loose, tight, tighter, strict=True):
+        of_free, of_loose, of_tight, of_tighter = map(np.linalg.norm, steps)
+        assert of_loose == pytest.approx(of_free, rel=1e-5)
+        assert of_tight < 0.5 * of_free
+        assert of_tight == pytest.approx(2 * of_tighter, rel=0.02)
+        cosine = np.vdot(steps[2], steps[0]) / (of_tight * of_free)
+        assert cosine == pytest.approx(1, abs=1e-3)
+
+
 def test_trackers_have_their_names_and_values(make):
     model, noisy = make(prior_weight=0.03), _pictures()
     logs = model.evaluate(noisy, batch_size=4, return_dict=True, verbose=0)

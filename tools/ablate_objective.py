@@ -39,6 +39,7 @@ VARIANTS = {
     },
     "blur of 0.6 pixels": {"loss.blur_sigma": 0.6},
     "one lambda, of sigma 25": {"loss.prior_weight": 0.45 * 2 * (25 / 255) ** 2},
+    "gradients bounded at 3": {"loss.gradient_bound": 3.0},
     "averaged weights": {"training.ema_momentum": 0.99},
     "learning rate 1e-3": {"training.learning_rate": 1e-3},
 }

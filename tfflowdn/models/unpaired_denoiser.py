@@ -12,6 +12,10 @@ from tfflowdn.models.flow_prior import step_seed
 
 __all__ = ["UnpairedDenoiser"]
 
+MIN_SIGMA = 1 / 255  # Pictures without noise have a gradient, too.
+MAX_LOSS = 1.0  # Of a picture in the logs; that of a black one for a white is 1.
+MAX_BITS_PER_DIM = 32.0
+
 
 @keras.saving.register_keras_serializable("tfflowdn")
 class UnpairedDenoiser(keras.Model):
@@ -38,6 +42,10 @@ class UnpairedDenoiser(keras.Model):
       map_factor: Factor on the MAP weight.
       dequantize: Whether the prior is evaluated at D plus its dequantisation noise;
         False for D itself.
+      gradient_bound: Bound on the gradient of each picture's objective for D, in units
+        of 2 sigma / sqrt(dims), that of the data term where D is off by the noise; None
+        for none. A flow's density falls beyond all bounds where it knows nothing, as at
+        strong noise, and one such picture would drown its batch.
       seed: Seed of that noise.
 
     Raises:
@@ -53,6 +61,7 @@ class UnpairedDenoiser(keras.Model):
         prior_weight: float | str = "map",
         map_factor: float = 0.45,
         dequantize: bool = True,
+        gradient_bound: float | None = 10.0,
         seed: int = 0,
         **kwargs,
     ):
@@ -65,6 +74,7 @@ class UnpairedDenoiser(keras.Model):
         self.prior_weight = prior_weight
         self.map_factor = map_factor
         self.dequantize = dequantize
+        self.gradient_bound = gradient_bound
         self.seed = seed
         self.loss_tracker = keras.metrics.Mean("loss")
         self.blur_mse_tracker = keras.metrics.Mean("blur_mse")
@@ -97,11 +107,16 @@ class UnpairedDenoiser(keras.Model):
         seed = step_seed(self.seed, self.optimizer)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in variables])
-            terms = self.objective(self(noisy, training=True), noisy, seed)
-            # Gradients are summed over the replicas.
-            num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
-            replica_loss = tf.reduce_mean(terms[0]) / num_replicas
-        gradients = tape.gradient(replica_loss, variables)
+            denoised = self(noisy, training=True)
+        with tf.GradientTape(watch_accessed_variables=False) as objective_tape:
+            objective_tape.watch(denoised)
+            terms = self.objective(denoised, noisy, seed)
+        # The sum's gradient: each picture's own.
+        gradient = self._bounded(objective_tape.gradient(terms[0], denoised), noisy)
+        # Gradients are summed over the replicas.
+        num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        num_pictures = num_replicas * tf.cast(tf.shape(noisy)[0], gradient.dtype)
+        gradients = tape.gradient(denoised, variables, gradient / num_pictures)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return self._update_trackers(*terms)
 
@@ -129,6 +144,7 @@ class UnpairedDenoiser(keras.Model):
             "prior_weight": self.prior_weight,
             "map_factor": self.map_factor,
             "dequantize": self.dequantize,
+            "gradient_bound": self.gradient_bound,
             "seed": self.seed,
         }
         return {**super().get_config(), **config}
@@ -146,10 +162,26 @@ class UnpairedDenoiser(keras.Model):
             return losses.map_prior_weight(sigma, self.map_factor)
         return self.prior_weight
 
+    def _bounded(self, gradient, noisy):
+        """Bounds each picture's gradient; one that is not finite becomes zero."""
+        if self.gradient_bound is None:
+            return gradient
+        norm = tf.sqrt(tf.reduce_sum(gradient**2, axis=(1, 2, 3)))
+        num_dims = tf.cast(tf.size(noisy[0]), gradient.dtype)
+        sigma = tf.maximum(losses.estimate_noise_sigma(noisy), MIN_SIGMA)
+        limit = self.gradient_bound * 2 * sigma / tf.sqrt(num_dims)
+        scale = limit / tf.maximum(norm, limit)
+        scale = tf.where(tf.math.is_finite(norm), scale, tf.zeros_like(scale))
+        return tf.math.multiply_no_nan(gradient, scale[:, None, None, None])
+
     def _update_trackers(self, loss, blur_mse, nats):
+        bits_per_dim = nats / tf.math.log(2.0) + 8
+        if self.gradient_bound is not None:  # One picture would drown their means.
+            loss = tf.minimum(loss, MAX_LOSS)
+            bits_per_dim = tf.minimum(bits_per_dim, MAX_BITS_PER_DIM)
         self.loss_tracker.update_state(loss)
         self.blur_mse_tracker.update_state(blur_mse)
-        self.prior_bits_per_dim_tracker.update_state(nats / tf.math.log(2.0) + 8)
+        self.prior_bits_per_dim_tracker.update_state(bits_per_dim)
         trackers = (
             self.loss_tracker,
             self.blur_mse_tracker,
