@@ -91,7 +91,9 @@ def test_flow_options_are_arguments_of_the_flow(path, config):
     assert set(config.prior.flow_options) == names
 
 
-ABLATION = runpy.run_path(str(CONFIGS[0].parent.parent / "tools" / "ablate_prior.py"))
+TOOLS = CONFIGS[0].parent.parent / "tools"
+ABLATION = runpy.run_path(str(TOOLS / "ablate_prior.py"))
+OBJECTIVE = runpy.run_path(str(TOOLS / "ablate_objective.py"))
 
 
 @pytest.mark.parametrize("name", ABLATION["VARIANTS"])
@@ -103,6 +105,16 @@ def test_every_variant_of_the_ablation_is_another_prior(name):
     assert (config != unchanged) == bool(changes)
     models.FlowPrior(**config.prior)
     assert baseline in ABLATION["VARIANTS"]
+
+
+@pytest.mark.parametrize("name", OBJECTIVE["VARIANTS"])
+def test_every_variant_of_the_objective_changes_what_it_says(name):
+    changes = OBJECTIVE["VARIANTS"][name]
+    get_config = runpy.run_path(str(OBJECTIVE["CONFIG"]))["get_config"]
+    config, unchanged = get_config("from_scratch"), get_config("from_scratch")
+    config.objective.update_from_flattened_dict(changes)
+    assert (config != unchanged) == bool(changes)
+    assert config.start.training.num_steps == 0  # No synthetic noise.
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

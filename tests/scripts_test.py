@@ -723,4 +723,4 @@ def test_train_denoiser_says_what_is_wrong(
     fails("must be divisible by 4", objective__crops__crop_size=10)
     fails("multiple of steps_per_epoch", objective__training__num_steps=3)
     assert not list(tmp_path.iterdir())
-    fails("prior_weight must be a number", objective__loss__prior_weight="much")
+    fails("prior_weight must be a number", objective__loss__prior_weight=-1.0)

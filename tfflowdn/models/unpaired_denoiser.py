@@ -37,7 +37,7 @@ class UnpairedDenoiser(keras.Model):
       network: Any Keras model from noisy pictures to denoised ones.
       prior: A trained FlowPrior; it is frozen.
       blur_sigma: Standard deviation of B in pixels; 0 for none.
-      prior_weight: lambda, or "map" for `map_factor` times 2 sigma^2, with sigma
+      prior_weight: lambda; None for `map_factor` times 2 sigma^2, the MAP, with sigma
         estimated from each noisy picture.
       map_factor: Factor on the MAP weight.
       dequantize: Whether the prior is evaluated at D plus its dequantisation noise;
@@ -49,7 +49,7 @@ class UnpairedDenoiser(keras.Model):
       seed: Seed of that noise.
 
     Raises:
-      ValueError: For a weight that is no number of 0 or more and not "map".
+      ValueError: For a weight that is neither None nor a number of 0 or more.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class UnpairedDenoiser(keras.Model):
         prior: keras.Model,
         *,
         blur_sigma: float = 0.0,
-        prior_weight: float | str = "map",
+        prior_weight: float | None = None,
         map_factor: float = 0.45,
         dequantize: bool = True,
         gradient_bound: float | None = 10.0,
@@ -157,7 +157,7 @@ class UnpairedDenoiser(keras.Model):
         return cls(**{**config, **models})
 
     def _weight(self, noisy):
-        if self.prior_weight == "map":
+        if self.prior_weight is None:
             sigma = losses.estimate_noise_sigma(noisy)
             return losses.map_prior_weight(sigma, self.map_factor)
         return self.prior_weight
@@ -192,8 +192,8 @@ class UnpairedDenoiser(keras.Model):
 
 def _check_prior_weight(prior_weight):
     is_number = isinstance(prior_weight, int | float) and prior_weight >= 0
-    if not (is_number or prior_weight == "map"):
+    if not (is_number or prior_weight is None):
         raise ValueError(
-            'prior_weight must be a number of 0 or more, or "map". '
+            "prior_weight must be a number of 0 or more, or None for the MAP. "
             f"Received: prior_weight={prior_weight!r}."
         )
