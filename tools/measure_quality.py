@@ -14,8 +14,9 @@ which is trained where RUNS does not have it yet:
     pairs       start, then true pairs for as long: the clean pool with the true noise,
                 or the references of `real`
 
-tools/results/quality/ gets a JSON of the scores for each, and table.md from all of
-them. A training that was killed goes on when the command is given again.
+tools/results/quality/ gets a JSON of the scores for each, table.md from all of them,
+and plots of the learned noise beside the true one. A training that was killed goes on
+when the command is given again.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 from prepare_protocol import SYNTHETIC, add_noise, test_sigmas
 
-from tfflowdn import checkpoint, data, inference, training
+from tfflowdn import checkpoint, data, inference, noise_curves, training
 from tfflowdn.models import ResNetDenoiser
 from tfflowdn.scripts import command
 from tfflowdn.scripts.evaluate import evaluate
@@ -197,6 +198,22 @@ def publish(noise: str, method: str, scores: dict, results: Path) -> None:
     print(text)
 
 
+def _plot_noise(protocol: Protocol, path: Path) -> None:
+    """Draws the learned noise beside that of the test pictures."""
+    (folder,) = protocol.test.values()
+    noise = inference.load_noise(protocol.runs / protocol.noise / "noise/noise.keras")
+    sources = (
+        data.open_source(str(spec), channels=noise.channels)
+        for spec in (folder, protocol.test_clean)
+    )
+    pairs = data.paired_images(*sources).as_numpy_iterator()
+    curves = {
+        "learned": noise_curves.curves_of_model(noise),
+        "true": noise_curves.curves_of_pairs(pairs),
+    }
+    checkpoint.replace(path, lambda file: noise_curves.plot_curves(file, curves))
+
+
 def write_table(results: Path) -> None:
     """Writes table.md from the JSON files of a folder."""
     rows = {path.stem: json.loads(path.read_text()) for path in results.glob("*.json")}
@@ -228,6 +245,8 @@ def _main(argv):
     protocol = Protocol(Path(FLAGS.pictures), Path(FLAGS.runs), FLAGS.noise, precision)
     scores = _scores(protocol, protocol.model(FLAGS.method))
     publish(FLAGS.noise, FLAGS.method, scores, Path(FLAGS.output))
+    if FLAGS.method == "distilled" and len(protocol.test) == 1:
+        _plot_noise(protocol, Path(FLAGS.output, f"noise_{FLAGS.noise}.png"))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,15 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-SIZES = ((32, 48), (64, 64), (100, 133), (128, 192), (256, 256))
+SIZES = (
+    (32, 48),
+    (64, 64),
+    (100, 133),
+    (128, 192),
+    (256, 256),
+    (512, 768),
+    (1100, 1400),  # More than a tile.
+)
 PERCENTILES = (50, 90, 95, 99)
 INPUTS = {"serving_default": "noisy", "uint8": "noisy", "encoded": "noisy_bytes"}
 
