@@ -84,7 +84,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
             "loss": {
                 "blur_sigma": 0.0,
                 "prior_weight": config_dict.placeholder(float),
-                "map_factor": pick(full=0.45, quickstart=0.6),
+                "map_factor": pick(full=0.45, from_scratch=0.35, quickstart=0.6),
                 "dequantize": True,
                 "gradient_bound": 10.0,
                 "seed": 0,
