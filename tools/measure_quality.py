@@ -223,7 +223,8 @@ def write_table(results: Path) -> None:
     lines = ["| | " + " | ".join(titles) + " |", "| --- |" + " --: |" * len(found)]
     for method in ("noisy", *PEERS, *METHODS):
         cells = [_cell(rows, noise, method, test) for noise, test in found]
-        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+        if any(cells):
+            lines.append(f"| {method} | " + " | ".join(cells) + " |")
     text = "\n".join(lines) + "\n"
     checkpoint.replace(results / "table.md", lambda path: path.write_text(text))
 
