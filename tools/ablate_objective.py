@@ -53,7 +53,7 @@ def _train(name, workdir):
     config.noisy.spec = str(pictures / "gaussian/noisy")
     config.validation.noisy = str(pictures / "gaussian/validation_noisy")
     config.validation.clean = str(pictures / "validation_clean")
-    config.network.precision = command.faster_precision()
+    config.network.precision = command.faster_precision() or "float32"
     config.objective.training.num_steps = FLAGS.num_steps
     config.objective.training.steps_per_epoch = FLAGS.num_steps // 2
     train_denoiser(config, str(workdir))
@@ -99,7 +99,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("pictures", None, "Folder of the pictures.", required=True)
     flags.DEFINE_string("prior", "prior_gray", "The prior.")
     flags.DEFINE_string("runs", None, "Folder of the trainings.", required=True)
-    flags.DEFINE_integer("num_steps", 600, "Steps of each variant, an even number.")
+    flags.DEFINE_integer("num_steps", 400, "Steps of each variant, an even number.")
     results = TOOLS / "results/ablation_objective.json"
     flags.DEFINE_string("output", str(results), "JSON; the table goes beside it.")
     app.run(_main)

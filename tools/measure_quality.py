@@ -31,10 +31,9 @@ from absl import app, flags, logging
 from prepare_protocol import SYNTHETIC, add_noise, test_sigmas
 
 from tfflowdn import checkpoint, data, inference, noise_curves, training
-from tfflowdn.models import ResNetDenoiser
 from tfflowdn.scripts import command
 from tfflowdn.scripts.evaluate import evaluate
-from tfflowdn.scripts.train_denoiser import noisy_pairs, train_denoiser
+from tfflowdn.scripts.train_denoiser import make_network, noisy_pairs, train_denoiser
 from tfflowdn.scripts.train_noise import train_noise
 
 FLAGS = flags.FLAGS
@@ -57,7 +56,7 @@ class Protocol:
       precision: Of the trainings.
     """
 
-    def __init__(self, pictures: Path, runs: Path, noise: str, precision: str | None):
+    def __init__(self, pictures: Path, runs: Path, noise: str, precision: str):
         self.noise, self.runs, self.precision = noise, runs, precision
         self.folder = pictures / noise
         self.test = {name: self.folder / name for name in test_sigmas(noise)}
@@ -104,10 +103,8 @@ class Protocol:
     def _config(self, name, variant="full", **changes):
         config = runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"](variant)
         config.update(changes)
-        config.clean.spec, config.noisy.spec = (
-            str(self.clean),
-            str(self.folder / "noisy"),
-        )
+        config.clean.spec = str(self.clean)
+        config.noisy.spec = str(self.folder / "noisy")
         if "network" in config:
             config.network.precision = self.precision
         return config
@@ -121,7 +118,7 @@ class Protocol:
 
     def _train_pairs(self, config, workdir):
         """Does as `train_denoiser --stage distill` does, with pairs that are true."""
-        network = _in_precision(config.denoiser, self.precision)
+        network = make_network(config)
         channels, part = network.channels, config.distill
         clean = data.open_source(str(self.clean), channels=channels)
         if self.noise in SYNTHETIC:
@@ -139,14 +136,6 @@ class Protocol:
         )
         path = directory / "denoiser.keras"
         training.save_copy(network, path, precision="float32")
-
-
-def _in_precision(model, precision):
-    trained = inference.load_denoiser(model)
-    config = {**trained.get_config(), "precision": precision}
-    network = ResNetDenoiser.from_config(config)
-    network.set_weights(trained.get_weights())
-    return network
 
 
 def _true_noise(kind):
@@ -242,7 +231,7 @@ def _cell(rows, noise, method, test):
 
 def _main(argv):
     del argv
-    precision = FLAGS.precision or command.faster_precision()
+    precision = FLAGS.precision or command.faster_precision() or "float32"
     protocol = Protocol(Path(FLAGS.pictures), Path(FLAGS.runs), FLAGS.noise, precision)
     scores = _scores(protocol, protocol.model(FLAGS.method))
     publish(FLAGS.noise, FLAGS.method, scores, Path(FLAGS.output))

@@ -39,7 +39,7 @@ def _train(num_blocks, hidden_channels):
     config.clean.spec = str(Path(FLAGS.pictures, "clean"))
     config.network.num_blocks = num_blocks
     config.network.hidden_channels = hidden_channels
-    config.network.precision = command.faster_precision()
+    config.network.precision = command.faster_precision() or "float32"
     config.start.training.num_steps = FLAGS.num_steps
     config.start.training.steps_per_epoch = FLAGS.num_steps // 2
     config.objective.training.num_steps = 0

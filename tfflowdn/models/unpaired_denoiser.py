@@ -45,7 +45,8 @@ class UnpairedDenoiser(keras.Model):
       gradient_bound: Bound on the gradient of each picture's objective for D, in units
         of 2 sigma / sqrt(dims), that of the data term where D is off by the noise; None
         for none. A flow's density falls beyond all bounds where it knows nothing, as at
-        strong noise, and one such picture would drown its batch.
+        strong noise, and one such picture would drown its batch. One whose gradient is
+        not finite is left out of the step.
       seed: Seed of that noise.
 
     Raises:

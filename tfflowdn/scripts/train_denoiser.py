@@ -36,7 +36,7 @@ from tfflowdn import data, distribution, inference, metrics, training
 from tfflowdn.models import ResNetDenoiser, UnpairedDenoiser
 from tfflowdn.scripts import command
 
-__all__ = ["STAGES", "main", "noisy_pairs", "train_denoiser"]
+__all__ = ["STAGES", "main", "make_network", "noisy_pairs", "train_denoiser"]
 
 FLAGS = flags.FLAGS
 STAGES = ("unpaired", "distill")
@@ -125,7 +125,7 @@ def _train_unpaired(run):
         prior = denoiser = None
         if config.prior or config.objective.training.num_steps:
             prior = inference.load_prior(config.prior)
-        network = _network(
+        network = make_network(
             config, prior and prior.channels, pixel_range=config.noisy.pixel_range
         )
         if prior is not None:
@@ -156,7 +156,7 @@ def _distill(run):
     training.check_steps(part.num_steps, part.steps_per_epoch)
     noise = inference.load_noise(config.noise)
     with run.strategy.scope():
-        network = _network(config, noise.channels)
+        network = make_network(config, noise.channels)
     validation = _validation(run, network, multiple=1)
     crops = _crops(config.clean, noise.channels, config.distill)
     # Without a trained denoiser a new one learns the noise from the beginning.
@@ -168,8 +168,20 @@ def _distill(run):
     return network
 
 
-def _network(config, channels, **overrides):
-    """Returns a new network, or a trained one in the precision of `config.network`."""
+def make_network(
+    config: config_dict.ConfigDict, channels: int | None = None, **overrides
+) -> ResNetDenoiser:
+    """Returns a new network, or a trained one in the precision of `config.network`.
+
+    Args:
+      config: As for `train_denoiser`; `denoiser` names the trained one.
+      channels: What it must have; None for what the trained one or the clean pictures
+        have.
+      **overrides: Arguments of ResNetDenoiser beside those of `config.network`.
+
+    Raises:
+      ValueError: If `denoiser` holds something else, or other channels.
+    """
     if not config.denoiser:
         if channels is None:
             channels = data.open_source(**config.clean, channels=None).channels

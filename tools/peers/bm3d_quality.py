@@ -53,7 +53,9 @@ def _mean(pool, noisy, clean, sigma):
 
 def _main(argv):
     del argv
-    protocol = measure_quality.Protocol(Path(FLAGS.pictures), Path(), FLAGS.noise, None)
+    protocol = measure_quality.Protocol(
+        Path(FLAGS.pictures), Path(), FLAGS.noise, "float32"
+    )
     sigmas = SIGMAS if FLAGS.noise == "real" else (None,)
     scores = {}
     with multiprocessing.get_context("spawn").Pool(FLAGS.processes) as pool:
