@@ -575,6 +575,20 @@ def test_evaluate_scores_before_and_after(denoiser_path, pictures):
         evaluate(pictures["clean"], pictures["clean"])
 
 
+def test_evaluate_takes_the_options_of_denoise(denoiser_path, pictures):
+    noisy, clean = pictures["noisy_held_out"], pictures["held_out"]
+    untouched = evaluate(noisy, clean, str(denoiser_path), strength=0.0)["mean"]
+    assert untouched["psnr"] == pytest.approx(untouched["noisy_psnr"], abs=1e-5)
+    report = evaluate(noisy, clean, str(denoiser_path), self_ensemble=True)
+    denoiser = inference.Denoiser.from_pretrained(str(denoiser_path))
+    picture = data.to_float(data.read_image(Path(noisy) / "0.tif"))
+    denoised = denoiser(picture, self_ensemble=True)
+    reference = data.to_float(data.read_image(Path(clean) / "0.png"))
+    error = np.clip(denoised, 0, 1) - reference
+    expected = -10 * np.log10(np.mean(error**2))
+    assert report["pictures"]["0.tif"]["psnr"] == pytest.approx(expected, abs=1e-3)
+
+
 def test_score_is_that_of_the_dequantised_picture(prior_path, pictures, tmp_path):
     report = score(pictures["held_out"], str(prior_path), tmp_path / "maps")
     assert set(report["pictures"]) == {"0.png", "1.png", "2.png"}

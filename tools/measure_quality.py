@@ -11,6 +11,7 @@ which is trained where RUNS does not have it yet:
     alone       the noisy pool under the prior from scratch, without synthetic noise
     objective   start, then the noisy pool under the prior
     distilled   start, the noise learned from its residuals, then the clean pool with it
+    ensemble    distilled, averaged over the eight flips and rotations
     pairs       start, then true pairs for as long: the clean pool with the true noise,
                 or the references of `real`
 
@@ -41,7 +42,7 @@ TOOLS = Path(__file__).resolve().parent
 CONFIGS = TOOLS.parent / "configs"
 RESULTS = TOOLS / "results/quality"
 NOISES = (*SYNTHETIC, "real")
-METHODS = ("alone", "start", "objective", "distilled", "pairs")
+METHODS = ("alone", "start", "objective", "distilled", "ensemble", "pairs")
 PEERS = ("bm3d",)  # Measured by tools/peers/bm3d_quality.py.
 STARTS = {"real": "denoiser_rgb"}
 
@@ -95,6 +96,9 @@ class Protocol:
         config = self._config("denoiser_resnet", denoiser=self._start(), noise=noise)
         name = f"{self.noise}/distilled"
         return self._train(name, train_denoiser, config, stage="distill")
+
+    def _ensemble(self):
+        return self._distilled()
 
     def _pairs(self):
         config = self._config("denoiser_resnet", denoiser=self._start())
@@ -158,11 +162,13 @@ def _aligned_crops(sources, options):
     return lambda first_step: tf.data.Dataset.zip(*(pool(first_step) for pool in pools))
 
 
-def _scores(protocol, model):
-    scores = {}
-    for name, folder in protocol.test.items():
-        scores[name] = evaluate(str(folder), str(protocol.test_clean), model)["mean"]
-    return scores
+def _scores(protocol, method):
+    model, clean = protocol.model(method), str(protocol.test_clean)
+    options = {"self_ensemble": method == "ensemble"}
+    return {
+        name: evaluate(str(folder), clean, model, **options)["mean"]
+        for name, folder in protocol.test.items()
+    }
 
 
 def publish(noise: str, method: str, scores: dict, results: Path) -> None:
@@ -233,7 +239,7 @@ def _main(argv):
     del argv
     precision = FLAGS.precision or command.faster_precision() or "float32"
     protocol = Protocol(Path(FLAGS.pictures), Path(FLAGS.runs), FLAGS.noise, precision)
-    scores = _scores(protocol, protocol.model(FLAGS.method))
+    scores = _scores(protocol, FLAGS.method)
     publish(FLAGS.noise, FLAGS.method, scores, Path(FLAGS.output))
     if FLAGS.method == "distilled" and len(protocol.test) == 1:
         _plot_noise(protocol, Path(FLAGS.output, f"noise_{FLAGS.noise}.png"))

@@ -16,6 +16,7 @@ for `gaussian` (in `noisy/` each picture with a level of its own, up to 50 of 25
 `poisson`, `heteroscedastic` and `correlated`, and in colour, with camera noise:
 
     real/clean/                      the first 200 of bsds400_color
+    real/validation_clean/           its last 20, for priors
     real/noisy/  real/references/    polyu, Canon5D2 and NikonD800
     real/test/  real/test_clean/     polyu, Canon600D
 
@@ -99,6 +100,7 @@ def _prepare_real(source, output):
     noisy = _pictures(source / "polyu", "_real.JPG", 73)
     mean = _pictures(source / "polyu", "_mean.JPG", 73)
     _copy(clean[:200], output / "clean")
+    _copy(clean[380:], output / "validation_clean")
     for paths, ending, pool, test in (
         (noisy, "_real", "noisy", "test"),
         (mean, "_mean", "references", "test_clean"),

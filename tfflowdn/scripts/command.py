@@ -20,9 +20,10 @@ from tfflowdn import checkpoint, distribution, training
 
 __all__ = [
     "EXIT_RESUME",
-    "define_range_flag",
+    "define_denoiser_flags",
     "define_strategy_flag",
     "define_training_flags",
+    "denoiser_options",
     "faster_precision",
     "make_deterministic",
     "publish",
@@ -85,14 +86,33 @@ def sigterm_flag() -> Callable[[], bool]:
     return came.is_set
 
 
-def define_range_flag() -> None:
-    """Defines `--range`, the pixel values that become 0 and 1."""
+def define_denoiser_flags() -> None:
+    """Defines the flags that `denoiser_options` reads."""
+    flags.DEFINE_float("strength", 1.0, "Part of the correction to apply, 0 to 1.")
+    flags.DEFINE_bool(
+        "self_ensemble", False, "Average over 8 flips and rotations; 8 times as long."
+    )
+    flags.DEFINE_bool(
+        "luminance_only",
+        False,
+        "Denoise the luminance of colour pictures alone, and keep their chroma.",
+    )
     flags.DEFINE_string(
         "range",
         None,
         "Pixel values that the network takes as 0 and 1: LOW,HIGH, percentiles "
         "LOW%,HIGH% of each picture or stack, or dtype; by default the model's own.",
     )
+
+
+def denoiser_options(values: flags.FlagValues) -> dict[str, object]:
+    """Returns the keyword arguments that the flags of a denoiser stand for."""
+    return {
+        "strength": values.strength,
+        "self_ensemble": values.self_ensemble,
+        "luminance_only": values.luminance_only,
+        "pixel_range": values.range,
+    }
 
 
 def publish(report: dict, output: str | None) -> None:

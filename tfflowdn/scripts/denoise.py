@@ -245,10 +245,7 @@ def _main(argv):
         skip_existing=FLAGS.skip_existing,
         max_pixels=FLAGS.max_pixels,
         axes=FLAGS.axes,
-        strength=FLAGS.strength,
-        self_ensemble=FLAGS.self_ensemble,
-        luminance_only=FLAGS.luminance_only,
-        pixel_range=FLAGS.range,
+        **command.denoiser_options(FLAGS),
     )
     logging.info("%d pictures are in %s", len(written), FLAGS.output)
 
@@ -269,16 +266,7 @@ def main():
     flags.DEFINE_string(
         "axes", None, "Axes of .npy files, such as TZYX; S stands for colours."
     )
-    flags.DEFINE_float("strength", 1.0, "Part of the correction to apply, 0 to 1.")
-    flags.DEFINE_bool(
-        "self_ensemble", False, "Average over 8 flips and rotations; 8 times as long."
-    )
-    flags.DEFINE_bool(
-        "luminance_only",
-        False,
-        "Denoise the luminance of colour pictures alone, and keep their chroma.",
-    )
-    command.define_range_flag()
+    command.define_denoiser_flags()
     flags.DEFINE_integer(
         "max_pixels", None, "Pixels of a tile; by default, what memory allows.", 1
     )

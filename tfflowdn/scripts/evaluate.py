@@ -3,7 +3,8 @@
     evaluate --noisy NOISY --reference CLEAN [--model DENOISER.keras] [--output JSON]
 
 prints PSNR and SSIM of each picture and their means: of the pictures in NOISY as they
-are and, with a model, denoised by it. Files are matched by name without suffix.
+are and, with a model, as `denoise` denoises them with the same flags. Files are matched
+by name without suffix.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ def evaluate(
     reference: str,
     model: str | None = None,
     pixel_range: str | None = None,
+    **options,
 ) -> dict:
     """Scores the pictures of two sources.
 
@@ -35,12 +37,15 @@ def evaluate(
       pixel_range: The values that become 0 and 1, see `data.check_range`, and the
         data range of the scores; by default the model's. Percentiles are the noisy
         picture's, for its reference, too.
+      **options: `strength`, `self_ensemble` and `luminance_only`, see
+        `inference.Denoiser`.
 
     Returns:
       `mean`, a dictionary of scores, and `pictures`, one by name.
 
     Raises:
-      ValueError: If names or sizes do not match, or a file is in both sources.
+      ValueError: If names or sizes do not match, a file is in both sources, or an
+        option is none.
     """
     denoiser = inference.Denoiser.from_pretrained(model) if model else None
     is_one = model and len(denoiser.networks) == 1
@@ -55,7 +60,7 @@ def evaluate(
     # The pictures of the pairs are in units of their range already.
     rows = evaluation.score_pairs(
         data.paired_images(*sources).as_numpy_iterator(),
-        denoiser and functools.partial(denoiser, pixel_range="dtype"),
+        denoiser and functools.partial(denoiser, pixel_range="dtype", **options),
     )
     pictures = dict(zip(sources[0].names, rows, strict=True))
     return {"mean": evaluation.summarize(rows), "pictures": pictures}
@@ -63,7 +68,8 @@ def evaluate(
 
 def _main(argv):
     del argv
-    report = evaluate(FLAGS.noisy, FLAGS.reference, FLAGS.model, FLAGS.range)
+    options = command.denoiser_options(FLAGS)
+    report = evaluate(FLAGS.noisy, FLAGS.reference, FLAGS.model, **options)
     command.publish(report, FLAGS.output)
 
 
@@ -72,7 +78,7 @@ def main():
     flags.DEFINE_string("noisy", None, "Pictures: a folder, a glob or a file.")
     flags.DEFINE_string("reference", None, "Their references, of the same names.")
     flags.DEFINE_string("model", None, "A denoiser; none: as they are.")
-    command.define_range_flag()
+    command.define_denoiser_flags()
     flags.DEFINE_string("output", None, "JSON file to write.")
     flags.mark_flags_as_required(["noisy", "reference"])
     command.run(_main)

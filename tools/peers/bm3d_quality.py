@@ -4,19 +4,21 @@
     python tools/peers/bm3d_quality.py --pictures PICTURES --noise correlated
 
 It is told what our methods are not: the standard deviation of the noise, the picture's
-own where it depends on the signal. For `real` it gets each of `SIGMAS`, and the best
-one counts. PICTURES are those of tools/prepare_protocol.py.
+own where it depends on the signal. For `real` it gets that one of `SIGMAS` which is best
+on these very pictures: the search climbs from the middle one while the mean PSNR rises.
+PICTURES are those of tools/prepare_protocol.py.
 """
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import sys
 from pathlib import Path
 
 import bm3d
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
 from tfflowdn import data, evaluation
 
@@ -51,20 +53,36 @@ def _mean(pool, noisy, clean, sigma):
     return evaluation.summarize(pool.map(_denoise, jobs, chunksize=1))
 
 
+def _best_sigma(mean_of):
+    """Returns the mean of the best of `SIGMAS`, taken to have one maximum, and it."""
+    means = {}
+
+    def psnr(index):
+        sigma = SIGMAS[index]
+        if sigma not in means:
+            means[sigma] = mean_of(sigma)
+            logging.info("sigma %.0f: %.3f dB", 255 * sigma, means[sigma]["psnr"])
+        return means[sigma]["psnr"]
+
+    best = len(SIGMAS) // 2
+    while True:
+        around = range(max(best - 1, 0), min(best + 2, len(SIGMAS)))
+        highest = max(around, key=psnr)
+        if highest == best:
+            return {**means[SIGMAS[best]], "sigma": 255 * SIGMAS[best]}
+        best = highest
+
+
 def _main(argv):
     del argv
     protocol = measure_quality.Protocol(
         Path(FLAGS.pictures), Path(), FLAGS.noise, "float32"
     )
-    sigmas = SIGMAS if FLAGS.noise == "real" else (None,)
     scores = {}
     with multiprocessing.get_context("spawn").Pool(FLAGS.processes) as pool:
         for name, folder in protocol.test.items():
-            means = [_mean(pool, folder, protocol.test_clean, s) for s in sigmas]
-            scores[name] = max(means, key=lambda mean: mean["psnr"])
-            best = sigmas[means.index(scores[name])]
-            if best is not None:
-                scores[name]["sigma"] = best * 255
+            mean = functools.partial(_mean, pool, folder, protocol.test_clean)
+            scores[name] = _best_sigma(mean) if FLAGS.noise == "real" else mean(None)
     measure_quality.publish(FLAGS.noise, "bm3d", scores, Path(FLAGS.output))
 
 
