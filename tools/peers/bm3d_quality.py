@@ -4,9 +4,9 @@
     python tools/peers/bm3d_quality.py --pictures PICTURES --noise correlated
 
 It is told what our methods are not: the standard deviation of the noise, the picture's
-own where it depends on the signal. For `real` it gets that one of `SIGMAS` which is best
-on these very pictures: the search climbs from the middle one while the mean PSNR rises.
-PICTURES are those of tools/prepare_protocol.py.
+own where it depends on the signal. For `real` it gets that one of `SIGMAS` which is
+best on the middle of these very pictures: the search climbs from the middle one while
+the mean PSNR rises. PICTURES are those of tools/prepare_protocol.py.
 """
 
 from __future__ import annotations
@@ -26,17 +26,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import measure_quality  # noqa: E402
 
 FLAGS = flags.FLAGS
+SIDE = 256  # Pixels, of the middle.
 SIGMAS = tuple(sigma / 255 for sigma in (2, 3, 4, 5, 6, 8, 10))
 
 
-def _read(path):
-    return data.to_float(data.read_image(path))
+def _read(path, side):
+    image = data.to_float(data.read_image(path))
+    if side is None:
+        return image
+    top, left = ((size - side) // 2 for size in image.shape[:2])
+    return image[top : top + side, left : left + side]
 
 
 def _denoise(job):
     """Returns the scores of one picture, denoised with a sigma or the true one."""
-    noisy_path, clean_path, sigma = job
-    noisy, clean = _read(noisy_path), _read(clean_path)
+    *paths, sigma, side = job
+    noisy, clean = (_read(path, side) for path in paths)
     sigma = sigma or float(np.std(noisy - clean))
     colour = noisy.shape[-1] == 3
     result = bm3d.bm3d_rgb(noisy, sigma) if colour else bm3d.bm3d(noisy[..., 0], sigma)
@@ -45,31 +50,31 @@ def _denoise(job):
     return row
 
 
-def _mean(pool, noisy, clean, sigma):
+def _mean(pool, noisy, clean, sigma=None, side=None):
     pairs = zip(sorted(noisy.iterdir()), sorted(clean.iterdir()), strict=True)
-    jobs = [(*pair, sigma) for pair in pairs]
-    if any(one.stem != other.stem for one, other, _ in jobs):
+    jobs = [(*pair, sigma, side) for pair in pairs]
+    if any(one.stem != other.stem for one, other, *_ in jobs):
         raise ValueError(f"{noisy.name} and {clean.name} must hold the same names.")
     return evaluation.summarize(pool.map(_denoise, jobs, chunksize=1))
 
 
 def _best_sigma(mean_of):
-    """Returns the mean of the best of `SIGMAS`, taken to have one maximum, and it."""
-    means = {}
+    """Returns the best of `SIGMAS`, among which PSNR is taken to have one maximum."""
+    psnrs = {}
 
     def psnr(index):
         sigma = SIGMAS[index]
-        if sigma not in means:
-            means[sigma] = mean_of(sigma)
-            logging.info("sigma %.0f: %.3f dB", 255 * sigma, means[sigma]["psnr"])
-        return means[sigma]["psnr"]
+        if sigma not in psnrs:
+            psnrs[sigma] = mean_of(sigma=sigma, side=SIDE)["psnr"]
+            logging.info("sigma %.0f: %.3f dB", 255 * sigma, psnrs[sigma])
+        return psnrs[sigma]
 
     best = len(SIGMAS) // 2
     while True:
         around = range(max(best - 1, 0), min(best + 2, len(SIGMAS)))
         highest = max(around, key=psnr)
         if highest == best:
-            return {**means[SIGMAS[best]], "sigma": 255 * SIGMAS[best]}
+            return SIGMAS[best]
         best = highest
 
 
@@ -82,7 +87,10 @@ def _main(argv):
     with multiprocessing.get_context("spawn").Pool(FLAGS.processes) as pool:
         for name, folder in protocol.test.items():
             mean = functools.partial(_mean, pool, folder, protocol.test_clean)
-            scores[name] = _best_sigma(mean) if FLAGS.noise == "real" else mean(None)
+            sigma = _best_sigma(mean) if FLAGS.noise == "real" else None
+            scores[name] = mean(sigma=sigma)
+            if sigma:
+                scores[name]["sigma"] = 255 * sigma
     measure_quality.publish(FLAGS.noise, "bm3d", scores, Path(FLAGS.output))
 
 
