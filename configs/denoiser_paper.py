@@ -58,6 +58,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "gain_probability": 0.5,
                 "correlated_probability": 0.25,
                 "blur_range": (0.3, 1.5),
+                "shared_probability": 0.5,
             },
             "training": {
                 "num_steps": 0,

@@ -32,6 +32,8 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
             "pixel_range": "dtype",
         },
         reference="",
+        # "denoised" for noisy pictures that none of the clean ones resemble.
+        simulate_on="clean",
         # At most so many pictures of a pool, and so many pixels of a side of each.
         max_pictures=pick(full=256, smoke=4),
         max_side=512,

@@ -49,7 +49,7 @@ SECTIONS = {
 READ_BY_NAME = {
     "prior": set(),
     "denoiser": {"prior", "denoiser", "noise", "validation.noisy", "validation.clean"},
-    "noise": {"denoiser", "reference", "max_pictures", "max_side"},
+    "noise": {"denoiser", "reference", "simulate_on", "max_pictures", "max_side"},
 }
 
 

@@ -137,6 +137,23 @@ def test_generic_share_of_correlated_pictures():
     assert np.mean(np.array(correlation) > 0.4) == pytest.approx(0.25, abs=0.06)
 
 
+def test_generic_correlation_of_channels():
+    images = tf.zeros([400, 16, 16, 3])
+    noise = data.GenericNoise(correlated_probability=0.0)(images, [1, 2]).numpy()
+    noise /= noise.std((1, 2), keepdims=True)
+    correlation = np.mean(noise[..., 0] * noise[..., 2], (1, 2))
+    # None for half of the pictures, for the others uniform in [0, 1].
+    shares = [np.mean(correlation > level) for level in (0.25, 0.5, 0.75)]
+    np.testing.assert_allclose(shares, [0.375, 0.25, 0.125], atol=0.07)
+    alone = data.GenericNoise(shared_probability=0.0)(images, [1, 2]).numpy()
+    cross = np.mean(alone[..., 0] * alone[..., 2]) / np.mean(alone**2)
+    assert abs(cross) < 0.02
+    always = data.GenericNoise(shared_probability=1.0)(images, [1, 2]).numpy()
+    levels = alone.std((1, 2, 3)), always.std((1, 2, 3))
+    np.testing.assert_allclose(*levels, rtol=0.35)  # As strong as without.
+    np.testing.assert_allclose(np.mean(levels[0]), np.mean(levels[1]), rtol=0.03)
+
+
 def test_generic_is_a_function_of_its_seed():
     noise, images = data.GenericNoise(), tf.zeros([3, 8, 10, 3])
     first = noise(images, [1, 2])

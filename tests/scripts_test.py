@@ -273,6 +273,21 @@ def test_train_noise_shows_the_truth_where_it_is_known(
     assert known == pytest.approx([0.1] * len(known), rel=0.2)
 
 
+def test_train_noise_simulates_on_the_denoised_pictures(
+    pictures, denoiser_path, tmp_path
+):
+    config = _noise_config(pictures, denoiser_path)
+    config.clean.spec, config.simulate_on = "", "denoised"
+    learned = inference.load_noise(train_noise(config, tmp_path / "a"))
+    assert learned.num_pictures == 3
+    config.estimation.num_rounds = 0
+    uncorrected = inference.load_noise(train_noise(config, tmp_path / "b"))
+    assert not np.allclose(*(m.log_levels.numpy() for m in (learned, uncorrected)))
+    config.simulate_on = "noisy"
+    with pytest.raises(ValueError, match="Received: simulate_on='noisy'"):
+        train_noise(config, tmp_path / "c")
+
+
 def _distill_config(pictures, denoiser, noise):
     config = _denoiser_config(pictures, "")
     config.denoiser, config.noise = str(denoiser), str(noise)

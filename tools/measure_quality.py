@@ -6,8 +6,8 @@
 PICTURES are those of tools/prepare_protocol.py. The methods, each after what it needs,
 which is trained where RUNS does not have it yet:
 
-    start       the clean pool with generic noise (one for all gray noises; for `real`,
-                the `denoiser_rgb` that comes with tfflowdn)
+    start       the clean pool with generic noise (one for all gray noises; for `real`
+                with that of cameras, after the `denoiser_rgb` that comes with tfflowdn)
     alone       the noisy pool under the prior from scratch, without synthetic noise
     objective   start, then the noisy pool under the prior
     distilled   start, the noise learned from its residuals, then the clean pool with it
@@ -44,7 +44,6 @@ RESULTS = TOOLS / "results/quality"
 NOISES = (*SYNTHETIC, "real")
 METHODS = ("alone", "start", "objective", "distilled", "ensemble", "pairs")
 PEERS = ("bm3d",)  # Measured by tools/peers/bm3d_quality.py.
-STARTS = {"real": "denoiser_rgb"}
 
 
 class Protocol:
@@ -61,39 +60,42 @@ class Protocol:
         self.noise, self.runs, self.precision = noise, runs, precision
         self.folder = pictures / noise
         self.test = {name: self.folder / name for name in test_sigmas(noise)}
-        is_real = noise not in SYNTHETIC
-        self.clean = (self.folder if is_real else pictures) / "clean"
-        self.test_clean = (self.folder if is_real else pictures) / "test_clean"
+        self.is_real = noise not in SYNTHETIC
+        self.clean = (self.folder if self.is_real else pictures) / "clean"
+        self.test_clean = (self.folder if self.is_real else pictures) / "test_clean"
 
     def model(self, method: str) -> str:
         """Returns the path of a method's denoiser, trained if need be."""
         return getattr(self, f"_{method}")()
 
     def _start(self):
-        if self.noise in STARTS:
-            return STARTS[self.noise]
-        config = self._config("denoiser_resnet")
+        name, options = "start", {}
+        if self.is_real:
+            name, options = "real/start", {"denoiser": "denoiser_rgb"}
+        config = self._denoiser_config(**options)
         config.objective.training.num_steps = 0
-        return self._train("start", train_denoiser, config)
+        return self._train(name, train_denoiser, config)
 
     def _alone(self):
-        config = self._config("denoiser_resnet", "from_scratch", prior=FLAGS.prior)
+        config = self._denoiser_config("from_scratch", prior=FLAGS.prior)
         return self._train(f"{self.noise}/alone", train_denoiser, config)
 
     def _objective(self):
         options = {"denoiser": self._start(), "prior": FLAGS.prior}
-        config = self._config("denoiser_resnet", **options)
+        config = self._denoiser_config(**options)
         config.start.training.num_steps = 0
         return self._train(f"{self.noise}/objective", train_denoiser, config)
 
     def _distilled(self):
+        # No picture of the clean pool is like those of the cameras.
+        simulate_on = "denoised" if self.is_real else "clean"
         noise = self._train(
             f"{self.noise}/noise",
             train_noise,
-            self._config("noise", denoiser=self._start()),
+            self._config("noise", denoiser=self._start(), simulate_on=simulate_on),
             output="noise.keras",
         )
-        config = self._config("denoiser_resnet", denoiser=self._start(), noise=noise)
+        config = self._denoiser_config(denoiser=self._start(), noise=noise)
         name = f"{self.noise}/distilled"
         return self._train(name, train_denoiser, config, stage="distill")
 
@@ -101,8 +103,12 @@ class Protocol:
         return self._distilled()
 
     def _pairs(self):
-        config = self._config("denoiser_resnet", denoiser=self._start())
+        config = self._denoiser_config(denoiser=self._start())
         return self._train(f"{self.noise}/pairs", self._train_pairs, config)
+
+    def _denoiser_config(self, variant=None, **changes):
+        variant = variant or ("camera" if self.is_real else "full")
+        return self._config("denoiser_resnet", variant, **changes)
 
     def _config(self, name, variant="full", **changes):
         config = runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"](variant)
@@ -125,7 +131,7 @@ class Protocol:
         network = make_network(config)
         channels, part = network.channels, config.distill
         clean = data.open_source(str(self.clean), channels=channels)
-        if self.noise in SYNTHETIC:
+        if not self.is_real:
             crops = data.RandomCrops(clean, **part.crops)
             batches = noisy_pairs(crops, _true_noise(self.noise), part.crops.seed)
         else:

@@ -109,13 +109,16 @@ class GenericNoise:
     * gain = gain_sigma^2, gain_sigma (its sigma where x = 1) uniform in [0, max_sigma]
       with `gain_probability`, else 0;
     * n standard normal: white, or with `correlated_probability` blurred by a Gaussian
-      of blur_sigma uniform in `blur_range` and scaled back to unit variance.
+      of blur_sigma uniform in `blur_range` and scaled back to unit variance;
+    * in colour, n of each channel on its own, or with `shared_probability` with a
+      correlation uniform in [0, 1] between the channels, as cameras leave it.
 
     Args:
       max_sigma: Largest read and gain sigma, in the units of the image.
       gain_probability: Share of pictures whose noise depends on the signal.
       correlated_probability: Share of pictures with spatially correlated noise.
       blur_range: Smallest and largest blur_sigma, pixels.
+      shared_probability: Share of colour pictures whose channels have noise in common.
 
     Raises:
       ValueError: A parameter is out of its range.
@@ -128,14 +131,16 @@ class GenericNoise:
         gain_probability: float = 0.5,
         correlated_probability: float = 0.25,
         blur_range: tuple[float, float] = (0.3, 1.5),
+        shared_probability: float = 0.5,
     ):
         if max_sigma <= 0:
             raise ValueError(f"max_sigma must be positive. Received: {max_sigma=}.")
-        probabilities = (gain_probability, correlated_probability)
+        probabilities = (gain_probability, correlated_probability, shared_probability)
         if not all(0 <= p <= 1 for p in probabilities):
             raise ValueError(
                 "Probabilities must be in [0, 1]. Received: "
-                f"{gain_probability=}, {correlated_probability=}."
+                f"{gain_probability=}, {correlated_probability=}, "
+                f"{shared_probability=}."
             )
         if not 0 < blur_range[0] <= blur_range[1]:
             raise ValueError(f"blur_range must be 0 < a <= b. Received: {blur_range=}.")
@@ -143,6 +148,7 @@ class GenericNoise:
         self.gain_probability = gain_probability
         self.correlated_probability = correlated_probability
         self.blur_range = tuple(blur_range)
+        self.shared_probability = shared_probability
 
     def __call__(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Adds noise, a function of the arguments alone.
@@ -175,10 +181,22 @@ class GenericNoise:
         radius = int(np.ceil(4 * self.blur_range[1]))
         shape = [batch, channels, height + 2 * radius, width + 2 * radius]
         field = tf.random.stateless_normal(shape, seed)
+        if images.shape[-1] != 1:
+            field = self._share(field, tf.random.fold_in(seed, 1))
         field = tf.matmul(_blur_matrix(height, radius, blur_sigma), field)
         blur = _blur_matrix(width, radius, blur_sigma)
         field = tf.matmul(field, blur, transpose_b=True)
         return tf.transpose(field, [0, 2, 3, 1])
+
+    def _share(self, field, seed):
+        """Returns a field [B, C, H, W] whose channels have some of a common one."""
+        batch, _, height, width = tf.unstack(tf.shape(field))
+        level_seed, common_seed = tf.unstack(tf.random.split(seed, 2))
+        uniform = tf.random.stateless_uniform([2, batch, 1, 1, 1], level_seed)
+        has_common = tf.cast(uniform[0] < self.shared_probability, tf.float32)
+        correlation = has_common * uniform[1]
+        common = tf.random.stateless_normal([batch, 1, height, width], common_seed)
+        return tf.sqrt(1 - correlation) * field + tf.sqrt(correlation) * common
 
 
 def _blur_matrix(size: tf.Tensor, radius: int, blur_sigma: tf.Tensor) -> tf.Tensor:

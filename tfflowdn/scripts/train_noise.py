@@ -5,11 +5,13 @@
 
 fits a conditional flow to what the denoiser takes away from the noisy pictures, and
 corrects it by what the same denoiser takes away from clean ones with noise of the model
-(see tfflowdn.noise_estimation). WORKDIR gets noise.keras, for `train_denoiser --stage
-distill`, and noise.png and noise.json: the standard deviation against brightness and
-the autocorrelation, with `--config.reference=CLEAN_SIDES` (pictures of the names of
-noisy ones) beside those of the true noise. It takes minutes; a run that was killed
-begins again.
+(see tfflowdn.noise_estimation), or, with `--config.simulate_on=denoised`, from its
+own outputs with that noise: for noisy pictures that none of the clean ones resemble,
+such as a camera's beside small sharp ones. WORKDIR gets noise.keras, for
+`train_denoiser --stage distill`, and noise.png and noise.json: the standard deviation
+against brightness and the autocorrelation, with `--config.reference=CLEAN_SIDES`
+(pictures of the names of noisy ones) beside those of the true noise. It takes minutes;
+a run that was killed begins again.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ __all__ = ["main", "train_noise"]
 
 FLAGS = flags.FLAGS
 DECILES = np.linspace(0, 1, 11)
+SIMULATE_ON = ("clean", "denoised")
 
 
 def train_noise(config: config_dict.ConfigDict, workdir: str) -> Path:
@@ -44,26 +47,31 @@ def train_noise(config: config_dict.ConfigDict, workdir: str) -> Path:
     Args:
       config: `denoiser` (path of a denoiser), `noisy` and `clean` (data.open_source),
         `reference` (the clean sides of the noisy pictures, for comparison alone; empty
-        for none),
-        `max_pictures` and `max_side` (of each pool; larger pictures are cut in their
-        middle), `estimation` (noise_estimation.estimate_noise), `model` (NoiseModel).
+        for none), `simulate_on` (which pictures noise is added to, "clean" or
+        "denoised"), `max_pictures` and `max_side` (of each pool; larger pictures are
+        cut in their middle), `estimation` (noise_estimation.estimate_noise), `model`
+        (NoiseModel).
       workdir: Where the outputs go.
 
     Returns:
       The path of the trained model, `noise.keras`.
 
     Raises:
-      ValueError: For bad pictures, or a denoiser that does not fit them.
+      ValueError: For bad pictures, an unknown `simulate_on`, or a denoiser that does
+        not fit them.
     """
+    _check_simulate_on(config.simulate_on)
     denoiser = inference.Denoiser.from_pretrained(config.denoiser)
-    noisy, clean = (
-        _pictures(config[pool], denoiser.channels, config)
-        for pool in ("noisy", "clean")
-    )
-    truth = _truth(config, denoiser.channels)
 
     def denoise(picture):
         return denoiser(picture, pixel_range="dtype")  # They are in [0, 1] units.
+
+    noisy = _pictures(config.noisy, denoiser.channels, config)
+    if config.simulate_on == "clean":
+        clean = _pictures(config.clean, denoiser.channels, config)
+    else:
+        clean = [denoise(picture) for picture in noisy]
+    truth = _truth(config, denoiser.channels)
 
     directory = Path(workdir)
     with checkpoint.locked(directory):
@@ -75,6 +83,13 @@ def train_noise(config: config_dict.ConfigDict, workdir: str) -> Path:
         training.save_copy(model, path)
     logging.info("The noise is in %s", path)
     return path
+
+
+def _check_simulate_on(simulate_on):
+    if simulate_on not in SIMULATE_ON:
+        raise ValueError(
+            f"simulate_on must be one of {SIMULATE_ON}. Received: {simulate_on=}."
+        )
 
 
 def _pictures(pool, channels, config):
