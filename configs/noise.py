@@ -39,6 +39,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
         max_side=512,
         estimation={
             "num_rounds": pick(full=3, smoke=1),
+            "white_below": 0.05,
             "crop_size": pick(full=48, smoke=16),
             "crops_per_picture": pick(full=32, smoke=4),
             "batch_size": pick(full=64, smoke=4),

@@ -166,7 +166,7 @@ def test_estimation_undoes_what_the_denoiser_does_to_the_noise():
         for p, s in zip(pool, levels, strict=True)
     ]
 
-    def estimate(num_rounds):
+    def estimate(num_rounds, **options):
         return noise_estimation.estimate_noise(
             _leaky_denoiser,
             noisy,
@@ -176,6 +176,7 @@ def test_estimation_undoes_what_the_denoiser_does_to_the_noise():
             crops_per_picture=8,
             num_steps=150,
             model_options={"num_knots": 3, "order": 3},
+            **options,
         )
 
     def errors(model):
@@ -184,9 +185,12 @@ def test_estimation_undoes_what_the_denoiser_does_to_the_noise():
         neighbours = model.autocorrelation()[0, 1].item()
         return np.abs([relative.mean(), neighbours, lowest])
 
-    plain, corrected = errors(estimate(0)), errors(estimate(2))
+    plain, corrected = errors(estimate(0)), errors(estimate(2, white_below=0.0))
     assert (plain > (0.05, 0.1, 0.5)).all()  # Else there is nothing to undo.
     assert (corrected < (0.04, 0.04, 0.1)).all()
+    level, *correlation = errors(estimate(2))
+    assert level < 0.04
+    np.testing.assert_allclose(correlation, 0, atol=1e-5)  # Taken for white.
 
 
 def test_estimation_finds_correlated_noise():

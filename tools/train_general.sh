@@ -8,8 +8,8 @@
 set -euo pipefail
 data=$1 runs=$2 kind=$3 tools=$(dirname "$0")
 case $kind in
-gray) channels=1 width=64 steps=15000 ;;
-rgb) channels=3 width=80 steps=8000 ;;
+gray) channels=1 width=64 steps=15000 correlated=0.25 ;;
+rgb) channels=3 width=80 steps=13000 correlated=0.5 ;; # As the noise of cameras is.
 *) echo "The third argument must be gray or rgb. Received: $kind" >&2; exit 1 ;;
 esac
 pictures=$runs/$kind/pictures
@@ -20,5 +20,6 @@ train_denoiser --config "$tools/../configs/denoiser_resnet.py" --workdir "$runs/
     --config.validation.clean="$pictures/clean" --config.validation.noisy="$pictures/noisy" \
     --config.network.hidden_channels="$width" \
     --config.network.precision="${PRECISION:-float32}" \
+    --config.start.noise.correlated_probability="$correlated" \
     --config.start.training.num_steps="$steps" --config.objective.training.num_steps=0
 cp "$runs/$kind/denoiser/denoiser.keras" "$tools/../saved_models/denoiser_$kind.keras"

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import measure_quality  # noqa: E402
 
 FLAGS = flags.FLAGS
-SIDE = 256  # Pixels, of the middle.
+SIDE = 128  # Pixels, of the middle.
 SIGMAS = tuple(sigma / 255 for sigma in (2, 3, 4, 5, 6, 8, 10))
 
 
