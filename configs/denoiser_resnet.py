@@ -116,7 +116,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "seed": 2,
             },
             "training": {
-                "num_steps": pick(full=4000, camera=3000, smoke=4),
+                "num_steps": pick(full=4000, camera=2000, smoke=4),
                 "steps_per_epoch": pick(full=1000, smoke=2),
                 "learning_rate": 1e-3,
                 "optimizer": "muon",

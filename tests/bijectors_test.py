@@ -20,6 +20,7 @@ from tfflowdn.layers import (
     Cepstrum,
     Conditioner,
     NoiseLevel,
+    NoiseSkew,
     PLUParameters,
     SplineConditioner,
     WeightStack,
@@ -60,6 +61,11 @@ def _convolution(dtype):
 def _signal_scale(dtype):
     signal = tf.constant([-0.2, 0.3, 0.7, 1.2], dtype)  # One for all sizes.
     return bijectors.SignalScale(_built(NoiseLevel(5, dtype=dtype)), signal, 0.5)
+
+
+def _signal_skew(dtype):
+    signal = tf.constant([-0.2, 0.3, 0.7, 1.2], dtype)
+    return bijectors.SignalSkew(_built(NoiseSkew(5, dtype=dtype)), signal)
 
 
 def _spectral_filter(dtype):
@@ -103,6 +109,7 @@ BIJECTORS = {
     "repeat": (_repeat, 3 * 2),
     "repeat_recompute": (lambda dtype: _repeat(dtype, recompute=True), 3 * 2),
     "signal_scale": (_signal_scale, 0),
+    "signal_skew": (_signal_skew, 0),
     "spectral_filter": (_spectral_filter, 0),
     "spline": (_spline, 3),
     "spline_swap": (lambda dtype: _spline(dtype, swap=True), 3),

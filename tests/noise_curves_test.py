@@ -22,6 +22,8 @@ def test_pairs_give_the_level_at_each_brightness(channels):
     truth = np.sqrt((40 / 255) ** 2 * curves.brightness + (10 / 255) ** 2)
     assert curves.std.shape == (16, channels)
     np.testing.assert_allclose(curves.std, np.tile(truth[:, None], channels), rtol=0.06)
+    assert curves.skewness.shape == (16, channels)
+    np.testing.assert_allclose(curves.skewness.mean(0), 0, atol=0.1)
     assert curves.autocorrelation.shape == (8, channels)
     np.testing.assert_allclose(curves.autocorrelation[0], 1)
     np.testing.assert_allclose(curves.autocorrelation[1:], 0, atol=0.02)
@@ -32,6 +34,12 @@ def test_pairs_give_the_correlation():
     expected = np.exp(-(np.arange(8) ** 2) / 4)  # A Gaussian of 1 pixel with itself.
     np.testing.assert_allclose(curves.autocorrelation[:, 0], expected, atol=0.04)
     np.testing.assert_allclose(curves.std, 25 / 255, rtol=0.2)
+
+
+def test_pairs_give_the_skewness():
+    curves = noise_curves.curves_of_pairs(_pairs("poisson", count=32))
+    expected = 1 / np.sqrt(30 * curves.brightness[:, None])  # Of Poisson's counts.
+    np.testing.assert_allclose(curves.skewness, expected, rtol=0.15, atol=0.05)
 
 
 def test_what_is_not_known_is_not_invented():
@@ -48,11 +56,14 @@ def test_what_is_not_known_is_not_invented():
 def test_a_model_has_the_curves_that_its_samples_have(randomize):
     model = NoiseModel(num_knots=3, order=2)
     randomize(model)
+    model.noise_skew.knots.assign([[0.0], [0.3], [0.0]])
     curves = noise_curves.curves_of_model(model)
     signal = np.full((64, 64, 64, 1), 0.5, "float32")
     noise = model.sample(signal, (1, 2), model.log_levels[0]).numpy()
     assert noise.std() == pytest.approx(curves.std[1, 0], rel=0.05)
     sampled = noise_curves.curves_of_pairs(zip(signal + noise, signal, strict=True))
+    (found,) = sampled.skewness[np.isfinite(sampled.skewness)]
+    assert found == pytest.approx(curves.skewness[1, 0], abs=0.05)
     np.testing.assert_allclose(
         curves.autocorrelation[:4], sampled.autocorrelation[:4], atol=0.05
     )

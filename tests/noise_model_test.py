@@ -26,14 +26,15 @@ def _signal(shape, seed=0):
     return np.float32(rng.uniform(-0.1, 1.1, shape))
 
 
-def _normalised(values):
-    return values / np.std(values)
+def _without_skew(model):
+    model.noise_skew.knots.assign(0 * model.noise_skew.knots)
+    return model
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_log_prob_is_that_of_the_samples_covariance(make, channels):
     # Noise is a linear map of white latents: its density is a Gaussian's.
-    model, shape = make(channels), (3, 4, channels)
+    model, shape = _without_skew(make(channels)), (3, 4, channels)
     signal, log_level = _signal((1, *shape)), np.float32([-0.3])
     size = np.prod(shape)
     latents = np.eye(size, dtype="float32").reshape(size, *shape)
@@ -59,7 +60,7 @@ def test_log_prob_without_a_level_is_the_mixture_over_all(make):
 
 
 def test_samples_have_the_levels_and_the_correlation_of_the_model(make):
-    model = make()
+    model = _without_skew(make())  # Which takes a little of the correlation.
     signal = np.tile(np.float32([0.1, 0.9])[:, None, None, None], (1, 64, 64, 1))
     noise = model.sample(np.repeat(signal, 8, 0), (3, 4), -1.0).numpy()
     dark, bright = noise[:8], noise[8:]
@@ -92,10 +93,26 @@ def test_level_curve_of_colour_counts_the_mixing(make):
     np.testing.assert_allclose(noise.std((0, 1, 2)), curve[1], rtol=0.05)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_skewed_samples_have_the_levels_and_the_skewness_of_the_model(channels, make):
+    model = make(channels, num_knots=2)
+    model.noise_skew.knots.assign([[1.0] * channels, [-0.5] * channels])
+    (_, std), (brightness, skewness) = model.level_curve(), model.skewness_curve()
+    assert brightness.tolist() == [0, 1]
+    signal = np.tile(np.float32([0, 1])[:, None, None, None], (1, 512, 512, channels))
+    noise = model.sample(signal, (0, 1), model.log_levels[0]).numpy()
+    np.testing.assert_allclose(np.mean(noise, (1, 2)), 0, atol=0.05 * std.max())
+    np.testing.assert_allclose(noise.std((1, 2)), std, rtol=0.03)
+    found = np.mean(noise**3, (1, 2)) / noise.std((1, 2)) ** 3
+    np.testing.assert_allclose(found, skewness, atol=0.06)
+    assert np.abs(skewness).max() > 0.3
+
+
 def test_fit_finds_the_noise():
     rng = np.random.default_rng(0)
     truth = NoiseModel(num_pictures=2, num_knots=3)
     truth.noise_level.knots.assign([[-0.5], [0.0], [0.5]])
+    truth.noise_skew.knots.assign([[0.5], [0.3], [-0.1]])
     truth.log_levels.assign([-3.0, -1.0])
     signal = _signal((64, 16, 16, 1))
     index = np.int32(rng.integers(2, size=64))
@@ -105,8 +122,10 @@ def test_fit_finds_the_noise():
     model.compile(keras.optimizers.Adam(0.05))
     model.fit((index, signal), noise, batch_size=16, epochs=60, verbose=0)
     np.testing.assert_allclose(model.log_levels, truth.log_levels, atol=0.05)
-    found = model.noise_level.centred_knots().numpy()
-    np.testing.assert_allclose(found, truth.noise_level.centred_knots(), atol=0.05)
+    found = model.noise_level.values().numpy()
+    np.testing.assert_allclose(found, truth.noise_level.values(), atol=0.05)
+    found = model.noise_skew.values()
+    np.testing.assert_allclose(found, truth.noise_skew.values(), atol=0.05)
     assert np.abs(model.autocorrelation()[0, 1]) < 0.05
 
 
@@ -216,6 +235,27 @@ def test_estimation_finds_correlated_noise():
     )
     assert truth.autocorrelation[1] > 0.4
     np.testing.assert_allclose(np.exp(model.log_levels), 0.06, rtol=0.15)
+
+
+def test_estimation_finds_the_skewness_of_counts():
+    noisy = [
+        data.add_noise(picture, "poisson", np.random.default_rng([0, i]))
+        for i, picture in enumerate(_ramps(12, 2))
+    ]
+    model = noise_estimation.estimate_noise(
+        _leaky_denoiser,
+        noisy,
+        _ramps(12, 1),
+        num_rounds=2,
+        crop_size=32,
+        crops_per_picture=8,
+        num_steps=150,
+        model_options={"num_knots": 5, "order": 2},
+    )
+    brightness, skewness = model.skewness_curve()
+    seen = slice(1, 4)  # The ramps have little of black and white.
+    expected = 1 / np.sqrt(30 * brightness[seen])
+    np.testing.assert_allclose(skewness[seen, 0], expected, atol=0.1)
 
 
 @pytest.mark.parametrize("pool", ["noisy", "clean"])

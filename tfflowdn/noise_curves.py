@@ -1,4 +1,4 @@
-"""Curves that say what noise is like: its level by brightness, its correlation."""
+"""Curves that say what noise is like: level and skewness by brightness, correlation."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ class NoiseCurves:
     Attributes:
       brightness: Of the picture beneath the noise, [n] in [0, 1] units.
       std: Standard deviation of the noise there, [n, C]; NaN where nothing is known.
+      skewness: Third moment of the noise over std^3, likewise.
       autocorrelation: Of the noise divided by its std, at lags 0, 1, ... pixels along
         rows and columns, [lags, C].
     """
 
     brightness: np.ndarray
     std: np.ndarray
+    skewness: np.ndarray
     autocorrelation: np.ndarray
 
 
@@ -39,7 +41,8 @@ def curves_of_model(model: NoiseModel, num_lags: int = 8) -> NoiseCurves:
     brightness, std = model.level_curve()
     correlation = model.autocorrelation(size=2 * num_lags)
     along = (correlation[0] + correlation[:, 0]) / 2
-    return NoiseCurves(brightness, std, along[:num_lags])
+    _, skewness = model.skewness_curve()
+    return NoiseCurves(brightness, std, skewness, along[:num_lags])
 
 
 def curves_of_pairs(
@@ -64,13 +67,17 @@ def curves_of_pairs(
     if not clean:
         raise ValueError("pairs must hold at least one. Received: none.")
     brightness = (np.arange(num_bins) + 0.5) / num_bins
-    pixels = zip(_columns(clean), _columns(noise), strict=True)
-    std = np.stack([_std(*column, num_bins) for column in pixels], axis=1)
+    variance, third = (
+        np.stack([_moment(*p, power, num_bins) for p in _columns(clean, noise)], axis=1)
+        for power in (2, 3)
+    )
+    std = np.sqrt(variance)
     unit = [
         n / _levels(picture, brightness, std)
         for picture, n in zip(clean, noise, strict=True)
     ]
-    return NoiseCurves(brightness, std, _autocorrelation(unit, num_lags))
+    skewness = third / np.maximum(std, 1e-12) ** 3
+    return NoiseCurves(brightness, std, skewness, _autocorrelation(unit, num_lags))
 
 
 def plot_curves(path: str | os.PathLike, curves: Mapping[str, NoiseCurves]) -> None:
@@ -80,35 +87,41 @@ def plot_curves(path: str | os.PathLike, curves: Mapping[str, NoiseCurves]) -> N
       path: The file, PNG.
       curves: By what the legend says.
     """
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
-    levels, correlation = figure.subplots(1, 2)
+    figure = Figure(figsize=(12, 3.5), layout="constrained")
+    levels, skewness, correlation = figure.subplots(1, 3)
     for style, (name, curve) in zip(LINE_STYLES, curves.items(), strict=False):
         channels = curve.std.shape[1]
         for c, color in enumerate(CHANNEL_COLORS[channels]):
             line = {"color": color, "linestyle": style}
             label = name if c == 0 else None
             levels.plot(curve.brightness, 255 * curve.std[:, c], label=label, **line)
+            skewness.plot(curve.brightness, curve.skewness[:, c], **line)
             correlation.plot(curve.autocorrelation[:, c], marker=".", **line)
     levels.set(xlabel="brightness", ylabel="standard deviation, of 255", xlim=(0, 1))
     levels.set_ylim(bottom=0)
     levels.legend()
+    skewness.set(xlabel="brightness", ylabel="skewness", xlim=(0, 1))
     correlation.set(xlabel="distance, pixels", ylabel="autocorrelation")
-    correlation.axhline(0, color="lightgray", zorder=0)
+    for axes in (skewness, correlation):
+        axes.axhline(0, color="lightgray", zorder=0)
     figure.savefig(path, format="png", dpi=120)
 
 
-def _columns(pictures):
-    """Returns the pixels of all pictures by channel, [C, pixels]."""
-    return np.concatenate([p.reshape(-1, p.shape[-1]) for p in pictures]).T
+def _columns(clean, noise):
+    """Yields the pixels of all pictures, clean ones and noise, by channel."""
+    pixels = (
+        np.concatenate([p.reshape(-1, p.shape[-1]) for p in pictures]).T
+        for pictures in (clean, noise)
+    )
+    return list(zip(*pixels, strict=True))
 
 
-def _std(clean, noise, num_bins):
-    """Returns the noise's root mean square by bins of the clean pixels, [num_bins]."""
+def _moment(clean, noise, power, num_bins):
+    """Returns the noise's mean power by bins of the clean pixels, [num_bins]."""
     index = np.clip(np.int64(clean * num_bins), 0, num_bins - 1)
     counts = np.bincount(index, minlength=num_bins)
-    energy = np.bincount(index, noise**2, minlength=num_bins)
-    mean = energy / np.maximum(counts, 1)
-    return np.where(counts >= MIN_PIXELS, np.sqrt(mean), np.nan)
+    total = np.bincount(index, noise**power, minlength=num_bins)
+    return np.where(counts >= MIN_PIXELS, total / np.maximum(counts, 1), np.nan)
 
 
 def _levels(picture, brightness, std):

@@ -110,7 +110,7 @@ class _Crops:
 
 
 def _crops(pairs, size, count, rng):
-    """Returns random crops of (denoised, noisy) pictures, tapered to their borders."""
+    """Returns random crops of (denoised, noisy) pictures."""
     index, signal, noise = [], [], []
     for i, (denoised, noisy) in enumerate(pairs):
         height, width, _ = noisy.shape
@@ -124,8 +124,8 @@ def _crops(pairs, size, count, rng):
     signal, noise = np.stack(signal), np.stack(noise)
     return _Crops(
         index=np.int32(index),
-        signal=np.float32(signal),
-        noise=np.float32(noise * _taper(size)),
+        signal=signal,
+        noise=noise,
         weight=_calmness(signal),
     )
 
@@ -138,7 +138,7 @@ def _taper(size):
     """
     window = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
     window /= np.sqrt(np.mean(window**2))
-    return (window[:, np.newaxis] * window)[..., np.newaxis]
+    return np.float32(window[:, np.newaxis] * window)[..., np.newaxis]
 
 
 def _calmness(signal):
@@ -153,6 +153,20 @@ def _fit(model, crops, num_steps, batch_size, learning_rate):
     power = np.mean(crops.noise**2, (1, 2, 3))
     power = [power[crops.index == i].mean() for i in range(model.num_pictures)]
     model.log_levels.assign(np.log(np.float32(power) + 1e-12) / 2)
+    skew = model.noise_skew.weights
+    others = [w for w in model.trainable_weights if all(w is not s for s in skew)]
+    tapered = dataclasses.replace(
+        crops, noise=crops.noise * _taper(crops.noise.shape[1])
+    )
+    # A taper would pass for a density with a peak at zero, and hide the skew.
+    for weights, part in ((others, tapered), (skew, crops)):
+        _fit_weights(model, weights, part, num_steps, batch_size, learning_rate)
+
+
+def _fit_weights(model, weights, crops, num_steps, batch_size, learning_rate):
+    """Fits some of the weights, and leaves the others as they are."""
+    for weight in model.weights:
+        weight.trainable = any(weight is w for w in weights)
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, num_steps, 0.01)
     model.compile(keras.optimizers.Adam(schedule))
     batch_size = min(batch_size, len(crops.index))

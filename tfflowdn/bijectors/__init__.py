@@ -15,6 +15,7 @@ from tfflowdn.bijectors.logit import PixelLogit
 from tfflowdn.bijectors.one_pass import OnePassBijector
 from tfflowdn.bijectors.repeat import Repeat
 from tfflowdn.bijectors.signal_scale import SignalScale
+from tfflowdn.bijectors.signal_skew import SignalSkew
 from tfflowdn.bijectors.spectral_filter import SpectralFilter
 from tfflowdn.bijectors.spline_coupling import SplineCoupling
 from tfflowdn.bijectors.squeeze import Squeeze
@@ -30,6 +31,7 @@ __all__ = [
     "PixelLogit",
     "Repeat",
     "SignalScale",
+    "SignalSkew",
     "SpectralFilter",
     "SplineCoupling",
     "Squeeze",

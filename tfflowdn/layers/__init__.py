@@ -1,11 +1,11 @@
 """Keras layers: the owners of every weight, and the fixed blur."""
 
 from tfflowdn.layers.act_norm import ActNormParameters
+from tfflowdn.layers.brightness_curve import BrightnessCurve, NoiseLevel, NoiseSkew
 from tfflowdn.layers.cepstrum import Cepstrum
 from tfflowdn.layers.conditioner import Conditioner
 from tfflowdn.layers.gated_block import GatedBlock
 from tfflowdn.layers.gaussian_blur import GaussianBlur
-from tfflowdn.layers.noise_level import NoiseLevel
 from tfflowdn.layers.padding import mirror_pad
 from tfflowdn.layers.pixel_shuffle import depth_to_space, space_to_depth
 from tfflowdn.layers.plu import PLUParameters
@@ -17,11 +17,13 @@ from tfflowdn.layers.weight_stack import WeightStack
 
 __all__ = [
     "ActNormParameters",
+    "BrightnessCurve",
     "Cepstrum",
     "Conditioner",
     "GatedBlock",
     "GaussianBlur",
     "NoiseLevel",
+    "NoiseSkew",
     "PLUParameters",
     "Pointwise",
     "ResidualBlock",

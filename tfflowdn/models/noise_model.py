@@ -9,8 +9,13 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from tfflowdn import flows
-from tfflowdn.bijectors import InvertibleConvolution, SignalScale, SpectralFilter
-from tfflowdn.layers import Cepstrum, NoiseLevel, PLUParameters
+from tfflowdn.bijectors import (
+    InvertibleConvolution,
+    SignalScale,
+    SignalSkew,
+    SpectralFilter,
+)
+from tfflowdn.layers import Cepstrum, NoiseLevel, NoiseSkew, PLUParameters
 
 __all__ = ["NoiseModel"]
 
@@ -19,10 +24,11 @@ __all__ = ["NoiseModel"]
 class NoiseModel(keras.Model):
     """Conditional flow of the noise given the clean picture.
 
-    White latents are correlated with their neighbours (SpectralFilter), mixed over the
-    channels (InvertibleConvolution, for colour), and scaled by the brightness of the
-    picture and by a level of each picture's own (SignalScale), which takes one of the
-    values in `log_levels` with equal probability.
+    White latents are correlated with their neighbours (SpectralFilter), skewed by the
+    brightness of the picture (SignalSkew: counts of few photons lean to the bright
+    side), mixed over the channels (InvertibleConvolution, for colour), and scaled by
+    the brightness and by a level of each picture's own (SignalScale), which takes one
+    of the values in `log_levels` with equal probability.
 
     `fit` maximises the likelihood. It takes ((index, signal), noise): the number of
     the picture that a crop is from, [batch]; the picture [batch, H, W, C] in [0, 1]
@@ -31,9 +37,9 @@ class NoiseModel(keras.Model):
     Args:
       channels: 1 or 3.
       num_pictures: Number of levels.
-      num_knots: Knots of the noise level function, see NoiseLevel.
+      num_knots: Knots of the functions of the brightness, see NoiseLevel.
       order: Largest lag of the log-spectrum in pixels, see Cepstrum.
-      smoothness: Weight of the noise level function's roughness in the loss.
+      smoothness: Weight in the loss of the roughness of these functions.
     """
 
     def __init__(
@@ -53,6 +59,7 @@ class NoiseModel(keras.Model):
         self.order = order
         self.smoothness = smoothness
         self.noise_level = NoiseLevel(num_knots)
+        self.noise_skew = NoiseSkew(num_knots)
         self.cepstrum = Cepstrum(order)
         self.mixing = None if channels == 1 else PLUParameters(rotation=False)
         for layer in self._flow_layers():
@@ -78,6 +85,7 @@ class NoiseModel(keras.Model):
         chain = [SignalScale(self.noise_level, signal, log_level)]
         if self.mixing is not None:
             chain.append(InvertibleConvolution(self.mixing))
+        chain.append(SignalSkew(self.noise_skew, signal))
         chain.append(SpectralFilter(self.cepstrum))
         base = flows.standard_normal(tf.shape(signal)[1:], self.compute_dtype)
         return tfd.TransformedDistribution(base, tfb.Chain(chain), name="noise")
@@ -93,14 +101,11 @@ class NoiseModel(keras.Model):
         noise = tf.identity(tf.convert_to_tensor(noise, self.compute_dtype))
         if log_level is not None:
             return self.distribution(signal, log_level).log_prob(noise)
-        at_zero = self.distribution(signal)
-        latents = at_zero.bijector.inverse(noise)
-        energy = tf.reduce_sum(latents**2, [1, 2, 3])[:, tf.newaxis] / 2
-        num_dims = tf.cast(tf.size(noise) / tf.shape(noise)[0], noise.dtype)
-        levels = tf.convert_to_tensor(self.log_levels)
-        changes = energy * -tf.math.expm1(-2 * levels) - num_dims * levels
-        average = tf.reduce_logsumexp(changes, 1) - np.log(self.num_pictures)
-        return at_zero.log_prob(noise) + average
+        of_levels = tf.map_fn(
+            lambda level: self.distribution(signal, level).log_prob(noise),
+            tf.convert_to_tensor(self.log_levels),
+        )
+        return tf.reduce_logsumexp(of_levels, 0) - np.log(self.num_pictures)
 
     def sample(self, signal, seed, log_level=None):
         """Draws the noise of clean pictures.
@@ -142,7 +147,8 @@ class NoiseModel(keras.Model):
             nats = -log_prob / tf.cast(tf.size(noise[0]), noise.dtype)
             if weight is not None:
                 nats *= weight
-            penalty = self.smoothness * self.noise_level.roughness()
+            curves = self.noise_level, self.noise_skew
+            penalty = self.smoothness * sum(curve.roughness() for curve in curves)
             loss = tf.reduce_mean(nats) + penalty
             num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
             replica_loss = loss / num_replicas
@@ -157,8 +163,29 @@ class NoiseModel(keras.Model):
         The level is the root mean square of those of the pictures.
         """
         level = np.sqrt(np.mean(np.exp(2 * self.log_levels.numpy())))
-        curve = level * np.exp(keras.ops.convert_to_numpy(self._knot_levels()))
-        return np.linspace(0, 1, self.num_knots), curve
+        relative = np.exp(keras.ops.convert_to_numpy(self.noise_level.values()))
+        # The noise of a channel is the sum of the latents times its column.
+        norm = np.sqrt(np.sum(self._columns() ** 2, axis=0))
+        return self._brightness(), level * relative * norm
+
+    def skewness_curve(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns brightness [knots] and the noise's skewness there, [knots, C].
+
+        It is the third moment over the third power of the standard deviation, taken
+        pixel by pixel; of a correlated noise, that of its marginal density.
+        """
+        nodes, weights = np.polynomial.hermite_e.hermegauss(64)
+        latents = np.float32(nodes)[:, np.newaxis, np.newaxis, np.newaxis]
+        brightness = self._brightness()[:, np.newaxis]
+        signal = np.float32(np.repeat(brightness, self.channels, -1))
+        skewed = SignalSkew(self.noise_skew, signal).forward(
+            np.broadcast_to(latents, (len(nodes), 1, *signal.shape))
+        )
+        weights = weights / weights.sum()
+        moments = np.einsum("n,nkc->kc", weights, np.float64(skewed)[:, 0] ** 3)
+        columns = self._columns()
+        norm = np.sum(columns**2, axis=0) ** 1.5
+        return self._brightness(), moments @ columns**3 / norm
 
     def autocorrelation(self, size: int = 32) -> np.ndarray:
         """Returns the noise's correlation at lags 0 to size // 2, [lags, lags, C]."""
@@ -178,14 +205,16 @@ class NoiseModel(keras.Model):
         }
         return {**super().get_config(), **config}
 
-    def _knot_levels(self):
-        knots = self.noise_level.centred_knots()
+    def _brightness(self):
+        return np.linspace(0, 1, self.num_knots)
+
+    def _columns(self):
+        """Returns what each channel [columns] has of the latents [rows]."""
         if self.mixing is None:
-            return knots
+            return np.ones((1, 1))
         _, inverse, _ = self.mixing(None)
-        # Noise is latents times the inverse: its variances are the column sums.
-        return knots + keras.ops.log(keras.ops.sum(inverse**2, axis=0)) / 2
+        return np.float64(inverse)
 
     def _flow_layers(self):
-        layers = [self.noise_level, self.cepstrum, self.mixing]
+        layers = [self.noise_level, self.cepstrum, self.mixing, self.noise_skew]
         return [layer for layer in layers if layer is not None]
