@@ -7,7 +7,7 @@ PICTURES are those of tools/prepare_protocol.py. The methods, each after what it
 which is trained where RUNS does not have it yet:
 
     start       the clean pool with generic noise (one for all gray noises; for `real`
-                with that of cameras, after the `denoiser_rgb` that comes with tfflowdn)
+                the `denoiser_camera` that comes with tfflowdn)
     alone       the noisy pool under the prior from scratch, without synthetic noise
     objective   start, then the noisy pool under the prior
     distilled   start, the noise learned from its residuals, then the clean pool with it
@@ -69,12 +69,11 @@ class Protocol:
         return getattr(self, f"_{method}")()
 
     def _start(self):
-        name, options = "start", {}
         if self.is_real:
-            name, options = "real/start", {"denoiser": "denoiser_rgb"}
-        config = self._denoiser_config(**options)
+            return "denoiser_camera"
+        config = self._denoiser_config()
         config.objective.training.num_steps = 0
-        return self._train(name, train_denoiser, config)
+        return self._train("start", train_denoiser, config)
 
     def _alone(self):
         config = self._denoiser_config("from_scratch", prior=FLAGS.prior)
