@@ -23,6 +23,7 @@ from tfflowdn.layers import (
     NoiseSkew,
     PLUParameters,
     SplineConditioner,
+    SymmetricParameters,
     WeightStack,
 )
 
@@ -56,6 +57,10 @@ def _spline(dtype, swap=False):
 def _convolution(dtype):
     # With this seed the permutation is not its own inverse.
     return bijectors.InvertibleConvolution(_built(PLUParameters(seed=2, dtype=dtype)))
+
+
+def _symmetric(dtype):
+    return bijectors.InvertibleConvolution(_built(SymmetricParameters(dtype=dtype)))
 
 
 def _signal_scale(dtype):
@@ -105,6 +110,7 @@ BIJECTORS = {
     "checkerboard_swap": (lambda dtype: _checkerboard(dtype, swap=True), 2),
     "checkerboard_additive": (lambda dtype: _checkerboard(dtype, affine=False), 2),
     "invertible_convolution": (_convolution, 1),
+    "invertible_convolution_symmetric": (_symmetric, 1),
     "factor_out": (_factor_out, 2),
     "repeat": (_repeat, 3 * 2),
     "repeat_recompute": (lambda dtype: _repeat(dtype, recompute=True), 3 * 2),

@@ -237,6 +237,27 @@ def test_estimation_finds_correlated_noise():
     np.testing.assert_allclose(np.exp(model.log_levels), 0.06, rtol=0.15)
 
 
+def test_estimation_finds_what_the_channels_have_in_common():
+    rng, shares = np.random.default_rng(0), np.array([[1, 0, 0], [1, 1, 0], [0, 1, 1]])
+    pools = [[np.repeat(p, 3, -1) for p in _ramps(8, seed)] for seed in (1, 2)]
+    mixing = 0.05 * shares
+    noise = [np.float32(rng.standard_normal(p.shape) @ mixing) for p in pools[1]]
+    model = noise_estimation.estimate_noise(
+        _leaky_denoiser,
+        [p + n for p, n in zip(pools[1], noise, strict=True)],
+        pools[0],
+        num_rounds=2,
+        crop_size=32,
+        crops_per_picture=8,
+        num_steps=150,
+        model_options={"num_knots": 2, "order": 2},
+    )
+    signal = np.full((8, 64, 64, 3), 0.5, "float32")
+    sample = model.sample(signal, (0, 1)).numpy().reshape(-1, 3)
+    expected = mixing.T @ mixing
+    np.testing.assert_allclose(np.cov(sample.T), expected, atol=0.1 * expected.max())
+
+
 def test_estimation_finds_the_skewness_of_counts():
     noisy = [
         data.add_noise(picture, "poisson", np.random.default_rng([0, i]))

@@ -12,6 +12,7 @@ from tfflowdn.layers.plu import PLUParameters
 from tfflowdn.layers.pointwise import Pointwise
 from tfflowdn.layers.residual_block import ResidualBlock
 from tfflowdn.layers.spline_conditioner import SplineConditioner
+from tfflowdn.layers.symmetric import SymmetricParameters
 from tfflowdn.layers.variational_dequantizer import VariationalDequantizer
 from tfflowdn.layers.weight_stack import WeightStack
 
@@ -28,6 +29,7 @@ __all__ = [
     "Pointwise",
     "ResidualBlock",
     "SplineConditioner",
+    "SymmetricParameters",
     "VariationalDequantizer",
     "WeightStack",
     "depth_to_space",

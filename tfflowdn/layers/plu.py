@@ -22,27 +22,18 @@ class PLUParameters(Parameters):
 
     Args:
       log_scale_bound: Largest magnitude of the logs of U's diagonal, nats.
-      rotation: Whether the product starts as a random rotation, or as the identity.
-      seed: Seed of the rotation.
+      seed: Seed of the random rotation that the product starts as.
     """
 
-    def __init__(
-        self,
-        log_scale_bound: float = 8.0,
-        rotation: bool = True,
-        seed: int = 0,
-        **kwargs,
-    ):
+    def __init__(self, log_scale_bound: float = 8.0, seed: int = 0, **kwargs):
         super().__init__(**kwargs)
         self.log_scale_bound = log_scale_bound
-        self.rotation = rotation
         self.seed = seed
 
     def build(self, input_shape):
         """Creates the weights for images [batch, H, W, C]."""
         size = input_shape[-1]
-        start = _random_rotation(size, self.seed) if self.rotation else np.eye(size)
-        permutation, lower, upper = _plu(start)
+        permutation, lower, upper = _plu(_random_rotation(size, self.seed))
         diagonal = np.diag(upper)
         self.permutation = self._constant("permutation", permutation)
         self.sign = self._constant("sign", np.sign(diagonal))
@@ -65,11 +56,7 @@ class PLUParameters(Parameters):
 
     def get_config(self):
         """Returns the constructor's arguments."""
-        config = {
-            "log_scale_bound": self.log_scale_bound,
-            "rotation": self.rotation,
-            "seed": self.seed,
-        }
+        config = {"log_scale_bound": self.log_scale_bound, "seed": self.seed}
         return {**super().get_config(), **config}
 
     def _variable(self, name, value, trainable=True):

@@ -15,7 +15,7 @@ from tfflowdn.bijectors import (
     SignalSkew,
     SpectralFilter,
 )
-from tfflowdn.layers import Cepstrum, NoiseLevel, NoiseSkew, PLUParameters
+from tfflowdn.layers import Cepstrum, NoiseLevel, NoiseSkew, SymmetricParameters
 
 __all__ = ["NoiseModel"]
 
@@ -61,7 +61,7 @@ class NoiseModel(keras.Model):
         self.noise_level = NoiseLevel(num_knots)
         self.noise_skew = NoiseSkew(num_knots)
         self.cepstrum = Cepstrum(order)
-        self.mixing = None if channels == 1 else PLUParameters(rotation=False)
+        self.mixing = None if channels == 1 else SymmetricParameters()
         for layer in self._flow_layers():
             layer.build((None, None, None, channels))
         self.log_levels = self.add_weight(

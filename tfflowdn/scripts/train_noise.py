@@ -9,9 +9,9 @@ corrects it by what the same denoiser takes away from clean ones with noise of t
 own outputs with that noise: for noisy pictures that none of the clean ones resemble,
 such as a camera's beside small sharp ones. WORKDIR gets noise.keras, for
 `train_denoiser --stage distill`, and noise.png and noise.json: the standard deviation
-against brightness and the autocorrelation, with `--config.reference=CLEAN_SIDES`
-(pictures of the names of noisy ones) beside those of the true noise. It takes minutes;
-a run that was killed begins again.
+and the skewness against brightness and the autocorrelation, with
+`--config.reference=CLEAN_SIDES` (pictures of the names of noisy ones) beside those of
+the true noise. It takes minutes; a run that was killed begins again.
 """
 
 from __future__ import annotations
