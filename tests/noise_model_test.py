@@ -176,6 +176,20 @@ def _ramps(count, seed):
     ]
 
 
+def _estimate(noisy, clean, num_knots=3, order=3, **options):
+    options = {"num_rounds": 2, **options}
+    return noise_estimation.estimate_noise(
+        _leaky_denoiser,
+        noisy,
+        clean,
+        crop_size=32,
+        crops_per_picture=8,
+        num_steps=150,
+        model_options={"num_knots": num_knots, "order": order},
+        **options,
+    )
+
+
 def test_estimation_undoes_what_the_denoiser_does_to_the_noise():
     rng = np.random.default_rng(0)
     clean, pool = _ramps(12, 1), _ramps(12, 2)
@@ -185,18 +199,8 @@ def test_estimation_undoes_what_the_denoiser_does_to_the_noise():
         for p, s in zip(pool, levels, strict=True)
     ]
 
-    def estimate(num_rounds, **options):
-        return noise_estimation.estimate_noise(
-            _leaky_denoiser,
-            noisy,
-            clean,
-            num_rounds=num_rounds,
-            crop_size=32,
-            crops_per_picture=8,
-            num_steps=150,
-            model_options={"num_knots": 3, "order": 3},
-            **options,
-        )
+    def estimate(**options):
+        return _estimate(noisy, clean, **options)
 
     def errors(model):
         relative = np.exp(model.log_levels.numpy()) / levels - 1
@@ -204,10 +208,11 @@ def test_estimation_undoes_what_the_denoiser_does_to_the_noise():
         neighbours = model.autocorrelation()[0, 1].item()
         return np.abs([relative.mean(), neighbours, lowest])
 
-    plain, corrected = errors(estimate(0)), errors(estimate(2, white_below=0.0))
+    plain = errors(estimate(num_rounds=0))
+    corrected = errors(estimate(white_below=0.0))
     assert (plain > (0.05, 0.1, 0.5)).all()  # Else there is nothing to undo.
     assert (corrected < (0.04, 0.04, 0.1)).all()
-    level, *correlation = errors(estimate(2))
+    level, *correlation = errors(estimate())
     assert level < 0.04
     np.testing.assert_allclose(correlation, 0, atol=1e-5)  # Taken for white.
 
@@ -218,16 +223,7 @@ def test_estimation_finds_correlated_noise():
         data.add_noise(picture, "correlated", np.random.default_rng([0, i]), **noise)
         for i, picture in enumerate(pool)
     ]
-    model = noise_estimation.estimate_noise(
-        _leaky_denoiser,
-        noisy,
-        _ramps(12, 1),
-        num_rounds=2,
-        crop_size=32,
-        crops_per_picture=8,
-        num_steps=150,
-        model_options={"num_knots": 3, "order": 3},
-    )
+    model = _estimate(noisy, _ramps(12, 1))
     truth = noise_curves.curves_of_pairs(zip(noisy, pool, strict=True))
     found = noise_curves.curves_of_model(model)
     np.testing.assert_allclose(
@@ -242,16 +238,8 @@ def test_estimation_finds_what_the_channels_have_in_common():
     pools = [[np.repeat(p, 3, -1) for p in _ramps(8, seed)] for seed in (1, 2)]
     mixing = 0.05 * shares
     noise = [np.float32(rng.standard_normal(p.shape) @ mixing) for p in pools[1]]
-    model = noise_estimation.estimate_noise(
-        _leaky_denoiser,
-        [p + n for p, n in zip(pools[1], noise, strict=True)],
-        pools[0],
-        num_rounds=2,
-        crop_size=32,
-        crops_per_picture=8,
-        num_steps=150,
-        model_options={"num_knots": 2, "order": 2},
-    )
+    noisy = [p + n for p, n in zip(pools[1], noise, strict=True)]
+    model = _estimate(noisy, pools[0], num_knots=2, order=2)
     signal = np.full((8, 64, 64, 3), 0.5, "float32")
     sample = model.sample(signal, (0, 1)).numpy().reshape(-1, 3)
     expected = mixing.T @ mixing
@@ -263,16 +251,7 @@ def test_estimation_finds_the_skewness_of_counts():
         data.add_noise(picture, "poisson", np.random.default_rng([0, i]))
         for i, picture in enumerate(_ramps(12, 2))
     ]
-    model = noise_estimation.estimate_noise(
-        _leaky_denoiser,
-        noisy,
-        _ramps(12, 1),
-        num_rounds=2,
-        crop_size=32,
-        crops_per_picture=8,
-        num_steps=150,
-        model_options={"num_knots": 5, "order": 2},
-    )
+    model = _estimate(noisy, _ramps(12, 1), num_knots=5, order=2)
     brightness, skewness = model.skewness_curve()
     seen = slice(1, 4)  # The ramps have little of black and white.
     expected = 1 / np.sqrt(30 * brightness[seen])

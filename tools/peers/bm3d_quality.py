@@ -27,7 +27,7 @@ import measure_quality  # noqa: E402
 
 FLAGS = flags.FLAGS
 SIDE = 128  # Pixels, of the middle.
-SIGMAS = tuple(sigma / 255 for sigma in (2, 3, 4, 5, 6, 8, 10))
+SIGMAS = tuple(sigma / 255 for sigma in (4, 6, 8, 10, 12, 15, 20, 25))
 
 
 def _read(path, side):
