@@ -108,7 +108,7 @@ def plot_curves(path: str | os.PathLike, curves: Mapping[str, NoiseCurves]) -> N
 
 
 def _columns(clean, noise):
-    """Yields the pixels of all pictures, clean ones and noise, by channel."""
+    """Returns the pixels of all pictures, clean ones and noise, by channel."""
     pixels = (
         np.concatenate([p.reshape(-1, p.shape[-1]) for p in pictures]).T
         for pictures in (clean, noise)
