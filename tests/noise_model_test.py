@@ -208,7 +208,9 @@ def test_estimation_undoes_what_the_denoiser_does_to_the_noise():
         neighbours = model.autocorrelation()[0, 1].item()
         return np.abs([relative.mean(), neighbours, lowest])
 
-    plain = errors(estimate(num_rounds=0))
+    uncorrected = estimate(num_rounds=0)
+    assert all(weight.trainable for weight in uncorrected.weights)
+    plain = errors(uncorrected)
     corrected = errors(estimate(white_below=0.0))
     assert (plain > (0.05, 0.1, 0.5)).all()  # Else there is nothing to undo.
     assert (corrected < (0.04, 0.04, 0.1)).all()

@@ -161,6 +161,8 @@ def _fit(model, crops, num_steps, batch_size, learning_rate):
     # A taper would pass for a density with a peak at zero, and hide the skew.
     for weights, part in ((others, tapered), (skew, crops)):
         _fit_weights(model, weights, part, num_steps, batch_size, learning_rate)
+    for weight in (*others, *skew):
+        weight.trainable = True
 
 
 def _fit_weights(model, weights, crops, num_steps, batch_size, learning_rate):
