@@ -106,6 +106,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "augment": True,
                 "seed": 2,
             },
+            "noise": {"level_range": (1.0, 1.0)},
             "training": {
                 "num_steps": pick(full=4000, smoke=4),
                 "steps_per_epoch": pick(full=1000, smoke=2),

@@ -32,12 +32,12 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
             "pixel_range": "dtype",
         },
         reference="",
-        # "denoised" for noisy pictures that none of the clean ones resemble.
-        simulate_on="clean",
+        # What a denoiser takes away, or "calm": the calmest places of the pictures.
+        evidence="residuals",
         # At most so many pictures of a pool, and so many pixels of a side of each.
         max_pictures=pick(full=256, smoke=4),
         max_side=512,
-        estimation={
+        residuals={
             "num_rounds": pick(full=3, smoke=1),
             "white_below": 0.05,
             "crop_size": pick(full=48, smoke=16),
@@ -46,6 +46,15 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
             "num_steps": pick(full=400, smoke=4),
             "learning_rate": 0.03,
             "seed": 0,
+        },
+        calm={
+            "crop_size": pick(full=32, smoke=8),
+            "calm_share": 0.1,
+            "kept_share": 0.7,
+            "num_trims": 2,
+            "batch_size": pick(full=64, smoke=4),
+            "num_steps": pick(full=300, smoke=4),
+            "learning_rate": 0.03,
         },
         model={"num_knots": 17, "order": 6, "smoothness": 0.1},
     ).lock()

@@ -34,22 +34,24 @@ SECTIONS = {
         "objective.loss": (models.UnpairedDenoiser, "network prior kwargs"),
         "objective.training": (training.fit, FIT_GIVEN),
         "distill.crops": (data.RandomCrops, "source"),
+        "distill.noise": (models.NoiseModel.call, "self signal seed"),
         "distill.training": (training.fit, FIT_GIVEN),
     },
     "noise": {
         "noisy": (data.open_source, "channels"),
         "clean": (data.open_source, "channels"),
-        "estimation": (
+        "residuals": (
             noise_estimation.estimate_noise,
             "denoise noisy clean model_options",
         ),
+        "calm": (noise_estimation.estimate_calm_noise, "noisy model_options"),
         "model": (models.NoiseModel, "channels num_pictures kwargs"),
     },
 }
 READ_BY_NAME = {
     "prior": set(),
     "denoiser": {"prior", "denoiser", "noise", "validation.noisy", "validation.clean"},
-    "noise": {"denoiser", "reference", "simulate_on", "max_pictures", "max_side"},
+    "noise": {"denoiser", "reference", "evidence", "max_pictures", "max_side"},
 }
 
 

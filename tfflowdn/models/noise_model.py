@@ -15,7 +15,13 @@ from tfflowdn.bijectors import (
     SignalSkew,
     SpectralFilter,
 )
-from tfflowdn.layers import Cepstrum, NoiseLevel, NoiseSkew, SymmetricParameters
+from tfflowdn.layers import (
+    Cepstrum,
+    NoiseLevel,
+    NoiseSkew,
+    OpponentColors,
+    SymmetricParameters,
+)
 
 __all__ = ["NoiseModel"]
 
@@ -24,11 +30,13 @@ __all__ = ["NoiseModel"]
 class NoiseModel(keras.Model):
     """Conditional flow of the noise given the clean picture.
 
-    White latents are correlated with their neighbours (SpectralFilter), skewed by the
-    brightness of the picture (SignalSkew: counts of few photons lean to the bright
-    side), mixed over the channels (InvertibleConvolution, for colour), and scaled by
-    the brightness and by a level of each picture's own (SignalScale), which takes one
-    of the values in `log_levels` with equal probability.
+    White latents are correlated with their neighbours (SpectralFilter; in colour those
+    of gray and of the opponent colours each in their own way, since cameras and JPEG
+    blur the latter more), skewed by the brightness of the picture (SignalSkew: counts
+    of few photons lean to the bright side), mixed over the channels
+    (InvertibleConvolution, for colour), and scaled by the brightness and by a level of
+    each picture's own (SignalScale), which takes one of the values in `log_levels` with
+    equal probability.
 
     `fit` maximises the likelihood. It takes ((index, signal), noise): the number of
     the picture that a crop is from, [batch]; the picture [batch, H, W, C] in [0, 1]
@@ -62,6 +70,7 @@ class NoiseModel(keras.Model):
         self.noise_skew = NoiseSkew(num_knots)
         self.cepstrum = Cepstrum(order)
         self.mixing = None if channels == 1 else SymmetricParameters()
+        self.colors = None if channels == 1 else OpponentColors()
         for layer in self._flow_layers():
             layer.build((None, None, None, channels))
         self.log_levels = self.add_weight(
@@ -86,6 +95,8 @@ class NoiseModel(keras.Model):
         if self.mixing is not None:
             chain.append(InvertibleConvolution(self.mixing))
         chain.append(SignalSkew(self.noise_skew, signal))
+        if self.colors is not None:
+            chain.append(InvertibleConvolution(self.colors))
         chain.append(SpectralFilter(self.cepstrum))
         base = flows.standard_normal(tf.shape(signal)[1:], self.compute_dtype)
         return tfd.TransformedDistribution(base, tfb.Chain(chain), name="noise")
@@ -107,7 +118,7 @@ class NoiseModel(keras.Model):
         )
         return tf.reduce_logsumexp(of_levels, 0) - np.log(self.num_pictures)
 
-    def sample(self, signal, seed, log_level=None):
+    def sample(self, signal, seed, log_level=None, *, level_range=(1.0, 1.0)):
         """Draws the noise of clean pictures.
 
         Args:
@@ -115,26 +126,32 @@ class NoiseModel(keras.Model):
             correlated as that of neighbours.
           seed: Two ints, as for `tf.random.stateless_normal`.
           log_level: As for `distribution`; None draws from `log_levels`.
+          level_range: Smallest and largest factor of the levels that are drawn, evenly
+            spread on a logarithmic scale.
 
         Returns:
           Noise of the signal's shape.
         """
         signal = tf.convert_to_tensor(signal, self.compute_dtype)
-        level_seed, noise_seed = tf.unstack(tf.random.split(seed, 2))
+        level_seed, noise_seed, gain_seed = tf.unstack(tf.random.split(seed, 3))
         if log_level is None:
             index = tf.random.stateless_uniform(
                 tf.shape(signal)[:1], level_seed, 0, self.num_pictures, tf.int32
             )
             log_level = tf.gather(tf.convert_to_tensor(self.log_levels), index)
+            low, high = np.log(level_range)
+            log_level += tf.random.stateless_uniform(
+                tf.shape(index), gain_seed, low, high, log_level.dtype
+            )
         latents = tf.random.stateless_normal(
             tf.shape(signal), noise_seed, dtype=signal.dtype
         )
         bijector = self.distribution(signal, log_level).bijector
         return bijector.forward(tf.ensure_shape(latents, signal.shape))
 
-    def call(self, signal, seed):
+    def call(self, signal, seed, level_range=(1.0, 1.0)):
         """Returns clean pictures with noise, see `sample`."""
-        return signal + self.sample(signal, seed)
+        return signal + self.sample(signal, seed, level_range=level_range)
 
     def train_step(self, data):
         """One step of maximum likelihood."""
@@ -192,6 +209,11 @@ class NoiseModel(keras.Model):
         grid = tf.zeros((1, size, size, self.channels), self.compute_dtype)
         power = np.exp(2 * keras.ops.convert_to_numpy(self.cepstrum(grid)))
         correlation = np.fft.ifft2(power, axes=(0, 1)).real
+        share = self._columns() ** 2
+        if self.colors is not None:
+            _, axes, _ = self.colors(grid)
+            share = (np.float64(axes) @ self._columns()) ** 2
+        correlation = correlation @ (share / share.sum(0))
         return correlation[: size // 2 + 1, : size // 2 + 1]
 
     def get_config(self):

@@ -24,6 +24,7 @@ checkpoints, history.csv and logs/. SIGTERM has it write a checkpoint and end wi
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +59,8 @@ def train_denoiser(
         (data.pair_sources, in the same range; empty for none), `network`
         (ResNetDenoiser), `start`, `objective` and `distill`, each with `crops`
         (data.RandomCrops) and `training` (training.fit), the first with `noise`
-        (data.GenericNoise), the second with `loss` (UnpairedDenoiser).
+        (data.GenericNoise), the second with `loss` (UnpairedDenoiser), the last with
+        `noise` (NoiseModel.call).
       workdir: Where the outputs go; a run that was killed goes on there.
       stage: "unpaired" (start and objective) or "distill".
       strategy: The devices; by default `distribution.make_strategy()`.
@@ -155,6 +157,7 @@ def _distill(run):
     part = config.distill.training
     training.check_steps(part.num_steps, part.steps_per_epoch)
     noise = inference.load_noise(config.noise)
+    generate = functools.partial(noise, **config.distill.noise)
     with run.strategy.scope():
         network = make_network(config, noise.channels)
     validation = _validation(run, network, multiple=1)
@@ -164,7 +167,7 @@ def _distill(run):
     run.prepare("", {"denoiser": start, "noise": _digest(config.noise)})
     if crops:
         logging.info("Distillation: the learned noise on the clean pictures")
-        run.fit_pairs(network, "distill", crops, noise, validation)
+        run.fit_pairs(network, "distill", crops, generate, validation)
     return network
 
 

@@ -5,11 +5,15 @@
 
 fits a conditional flow to what the denoiser takes away from the noisy pictures, and
 corrects it by what the same denoiser takes away from clean ones with noise of the model
-(see tfflowdn.noise_estimation), or, with `--config.simulate_on=denoised`, from its
-own outputs with that noise: for noisy pictures that none of the clean ones resemble,
-such as a camera's beside small sharp ones. WORKDIR gets noise.keras, for
-`train_denoiser --stage distill`, and noise.png and noise.json: the standard deviation
-and the skewness against brightness and the autocorrelation, with
+(see tfflowdn.noise_estimation). Where a denoiser misses much of the noise, as that of a
+camera, which reaches over many pixels, or where no clean pictures resemble the noisy,
+
+    train_noise --config configs/noise.py --config.noisy.spec=NOISY \
+        --config.evidence=calm --workdir WORKDIR
+
+fits it to the calmest places of the noisy pictures, and needs nothing else. WORKDIR
+gets noise.keras, for `train_denoiser --stage distill`, and noise.png and noise.json:
+the standard deviation and the skewness against brightness and the autocorrelation, with
 `--config.reference=CLEAN_SIDES` (pictures of the names of noisy ones) beside those of
 the true noise. It takes minutes; a run that was killed begins again.
 """
@@ -17,6 +21,7 @@ the true noise. It takes minutes; a run that was killed begins again.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -38,18 +43,19 @@ __all__ = ["main", "train_noise"]
 
 FLAGS = flags.FLAGS
 DECILES = np.linspace(0, 1, 11)
-SIMULATE_ON = ("clean", "denoised")
+EVIDENCE = ("residuals", "calm")
 
 
 def train_noise(config: config_dict.ConfigDict, workdir: str) -> Path:
     """Learns the noise of a configuration; each section is a function's arguments.
 
     Args:
-      config: `denoiser` (path of a denoiser), `noisy` and `clean` (data.open_source),
-        `reference` (the clean sides of the noisy pictures, for comparison alone; empty
-        for none), `simulate_on` (which pictures noise is added to, "clean" or
-        "denoised"), `max_pictures` and `max_side` (of each pool; larger pictures are
-        cut in their middle), `estimation` (noise_estimation.estimate_noise), `model`
+      config: `evidence` ("residuals" or "calm": what the noise is learned from),
+        `noisy` (data.open_source), `residuals` (noise_estimation.estimate_noise), for
+        which come `denoiser` (its path) and `clean` (data.open_source), `calm`
+        (noise_estimation.estimate_calm_noise), `reference` (the clean sides of the
+        noisy pictures, for comparison alone; empty for none), `max_pictures` and
+        `max_side` (of each pool; larger pictures are cut in their middle), `model`
         (NoiseModel).
       workdir: Where the outputs go.
 
@@ -57,27 +63,19 @@ def train_noise(config: config_dict.ConfigDict, workdir: str) -> Path:
       The path of the trained model, `noise.keras`.
 
     Raises:
-      ValueError: For bad pictures, an unknown `simulate_on`, or a denoiser that does
-        not fit them.
+      ValueError: For bad pictures, unknown evidence, or a denoiser that does not fit
+        the pictures.
     """
-    _check_simulate_on(config.simulate_on)
-    denoiser = inference.Denoiser.from_pretrained(config.denoiser)
-
-    def denoise(picture):
-        return denoiser(picture, pixel_range="dtype")  # They are in [0, 1] units.
-
-    noisy = _pictures(config.noisy, denoiser.channels, config)
-    if config.simulate_on == "clean":
-        clean = _pictures(config.clean, denoiser.channels, config)
-    else:
-        clean = [denoise(picture) for picture in noisy]
-    truth = _truth(config, denoiser.channels)
+    evidence = config.evidence
+    if evidence not in EVIDENCE:
+        raise ValueError(f"evidence must be one of {EVIDENCE}. Received: {evidence=}.")
+    prepare = {"residuals": _from_residuals, "calm": _from_calm}[evidence]
+    estimate, channels = prepare(config)
+    truth = _truth(config, channels)
 
     directory = Path(workdir)
     with checkpoint.locked(directory):
-        model = noise_estimation.estimate_noise(
-            denoise, noisy, clean, **config.estimation, model_options=config.model
-        )
+        model = estimate(model_options=config.model)
         _write_report(model, truth, directory)
         path = directory / "noise.keras"
         training.save_copy(model, path)
@@ -85,11 +83,29 @@ def train_noise(config: config_dict.ConfigDict, workdir: str) -> Path:
     return path
 
 
-def _check_simulate_on(simulate_on):
-    if simulate_on not in SIMULATE_ON:
-        raise ValueError(
-            f"simulate_on must be one of {SIMULATE_ON}. Received: {simulate_on=}."
-        )
+def _from_residuals(config):
+    """Returns the estimate, still to be made, and the channels of the pictures."""
+    denoiser = inference.Denoiser.from_pretrained(config.denoiser)
+
+    def denoise(picture):
+        return denoiser(picture, pixel_range="dtype")  # They are in [0, 1] units.
+
+    pools = [
+        _pictures(pool, denoiser.channels, config)
+        for pool in (config.noisy, config.clean)
+    ]
+    estimate = functools.partial(
+        noise_estimation.estimate_noise, denoise, *pools, **config.residuals
+    )
+    return estimate, denoiser.channels
+
+
+def _from_calm(config):
+    noisy = _pictures(config.noisy, None, config)
+    estimate = functools.partial(
+        noise_estimation.estimate_calm_noise, noisy, **config.calm
+    )
+    return estimate, noisy[0].shape[-1]
 
 
 def _pictures(pool, channels, config):
