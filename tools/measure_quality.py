@@ -10,7 +10,8 @@ which is trained where RUNS does not have it yet:
                 the `denoiser_camera` that comes with tfflowdn)
     alone       the noisy pool under the prior from scratch, without synthetic noise
     objective   start, then the noisy pool under the prior
-    distilled   start, the noise learned from its residuals, then the clean pool with it
+    distilled   start, the noise learned from its residuals (that of cameras from calm
+                places), then the clean pool with it
     ensemble    distilled, averaged over the eight flips and rotations
     pairs       start, then true pairs for as long: the clean pool with the true noise,
                 or the references of `real`
@@ -61,7 +62,7 @@ class Protocol:
         self.folder = pictures / noise
         self.test = {name: self.folder / name for name in test_sigmas(noise)}
         self.is_real = noise not in SYNTHETIC
-        self.clean = (self.folder if self.is_real else pictures) / "clean"
+        self.clean = self.folder / "enlarged" if self.is_real else pictures / "clean"
         self.test_clean = (self.folder if self.is_real else pictures) / "test_clean"
 
     def model(self, method: str) -> str:
@@ -86,12 +87,12 @@ class Protocol:
         return self._train(f"{self.noise}/objective", train_denoiser, config)
 
     def _distilled(self):
-        # No picture of the clean pool is like those of the cameras.
-        simulate_on = "denoised" if self.is_real else "clean"
+        # A camera's noise reaches over many pixels; denoisers leave most of it.
+        evidence = "calm" if self.is_real else "residuals"
         noise = self._train(
             f"{self.noise}/noise",
             train_noise,
-            self._config("noise", denoiser=self._start(), simulate_on=simulate_on),
+            self._config("noise", denoiser=self._start(), evidence=evidence),
             output="noise.keras",
         )
         config = self._denoiser_config(denoiser=self._start(), noise=noise)
