@@ -78,6 +78,9 @@ def _plot(rows, path):
     for name, x, y in zip(rows, speeds, psnrs, strict=True):
         axes.annotate(name, (x, y), xytext=(6, 2), textcoords="offset points")
     axes.set(xscale="log", xlabel="megapixels a second", ylabel="PSNR, dB")
+    axes.set_xticks(speeds, [f"{speed:.1f}" for speed in speeds])
+    axes.minorticks_off()
+    axes.margins(0.2)
     figure.savefig(path, format="png", dpi=120)
 
 
