@@ -91,6 +91,8 @@ def test_samples_are_a_function_of_the_seed_and_draw_the_levels(make):
         between, np.broadcast_to(factors[:, None, None, None], between.shape), rtol=1e-4
     )
     assert 1 <= factors.min() < 1.2 and 3.3 < factors.max() <= 4
+    with pytest.raises(ValueError, match=r"level_range=\(2.0, 1.0\)"):
+        model.sample(signal, (1, 2), level_range=(2.0, 1.0))
 
 
 def test_curves_of_colour_count_the_mixing(make):

@@ -131,7 +131,15 @@ class NoiseModel(keras.Model):
 
         Returns:
           Noise of the signal's shape.
+
+        Raises:
+          ValueError: If `level_range` is not of two positive factors in order.
         """
+        low, high = level_range
+        if not 0 < low <= high:
+            raise ValueError(
+                f"level_range must be 0 < low <= high. Received: {level_range=}."
+            )
         signal = tf.convert_to_tensor(signal, self.compute_dtype)
         level_seed, noise_seed, gain_seed = tf.unstack(tf.random.split(seed, 3))
         if log_level is None:
@@ -139,9 +147,8 @@ class NoiseModel(keras.Model):
                 tf.shape(signal)[:1], level_seed, 0, self.num_pictures, tf.int32
             )
             log_level = tf.gather(tf.convert_to_tensor(self.log_levels), index)
-            low, high = np.log(level_range)
             log_level += tf.random.stateless_uniform(
-                tf.shape(index), gain_seed, low, high, log_level.dtype
+                tf.shape(index), gain_seed, np.log(low), np.log(high), log_level.dtype
             )
         latents = tf.random.stateless_normal(
             tf.shape(signal), noise_seed, dtype=signal.dtype
