@@ -5,7 +5,8 @@
 PICTURES are those of tools/prepare_protocol.py, of which it takes the blind Gaussian
 noisy pool and the validation pictures at sigma 25. Each variant of
 configs/denoiser_resnet.py:from_scratch takes `--num_steps` steps. `--output` gets their
-validation PSNR as JSON and, from it, a table. A variant that is in it is left as it is.
+validation PSNR as JSON and, from it, a table; `--priors` adds rows of other priors,
+trained by tools/ablate_prior.py. A variant that is in it is left as it is.
 """
 
 from __future__ import annotations
@@ -25,31 +26,74 @@ FLAGS = flags.FLAGS
 TOOLS = Path(__file__).resolve().parent
 CONFIG = TOOLS.parent / "configs/denoiser_resnet.py"
 BASE = "0.45 of the MAP weight"
+DEFAULT = "0.35, the default"
 AT_BASE = {"loss.map_factor": 0.45}
+ONE_LAMBDA = {"loss.prior_weight": 0.45 * 2 * (25 / 255) ** 2}
+ANNEALED = {"loss.annealing_steps": 300}
+# Variant: what is changed in the objective, and the variant to compare with.
 VARIANTS = {
-    BASE: AT_BASE,
-    "0.35, the default": {},
-    "0.6": {"loss.map_factor": 0.6},
-    "prior without its noise, 0.35": {"loss.dequantize": False},
-    "Adam at 1e-3": {
-        **AT_BASE,
-        "training.optimizer": "adam",
-        "training.learning_rate": 1e-3,
-    },
-    "blur of 0.6 pixels": {**AT_BASE, "loss.blur_sigma": 0.6},
-    "one lambda, of sigma 25": {"loss.prior_weight": 0.45 * 2 * (25 / 255) ** 2},
-    "gradients bounded at 3": {**AT_BASE, "loss.gradient_bound": 3.0},
-    "averaged weights": {**AT_BASE, "training.ema_momentum": 0.99},
-    "learning rate 1e-3": {**AT_BASE, "training.learning_rate": 1e-3},
+    BASE: (AT_BASE, BASE),
+    DEFAULT: ({}, BASE),
+    "0.6": ({"loss.map_factor": 0.6}, BASE),
+    "prior without its noise": ({"loss.dequantize": False}, DEFAULT),
+    "Adam at 1e-3": (
+        {**AT_BASE, "training.optimizer": "adam", "training.learning_rate": 1e-3},
+        BASE,
+    ),
+    "blur of 0.6 pixels": ({**AT_BASE, "loss.blur_sigma": 0.6}, BASE),
+    "one lambda, of sigma 25": (ONE_LAMBDA, BASE),
+    "one lambda, blur of 0.6 pixels": (
+        {**ONE_LAMBDA, "loss.blur_sigma": 0.6},
+        "one lambda, of sigma 25",
+    ),
+    "gradients bounded at 3": ({**AT_BASE, "loss.gradient_bound": 3.0}, BASE),
+    "averaged weights": ({**AT_BASE, "training.ema_momentum": 0.99}, BASE),
+    "learning rate 1e-3": ({**AT_BASE, "training.learning_rate": 1e-3}, BASE),
+    "grid shifted": ({"loss.shift_grid": True}, DEFAULT),
+    "prior from 3 times its weight": (
+        {**ANNEALED, "loss.initial_prior_factor": 3.0},
+        DEFAULT,
+    ),
+    "prior from a third of its weight": (
+        {**ANNEALED, "loss.initial_prior_factor": 1 / 3},
+        DEFAULT,
+    ),
+    "blur from 1.5 pixels to none": (
+        {**ANNEALED, "loss.initial_blur_sigma": 1.5},
+        DEFAULT,
+    ),
+    "gradients bounded at 3, 0.35": ({"loss.gradient_bound": 3.0}, DEFAULT),
+    "gradients bounded at 1, 0.35": ({"loss.gradient_bound": 1.0}, DEFAULT),
+    "gradients not bounded": ({"loss.gradient_bound": None}, DEFAULT),
 }
+# Priors of tools/ablate_prior.py, a minute each; the default took 30.
+PRIORS = {
+    "NICE of a minute": "nice",
+    "RealNVP of a minute": "real_nvp",
+    "Glow of a minute": "glow",
+}
+
+
+def _variants():
+    return [*VARIANTS, *(PRIORS if FLAGS.priors else ())]
+
+
+def _changes(name):
+    return VARIANTS[DEFAULT if name in PRIORS else name][0]
+
+
+def _baseline(name):
+    return DEFAULT if name in PRIORS else VARIANTS[name][1]
 
 
 def _train(name, workdir):
     """Returns the validation PSNR of a variant after its last epoch."""
     config = runpy.run_path(str(CONFIG))["get_config"]("from_scratch")
-    config.objective.update_from_flattened_dict(VARIANTS[name])
+    config.objective.update_from_flattened_dict(_changes(name))
     pictures = Path(FLAGS.pictures)
     config.prior = FLAGS.prior
+    if name in PRIORS:
+        config.prior = str(Path(FLAGS.priors, PRIORS[name], "best.keras"))
     config.noisy.spec = str(pictures / "gaussian/noisy")
     config.validation.noisy = str(pictures / "gaussian/validation_noisy")
     config.validation.clean = str(pictures / "validation_clean")
@@ -63,10 +107,18 @@ def _train(name, workdir):
 
 def _table(psnrs):
     rows = [
-        f"| {name} | {psnr:.2f} | {psnr - psnrs[BASE]:+.2f} |"
+        f"| {name} | {psnr:.2f} | {_gain(name, psnrs)} |"
         for name, psnr in psnrs.items()
     ]
-    return "\n".join(["| | PSNR | |", "| --- | --: | --: |", *rows]) + "\n"
+    lines = ["| | PSNR | gain |", "| --- | --: | --- |", *rows]
+    return "\n".join(lines) + "\n"
+
+
+def _gain(name, psnrs):
+    baseline = _baseline(name)
+    if baseline == name:
+        return ""
+    return f"{psnrs[name] - psnrs[baseline]:+.2f} over {baseline}"
 
 
 def _main(argv):
@@ -81,7 +133,7 @@ def _main(argv):
                 f"{output.name} must be of as many steps. Received: "
                 f"num_steps={FLAGS.num_steps}, {report['num_steps']} in it."
             )
-    for name in VARIANTS:
+    for name in _variants():
         if name in report["psnr"]:
             continue
         logging.info("Training: %s", name)
@@ -98,6 +150,7 @@ def _main(argv):
 if __name__ == "__main__":
     flags.DEFINE_string("pictures", None, "Folder of the pictures.", required=True)
     flags.DEFINE_string("prior", "prior_gray", "The prior.")
+    flags.DEFINE_string("priors", "", "Folder of tools/ablate_prior.py's trainings.")
     flags.DEFINE_string("runs", None, "Folder of the trainings.", required=True)
     flags.DEFINE_integer("num_steps", 400, "Steps of each variant, an even number.")
     results = TOOLS / "results/ablation_objective.json"

@@ -10,6 +10,8 @@ from tfflowdn.layers.padding import mirror_pad
 
 __all__ = ["GaussianBlur"]
 
+MIN_SIGMA = 1e-2  # Of pixels, a kernel of one tap.
+
 
 @keras.saving.register_keras_serializable("tfflowdn")
 class GaussianBlur(keras.layers.Layer):
@@ -21,6 +23,7 @@ class GaussianBlur(keras.layers.Layer):
 
     Args:
       sigma: Standard deviation of the kernel in pixels; 0 leaves images untouched.
+        A call may give another one up to this one, a number or a scalar tensor.
     """
 
     def __init__(self, sigma: float, **kwargs):
@@ -32,11 +35,12 @@ class GaussianBlur(keras.layers.Layer):
         self.sigma = sigma
         self.radius = int(np.ceil(3 * sigma))
 
-    def call(self, images):
-        """Returns the blurred images."""
+    def call(self, images, sigma=None):
+        """Returns the images blurred by `sigma`, the layer's if it is None."""
         if self.radius == 0:
             return images
-        taps = ops.cast(_taps(self.sigma, self.radius), images.dtype)
+        sigma = self.sigma if sigma is None else sigma
+        taps = _taps(ops.cast(sigma, images.dtype), self.radius)
         channels = images.shape[-1]
         for axis in (1, 2):
             images = mirror_pad(images, axis, self.radius, self.radius)
@@ -56,5 +60,6 @@ class GaussianBlur(keras.layers.Layer):
 
 
 def _taps(sigma, radius):
-    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
-    return taps / taps.sum()
+    offsets = ops.cast(ops.arange(-radius, radius + 1), sigma.dtype)
+    taps = ops.exp(-0.5 * ops.square(offsets / ops.maximum(sigma, MIN_SIGMA)))
+    return taps / ops.sum(taps)

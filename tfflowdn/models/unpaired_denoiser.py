@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfflowdn import losses
-from tfflowdn.layers import GaussianBlur
+from tfflowdn.layers import GaussianBlur, mirror_pad
 from tfflowdn.metrics import PSNR
 from tfflowdn.models.flow_prior import step_seed
 
@@ -28,7 +28,9 @@ class UnpairedDenoiser(keras.Model):
     with D the network's output for the noisy pictures N, B a Gaussian blur, f_C the
     prior and lambda its weight (Kattakinda and Rajagopalan 2020, arXiv 2009.11532).
     A flow expects the dequantisation noise that it was trained with: `dequantize` adds
-    the same to D where the prior is evaluated, and the steps average over it.
+    the same to D where the prior is evaluated, and the steps average over it. Its
+    squeezes see the picture in squares of a fixed grid: `shift_grid` moves D over that
+    grid, and the steps average over this, too.
 
     `fit` takes batches of noisy pictures [batch, H, W, C] in [0, 1] units; validation
     data may be (noisy, clean), then `psnr` is tracked.
@@ -42,6 +44,13 @@ class UnpairedDenoiser(keras.Model):
       map_factor: Factor on the MAP weight.
       dequantize: Whether the prior is evaluated at D plus its dequantisation noise;
         False for D itself.
+      shift_grid: Whether the prior is evaluated at D moved by random whole pixels, up
+        to the side of its coarsest square, the border mirrored.
+      initial_prior_factor: Factor on the prior's weight at the first step. It goes to
+        1, in geometric progression, in `annealing_steps`.
+      initial_blur_sigma: Standard deviation of B at the first step, pixels; None for
+        `blur_sigma`, to which it goes evenly in `annealing_steps`.
+      annealing_steps: Number of steps of the two, the optimizer's.
       gradient_bound: Bound on the gradient of each picture's objective for D, in units
         of 2 sigma / sqrt(dims), that of the data term where D is off by the noise; None
         for none. A flow's density falls beyond all bounds where it knows nothing, as at
@@ -50,7 +59,8 @@ class UnpairedDenoiser(keras.Model):
       seed: Seed of that noise.
 
     Raises:
-      ValueError: For a weight that is neither None nor a number of 0 or more.
+      ValueError: For a weight that is neither None nor a number of 0 or more, or a
+        factor that is not above 0.
     """
 
     def __init__(
@@ -62,19 +72,29 @@ class UnpairedDenoiser(keras.Model):
         prior_weight: float | None = None,
         map_factor: float = 0.45,
         dequantize: bool = True,
+        shift_grid: bool = False,
+        initial_prior_factor: float = 1.0,
+        initial_blur_sigma: float | None = None,
+        annealing_steps: int = 0,
         gradient_bound: float | None = 10.0,
         seed: int = 0,
         **kwargs,
     ):
         super().__init__(**kwargs)
         _check_prior_weight(prior_weight)
+        _check_annealing(initial_prior_factor, annealing_steps)
         self.network = network
         self.prior = prior
         self.prior.trainable = False
-        self.blur = GaussianBlur(blur_sigma)
+        self.blur_sigma = blur_sigma
+        self.initial_blur_sigma = initial_blur_sigma
+        self.blur = GaussianBlur(max(blur_sigma, initial_blur_sigma or 0.0))
         self.prior_weight = prior_weight
         self.map_factor = map_factor
         self.dequantize = dequantize
+        self.shift_grid = shift_grid
+        self.initial_prior_factor = initial_prior_factor
+        self.annealing_steps = annealing_steps
         self.gradient_bound = gradient_bound
         self.seed = seed
         self.loss_tracker = keras.metrics.Mean("loss")
@@ -87,19 +107,23 @@ class UnpairedDenoiser(keras.Model):
         """Returns the denoised pictures, of the shape of the noisy ones."""
         return self.network(noisy, training=training)
 
-    def objective(self, denoised, noisy, seed=(0, -1)):
+    def objective(self, denoised, noisy, seed=(0, -1), progress=1.0):
         """Returns (loss, blur_mse, nats per dimension) of each picture, [batch].
 
         Args:
           denoised: D, [batch, H, W, C] in [0, 1] units.
           noisy: N, of the same shape.
-          seed: Two ints, of the dequantisation noise.
+          seed: Two ints, of the dequantisation noise and of the grid's shift.
+          progress: Of the annealing, from 0 to 1.
         """
-        blur_mse = losses.blur_fidelity(denoised, noisy, self.blur)
+        blur_mse = losses.blur_fidelity(denoised, noisy, self._blur_at(progress))
+        if self.shift_grid:
+            denoised = self._shifted(denoised, seed)
         if self.dequantize:
             denoised = self.prior.dequantize(denoised, seed)
         nats = losses.negative_log_likelihood(self.prior, denoised)
-        return blur_mse + self._weight(noisy) * nats, blur_mse, nats
+        weight = self._weight(noisy) * self.initial_prior_factor ** (1 - progress)
+        return blur_mse + weight * nats, blur_mse, nats
 
     def train_step(self, data):
         """One step on noisy pictures; references, if any, are not looked at."""
@@ -111,7 +135,7 @@ class UnpairedDenoiser(keras.Model):
             denoised = self(noisy, training=True)
         with tf.GradientTape(watch_accessed_variables=False) as objective_tape:
             objective_tape.watch(denoised)
-            terms = self.objective(denoised, noisy, seed)
+            terms = self.objective(denoised, noisy, seed, self._progress())
         # The sum's gradient: each picture's own.
         gradient = self._bounded(objective_tape.gradient(terms[0], denoised), noisy)
         # Gradients are summed over the replicas.
@@ -141,10 +165,14 @@ class UnpairedDenoiser(keras.Model):
         config = {
             "network": serialize(self.network),
             "prior": serialize(self.prior),
-            "blur_sigma": self.blur.sigma,
+            "blur_sigma": self.blur_sigma,
             "prior_weight": self.prior_weight,
             "map_factor": self.map_factor,
             "dequantize": self.dequantize,
+            "shift_grid": self.shift_grid,
+            "initial_prior_factor": self.initial_prior_factor,
+            "initial_blur_sigma": self.initial_blur_sigma,
+            "annealing_steps": self.annealing_steps,
             "gradient_bound": self.gradient_bound,
             "seed": self.seed,
         }
@@ -156,6 +184,29 @@ class UnpairedDenoiser(keras.Model):
         deserialize = keras.saving.deserialize_keras_object
         models = {name: deserialize(config[name]) for name in ("network", "prior")}
         return cls(**{**config, **models})
+
+    def _progress(self):
+        if self.annealing_steps == 0:
+            return 1.0
+        step = tf.cast(self.optimizer.iterations, tf.float32)
+        return tf.minimum(step / self.annealing_steps, 1.0)
+
+    def _blur_at(self, progress):
+        if self.initial_blur_sigma is None:
+            return self.blur
+        sigma = self.initial_blur_sigma * (1 - progress) + self.blur_sigma * progress
+        return lambda images: self.blur(images, sigma=sigma)
+
+    def _shifted(self, images, seed):
+        seed = tf.random.experimental.stateless_fold_in(seed, 1)
+        shift = tf.random.stateless_uniform(
+            [2], seed, 0, self.prior.size_multiple, tf.int32
+        )
+        shifted = images
+        for axis in (1, 2):
+            by = shift[axis - 1]
+            shifted = mirror_pad(shifted, axis, -by, by)
+        return tf.ensure_shape(shifted, images.shape)
 
     def _weight(self, noisy):
         if self.prior_weight is None:
@@ -197,4 +248,17 @@ def _check_prior_weight(prior_weight):
         raise ValueError(
             "prior_weight must be a number of 0 or more, or None for the MAP. "
             f"Received: prior_weight={prior_weight!r}."
+        )
+
+
+def _check_annealing(initial_prior_factor, annealing_steps):
+    if not initial_prior_factor > 0:
+        raise ValueError(
+            "initial_prior_factor must be above 0. "
+            f"Received: initial_prior_factor={initial_prior_factor}."
+        )
+    if annealing_steps < 0:
+        raise ValueError(
+            "annealing_steps must be 0 or more. "
+            f"Received: annealing_steps={annealing_steps}."
         )
