@@ -111,12 +111,13 @@ def test_every_variant_of_the_ablation_is_another_prior(name):
 
 @pytest.mark.parametrize("name", OBJECTIVE["VARIANTS"])
 def test_every_variant_of_the_objective_changes_what_it_says(name):
-    changes = OBJECTIVE["VARIANTS"][name]
+    changes, baseline = OBJECTIVE["VARIANTS"][name]
     get_config = runpy.run_path(str(OBJECTIVE["CONFIG"]))["get_config"]
     config, unchanged = get_config("from_scratch"), get_config("from_scratch")
     config.objective.update_from_flattened_dict(changes)
     assert (config != unchanged) == bool(changes)
     assert config.start.training.num_steps == 0  # No synthetic noise.
+    assert baseline in OBJECTIVE["VARIANTS"]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
