@@ -56,11 +56,5 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
             "num_steps": pick(full=300, smoke=4),
             "learning_rate": 0.03,
         },
-        model={
-            "num_knots": 17,
-            "order": 6,
-            "smoothness": 0.1,
-            # None: that of the noisy files, if they are JPEG; 100: hardly any loss.
-            "jpeg_quality": config_dict.placeholder(int),
-        },
+        model={"num_knots": 17, "order": 6, "smoothness": 0.1},
     ).lock()

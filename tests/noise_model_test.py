@@ -95,17 +95,6 @@ def test_samples_are_a_function_of_the_seed_and_draw_the_levels(make):
         model.sample(signal, (1, 2), level_range=(2.0, 1.0))
 
 
-def test_noisy_pictures_are_saved_as_the_files_were(make):
-    model, signal = make(jpeg_quality=60), _signal((2, 16, 16, 1))
-    noisy = signal + model.sample(signal, (1, 2))
-    np.testing.assert_array_equal(
-        model(signal, seed=(1, 2)), data.compress_jpeg(noisy, 60)
-    )
-    assert NoiseModel.from_config(model.get_config()).jpeg_quality == 60
-    with pytest.raises(ValueError, match="jpeg_quality must be .*jpeg_quality=0"):
-        make(jpeg_quality=0)
-
-
 def test_curves_of_colour_count_the_mixing(make):
     model = _without_skew(make(3))
     brightness, curve = model.level_curve()

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tifffile
-from PIL import Image
 
 from tfflowdn import FlowPrior, data, inference, training
 from tfflowdn.scripts import command
@@ -280,24 +279,9 @@ def test_train_noise_of_calm_places_needs_the_noisy_pictures_alone(pictures, tmp
     learned = inference.load_noise(train_noise(config, tmp_path / "a"))
     assert 1 <= learned.num_pictures <= 3
     assert (tmp_path / "a/noise.png").exists()
-    assert learned.jpeg_quality is None
     config.evidence = "texture"
     with pytest.raises(ValueError, match="Received: evidence='texture'"):
         train_noise(config, tmp_path / "b")
-
-
-def test_train_noise_finds_the_quality_of_jpeg_files(pictures, tmp_path):
-    for picture in data.open_source(pictures["noisy"], channels=1).dataset():
-        levels = data.from_float(picture.numpy(), np.uint8)[..., 0]
-        path = tmp_path / f"noisy/{len(list(tmp_path.glob('noisy/*')))}.jpg"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(levels).save(path, quality=80)
-    config = _config("noise")
-    config.noisy.spec, config.evidence = str(tmp_path / "noisy"), "calm"
-    for given, expected in ((None, 80), (100, 100)):
-        config.model.jpeg_quality = given
-        learned = inference.load_noise(train_noise(config, tmp_path / str(given)))
-        assert learned.jpeg_quality == expected
 
 
 def _distill_config(pictures, denoiser, noise):

@@ -9,7 +9,6 @@ from tfflowdn.data.images import (
     Metadata,
     image_header,
     is_stack_or_large,
-    jpeg_quality,
     map_array,
     map_pages,
     num_pages,
@@ -18,7 +17,6 @@ from tfflowdn.data.images import (
     read_pages,
     write_image,
 )
-from tfflowdn.data.jpeg import compress_jpeg
 from tfflowdn.data.memory import check_fits
 from tfflowdn.data.noise import NOISES, GenericNoise, add_noise
 from tfflowdn.data.pairs import pair_sources, paired_images
@@ -50,14 +48,12 @@ __all__ = [
     "check_finite",
     "check_fits",
     "check_range",
-    "compress_jpeg",
     "find_limits",
     "from_float",
     "has_limits",
     "image_batches",
     "image_header",
     "is_stack_or_large",
-    "jpeg_quality",
     "map_array",
     "map_pages",
     "normalize",

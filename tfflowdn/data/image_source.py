@@ -42,10 +42,6 @@ class ImageSource(abc.ABC):
           ImageReadError: For the first file whose pixels cannot be read.
         """
 
-    def jpeg_quality(self) -> int | None:
-        """Median quality, 1 to 100, if all pictures are JPEG files; None otherwise."""
-        return None
-
     @property
     def min_size(self) -> int | None:
         """Smallest height or width of all pictures; None when unknown."""

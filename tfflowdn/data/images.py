@@ -16,7 +16,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from tfflowdn.data import jpeg, memory, png, tiff
+from tfflowdn.data import memory, png, tiff
 from tfflowdn.data.memory import check_fits
 from tfflowdn.data.orientation import ORIENTATION_TAG, orient
 from tfflowdn.data.pixel_range import check_finite
@@ -28,7 +28,6 @@ __all__ = [
     "Metadata",
     "image_header",
     "is_stack_or_large",
-    "jpeg_quality",
     "map_array",
     "map_pages",
     "num_pages",
@@ -113,22 +112,6 @@ def image_header(path: str | os.PathLike) -> ImageHeader:
             mode = _target_mode(picture)
             dtype = np.uint16 if mode == "I;16" else np.uint8
             return _header(size, orientation, _CHANNELS[mode], dtype)
-
-
-def jpeg_quality(path: str | os.PathLike) -> int | None:
-    """Returns the quality of a JPEG file, 1 to 100, or None for another format.
-
-    Cameras have tables of their own; theirs is the quality with the same mean step.
-
-    Raises:
-      ImageReadError: The file is missing, broken, or of an unsupported kind.
-    """
-    with _reading(path):
-        if tiff.is_tiff(path):
-            return None
-        with _open_pillow(path) as picture:
-            tables = getattr(picture, "quantization", None)
-            return jpeg.quality_of_table(tables[0]) if tables else None
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:

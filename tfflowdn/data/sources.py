@@ -47,11 +47,6 @@ class FileSource(ImageSource):
         for path in self.paths:
             images.read_image(path)
 
-    def jpeg_quality(self) -> int | None:
-        """See `ImageSource.jpeg_quality`."""
-        qualities = [images.jpeg_quality(path) for path in self.paths]
-        return None if None in qualities else int(np.median(qualities))
-
     def select(self, indices: list[int]) -> "FileSource":
         """The source of the pictures at `indices`, in that order."""
         picked = {

@@ -15,7 +15,6 @@ from tfflowdn.bijectors import (
     SignalSkew,
     SpectralFilter,
 )
-from tfflowdn.data import compress_jpeg
 from tfflowdn.layers import (
     Cepstrum,
     NoiseLevel,
@@ -49,9 +48,6 @@ class NoiseModel(keras.Model):
       num_knots: Knots of the functions of the brightness, see NoiseLevel.
       order: Largest lag of the log-spectrum in pixels, see Cepstrum.
       smoothness: Weight in the loss of the roughness of these functions.
-      jpeg_quality: Quality, 1 to 100, of the JPEG files that the noisy pictures were
-        saved as; None for none. A call saves the pictures with noise likewise: of weak
-        noise a JPEG keeps few waves of its blocks, which look like texture.
     """
 
     def __init__(
@@ -62,20 +58,14 @@ class NoiseModel(keras.Model):
         num_knots: int = 17,
         order: int = 6,
         smoothness: float = 0.1,
-        jpeg_quality: int | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if jpeg_quality is not None and not 1 <= jpeg_quality <= 100:
-            raise ValueError(
-                f"jpeg_quality must be 1 to 100, or None. Received: {jpeg_quality=}."
-            )
         self.channels = channels
         self.num_pictures = num_pictures
         self.num_knots = num_knots
         self.order = order
         self.smoothness = smoothness
-        self.jpeg_quality = jpeg_quality
         self.noise_level = NoiseLevel(num_knots)
         self.noise_skew = NoiseSkew(num_knots)
         self.cepstrum = Cepstrum(order)
@@ -167,11 +157,8 @@ class NoiseModel(keras.Model):
         return bijector.forward(tf.ensure_shape(latents, signal.shape))
 
     def call(self, signal, seed, level_range=(1.0, 1.0)):
-        """Returns noisy pictures: with noise, see `sample`, and saved as JPEG if so."""
-        noisy = signal + self.sample(signal, seed, level_range=level_range)
-        if self.jpeg_quality is None:
-            return noisy
-        return compress_jpeg(noisy, self.jpeg_quality)
+        """Returns clean pictures with noise, see `sample`."""
+        return signal + self.sample(signal, seed, level_range=level_range)
 
     def train_step(self, data):
         """One step of maximum likelihood."""
@@ -244,7 +231,6 @@ class NoiseModel(keras.Model):
             "num_knots": self.num_knots,
             "order": self.order,
             "smoothness": self.smoothness,
-            "jpeg_quality": self.jpeg_quality,
         }
         return {**super().get_config(), **config}
 

@@ -72,11 +72,10 @@ def train_noise(config: config_dict.ConfigDict, workdir: str) -> Path:
     prepare = {"residuals": _from_residuals, "calm": _from_calm}[evidence]
     estimate, channels = prepare(config)
     truth = _truth(config, channels)
-    model_options = _model_options(config, channels)
 
     directory = Path(workdir)
     with checkpoint.locked(directory):
-        model = estimate(model_options=model_options)
+        model = estimate(model_options=config.model)
         _write_report(model, truth, directory)
         path = directory / "noise.keras"
         training.save_copy(model, path)
@@ -121,17 +120,6 @@ def _pictures(pool, channels, config):
 def _middle(picture, side):
     top, left = (max(0, (size - side) // 2) for size in picture.shape[:2])
     return picture[top : top + side, left : left + side]
-
-
-def _model_options(config, channels):
-    """Returns the model's options, the quality of noisy JPEG files among them."""
-    options = config.model.to_dict()
-    if options["jpeg_quality"] is None:
-        quality = data.open_source(**config.noisy, channels=channels).jpeg_quality()
-        if quality is not None:
-            logging.info("The noisy pictures are JPEG files of quality %d", quality)
-        options["jpeg_quality"] = quality
-    return options
 
 
 def _truth(config, channels):
