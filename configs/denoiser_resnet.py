@@ -96,7 +96,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "initial_prior_factor": 1.0,
                 "initial_blur_sigma": config_dict.placeholder(float),
                 "annealing_steps": 0,
-                "gradient_bound": 10.0,
+                "gradient_bound": pick(full=10.0, from_scratch=1.0),
                 "seed": 0,
             },
             "training": {
