@@ -146,11 +146,18 @@ def test_annealing_goes_by_the_steps_of_the_optimizer(make):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("initial_prior_factor", 0.0), ("annealing_steps", -1)]
+    ("options", "name"),
+    [
+        ({"initial_prior_factor": 0.0}, "initial_prior_factor"),
+        ({"annealing_steps": -1}, "annealing_steps"),
+        ({"initial_prior_factor": 2.0}, "annealing_steps"),
+        ({"initial_blur_sigma": 0.0}, "annealing_steps"),
+    ],
 )
-def test_annealing_is_checked(make, name, value):
+def test_annealing_is_checked(make, options, name):
+    value = options.get(name, 0)
     with pytest.raises(ValueError, match=f"{name} must be .*Received: {name}={value}"):
-        make(**{name: value})
+        make(**options)
 
 
 @pytest.mark.parametrize("prior_weight", [0.01, None])

@@ -16,8 +16,9 @@ def mirror_pad(images, axis: int, before, after):
     Args:
       images: Tensor [batch, H, W, C].
       axis: The axis to pad.
-      before: Number of pixels to add at the axis' start, a number or a scalar tensor.
-      after: Number of pixels to add at its end.
+      before: Number of pixels to add at the axis' start, a number or a scalar tensor;
+        a negative one takes pixels away.
+      after: Number of pixels to add at its end, likewise.
 
     Returns:
       The padded tensor.

@@ -60,7 +60,7 @@ class UnpairedDenoiser(keras.Model):
 
     Raises:
       ValueError: For a weight that is neither None nor a number of 0 or more, or a
-        factor that is not above 0.
+        factor that is not above 0, or a beginning without steps to anneal it.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class UnpairedDenoiser(keras.Model):
     ):
         super().__init__(**kwargs)
         _check_prior_weight(prior_weight)
-        _check_annealing(initial_prior_factor, annealing_steps)
+        _check_annealing(initial_prior_factor, initial_blur_sigma, annealing_steps)
         self.network = network
         self.prior = prior
         self.prior.trainable = False
@@ -251,14 +251,17 @@ def _check_prior_weight(prior_weight):
         )
 
 
-def _check_annealing(initial_prior_factor, annealing_steps):
+def _check_annealing(initial_prior_factor, initial_blur_sigma, annealing_steps):
     if not initial_prior_factor > 0:
         raise ValueError(
             "initial_prior_factor must be above 0. "
             f"Received: initial_prior_factor={initial_prior_factor}."
         )
-    if annealing_steps < 0:
+    is_annealed = initial_prior_factor != 1 or initial_blur_sigma is not None
+    if annealing_steps < 0 or (is_annealed and annealing_steps == 0):
         raise ValueError(
-            "annealing_steps must be 0 or more. "
-            f"Received: annealing_steps={annealing_steps}."
+            "annealing_steps must be 0 or more, and above 0 where the prior's weight "
+            "or the blur begins with another value. "
+            f"Received: {annealing_steps=}, {initial_prior_factor=}, "
+            f"{initial_blur_sigma=}."
         )
