@@ -142,7 +142,7 @@ def test_annealing_goes_by_the_steps_of_the_optimizer(make):
         for own, other in zip(
             annealed.network.weights, plain.network.weights, strict=True
         ):
-            np.testing.assert_allclose(own, other, atol=2e-4)
+            np.testing.assert_allclose(own, other, atol=2e-6)
 
 
 @pytest.mark.parametrize(
