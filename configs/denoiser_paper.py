@@ -52,6 +52,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "batch_size": pick(full=16, smoke=4),
                 "augment": True,
                 "seed": 0,
+                "contrast_range": (1.0, 1.0),
             },
             "noise": {
                 "max_sigma": 50 / 255,
@@ -59,6 +60,8 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "correlated_probability": 0.25,
                 "blur_range": (0.3, 1.5),
                 "shared_probability": 0.5,
+                "jpeg_probability": 0.0,
+                "jpeg_quality_range": (60.0, 98.0),
             },
             "training": {
                 "num_steps": 0,
@@ -78,6 +81,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "batch_size": pick(full=64, smoke=4),
                 "augment": True,
                 "seed": 1,
+                "contrast_range": (1.0, 1.0),
             },
             "loss": {
                 "blur_sigma": 0.0,
@@ -109,6 +113,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "batch_size": pick(full=16, smoke=4),
                 "augment": True,
                 "seed": 2,
+                "contrast_range": (1.0, 1.0),
             },
             "noise": {"level_range": (1.0, 1.0)},
             "training": {

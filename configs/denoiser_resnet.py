@@ -8,9 +8,9 @@ GPUs `--config.network.precision=mixed_bfloat16` is about 1.5 times faster.
 
 Variants: full; from_scratch (the objective alone, no synthetic noise anywhere); camera
 (for --config.denoiser=denoiser_rgb: the start with weak noise, correlated over pixels
-and channels; with --stage distill and --config.denoiser=denoiser_camera, the noise of
-calm places, at up to four times its level, which is higher elsewhere); quickstart
-(three minutes); smoke (tests: seconds).
+and channels and compressed as JPEG, on crops of lowered contrast; with --stage distill
+and --config.denoiser=denoiser_camera, the noise of calm places, at up to four times its
+level, which is higher elsewhere); quickstart (three minutes); smoke (tests: seconds).
 Result (full): BSD68 at sigma 25, never told: 28.63 dB after the start (15 minutes on 2
 cores in bfloat16, beside other work); the others in tools/results/quality/table.md,
 tools/measure_quality.py.
@@ -58,6 +58,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "batch_size": pick(full=16, smoke=4),
                 "augment": True,
                 "seed": 0,
+                "contrast_range": pick(full=(1.0, 1.0), camera=(0.2, 1.0)),
             },
             "noise": {
                 "max_sigma": pick(full=50, camera=12) / 255,
@@ -65,10 +66,12 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "correlated_probability": pick(full=0.25, camera=0.9),
                 "blur_range": (0.3, 1.5),
                 "shared_probability": pick(full=0.5, camera=0.75),
+                "jpeg_probability": pick(full=0.0, camera=0.8),
+                "jpeg_quality_range": (60.0, 98.0),
             },
             "training": {
                 "num_steps": pick(
-                    full=6000, from_scratch=0, camera=3000, quickstart=2000, smoke=4
+                    full=6000, from_scratch=0, camera=4000, quickstart=2000, smoke=4
                 ),
                 "steps_per_epoch": pick(full=1000, quickstart=400, smoke=2),
                 "learning_rate": pick(full=2e-3, camera=1e-3),
@@ -86,6 +89,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "batch_size": pick(full=16, from_scratch=8, quickstart=8, smoke=4),
                 "augment": True,
                 "seed": 1,
+                "contrast_range": (1.0, 1.0),
             },
             "loss": {
                 "blur_sigma": 0.0,
@@ -119,6 +123,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "batch_size": pick(full=16, smoke=4),
                 "augment": True,
                 "seed": 2,
+                "contrast_range": (1.0, 1.0),
             },
             "noise": {"level_range": pick(full=(1.0, 1.0), camera=(1.0, 4.0))},
             "training": {

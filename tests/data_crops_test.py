@@ -52,6 +52,31 @@ def test_random_crops_have_shape_range_and_end_never(tmp_path):
     assert batches.min() == 0 and batches.max() == 1
 
 
+def test_contrast_is_lowered_about_the_mean_of_each_channel(tmp_path):
+    source = _source(tmp_path, [(9, 9)], channels=3)
+    options = {"crop_size": 8, "batch_size": 64}
+    plain = _take(data.RandomCrops(source, **options)(), 4).reshape(-1, 8, 8, 3)
+    crops = data.RandomCrops(source, contrast_range=(0.2, 0.8), **options)
+    lowered = _take(crops(), 4).reshape(plain.shape)
+    mean = plain.mean((1, 2), keepdims=True)
+    np.testing.assert_allclose(lowered.mean((1, 2), keepdims=True), mean, atol=1e-6)
+    contrast = np.std(lowered, (1, 2)) / np.std(plain, (1, 2))  # [256, 3]
+    np.testing.assert_allclose(contrast[:, 1:], contrast[:, :1].repeat(2, 1), rtol=1e-4)
+    np.testing.assert_allclose(
+        lowered, mean + contrast[:, None, None] * (plain - mean), atol=1e-6
+    )
+    quantiles = np.quantile(contrast[:, 0], [0, 0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(quantiles, [0.2, 0.35, 0.5, 0.65, 0.8], atol=0.06)
+    np.testing.assert_array_equal(next(iter(crops(3))), lowered[192:])
+
+
+@pytest.mark.parametrize("limits", [(-0.1, 1.0), (0.9, 0.2), (0.5, 1.1)])
+def test_contrast_errors(tmp_path, limits):
+    source = _source(tmp_path, [(9, 9)])
+    with pytest.raises(ValueError, match="0 <= a <= b <= 1. Received: contrast_range="):
+        data.RandomCrops(source, crop_size=8, batch_size=1, contrast_range=limits)
+
+
 @pytest.mark.parametrize("augment", [False, True])
 def test_random_crops_are_crops_all_and_evenly(tmp_path, augment):
     source = _source(tmp_path, [(6, 7), (5, 5)])

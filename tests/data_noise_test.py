@@ -154,6 +154,22 @@ def test_generic_correlation_of_channels():
     np.testing.assert_allclose(np.mean(levels[0]), np.mean(levels[1]), rtol=0.03)
 
 
+def test_generic_share_of_jpeg_pictures():
+    images = tf.fill([400, 8, 8, 1], 0.5)
+    plain = data.GenericNoise(max_sigma=0.03)(images, [1, 2])
+    options = {"max_sigma": 0.03, "jpeg_quality_range": (40, 70)}
+    jpeg = data.GenericNoise(jpeg_probability=0.7, **options)(images, [1, 2])
+    changed = np.any(np.abs(jpeg - plain) > 1e-4, axis=(1, 2, 3))
+    assert np.mean(changed) == pytest.approx(0.7, abs=0.07)
+    always = data.GenericNoise(jpeg_probability=1.0, **options)(images, [1, 2]).numpy()
+    # Half a step of the highest frequency is 30 to 62 levels, the noise 8 at most.
+    highest = np.outer(*2 * [np.cos(np.pi * (2 * np.arange(8) + 1) * 7 / 16)]) / 4
+    power = [np.tensordot(x[..., 0], highest, 2).std() for x in (plain, always)]
+    assert power[1] < 0.05 * power[0]
+    same = data.GenericNoise(jpeg_probability=0.0, **options)(images, [1, 2])
+    np.testing.assert_array_equal(same, plain)
+
+
 def test_generic_is_a_function_of_its_seed():
     noise, images = data.GenericNoise(), tf.zeros([3, 8, 10, 3])
     first = noise(images, [1, 2])
@@ -178,7 +194,9 @@ def test_generic_in_a_graph_of_dynamic_shape():
     [
         ({"max_sigma": 0.0}, "Received: max_sigma=0.0"),
         ({"gain_probability": 1.5}, "Received: gain_probability=1.5"),
+        ({"jpeg_probability": -0.1}, "Received: jpeg_probability=-0.1"),
         ({"blur_range": (2.0, 1.0)}, r"Received: blur_range=\(2.0, 1.0\)"),
+        ({"jpeg_quality_range": (0, 90)}, r"Received: jpeg_quality_range=\(0, 90\)"),
     ],
 )
 def test_generic_errors(params, message):

@@ -4,11 +4,13 @@
 #   tools/train_general.sh DATA RUNS gray|rgb|camera
 #
 # DATA holds bsds400_color/; RUNS gets pictures and trainings. `gray` ends with mostly
-# white noise; `camera` begins with denoiser_rgb. A run that was killed goes on when the
+# white noise; `camera` begins with denoiser_rgb, on pictures twice as large. A run that
+# was killed goes on when the
 # command is given again.
 set -euo pipefail
 data=$1 runs=$2 kind=$3 tools=$(dirname "$0")
-case $kind in gray) channels=1 ;; rgb | camera) channels=3 ;;
+enlarge=1
+case $kind in gray) channels=1 ;; rgb) channels=3 ;; camera) channels=3 enlarge=2 ;;
 *) echo "The third argument must be gray, rgb or camera. Received: $kind" >&2; exit 1 ;;
 esac
 pictures=$runs/$kind/pictures
@@ -23,7 +25,8 @@ train() {
     trained=$runs/$kind/$1/denoiser.keras
 }
 
-python "$tools/prepare_general.py" --data "$data" --output "$pictures" --channels "$channels"
+python "$tools/prepare_general.py" --data "$data" --output "$pictures" --channels "$channels" \
+    --enlarge "$enlarge"
 case $kind in
 gray)
     train any_noise full 15000
@@ -32,6 +35,6 @@ gray)
         --config.start.noise.gain_probability=0.25 --config.start.noise.correlated_probability=0.1
     ;;
 rgb) train any_noise full 8000 --config.network.hidden_channels=80 --config.start.noise.shared_probability=0.0 ;;
-camera) train weak_noise camera 8000 --config.denoiser=denoiser_rgb ;;
+camera) train weak_noise camera 6000 --config.denoiser=denoiser_rgb ;;
 esac
 cp "$trained" "$tools/../saved_models/denoiser_$kind.keras"

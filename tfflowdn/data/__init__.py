@@ -17,6 +17,7 @@ from tfflowdn.data.images import (
     read_pages,
     write_image,
 )
+from tfflowdn.data.jpeg import compress_jpeg
 from tfflowdn.data.memory import check_fits
 from tfflowdn.data.noise import NOISES, GenericNoise, add_noise
 from tfflowdn.data.pairs import pair_sources, paired_images
@@ -48,6 +49,7 @@ __all__ = [
     "check_finite",
     "check_fits",
     "check_range",
+    "compress_jpeg",
     "find_limits",
     "from_float",
     "has_limits",

@@ -29,10 +29,12 @@ class RandomCrops:
       batch_size: Crops a batch.
       augment: Whether crops are flipped and rotated by multiples of 90 degrees.
       seed: Of the order, positions and augmentation.
+      contrast_range: Smallest and largest contrast of a crop, uniform between them;
+        1 leaves it, 0 leaves the mean of each channel alone.
 
     Raises:
       ValueError: No picture is large enough, they do not fit into memory, or a number
-        is below 1.
+        is out of its range.
     """
 
     def __init__(
@@ -43,13 +45,19 @@ class RandomCrops:
         batch_size: int,
         augment: bool = True,
         seed: int = 0,
+        contrast_range: tuple[float, float] = (1.0, 1.0),
     ):
         _check_positive(crop_size=crop_size, batch_size=batch_size)
+        if not 0 <= contrast_range[0] <= contrast_range[1] <= 1:
+            raise ValueError(
+                f"contrast_range must be 0 <= a <= b <= 1. Received: {contrast_range=}."
+            )
         self._names = source.names
         self._crop_size = crop_size
         self._batch_size = batch_size
         self._augment = augment
         self._seed = seed
+        self._contrast_range = tuple(contrast_range)
         self._pool = _pool(source, crop_size).cache()
 
     def __call__(self, first_step: int = 0) -> tf.data.Dataset:
@@ -73,14 +81,25 @@ class RandomCrops:
     def _batch(self, step, pool):
         _, sizes, starts, pixels = pool
         picked = self._pick(step, tf.shape(sizes)[0])
+        key = tf.stack([tf.constant(self._seed, tf.int64), step])
         index = _crop_and_turn(
             tf.gather(sizes, picked),
             self._crop_size,
             self._augment,
-            tf.stack([tf.constant(self._seed, tf.int64), step]),
+            key,
         )
         index = tf.cast(index, tf.int64) + tf.gather(starts, picked)[:, None, None]
-        return to_unit(tf.gather(pixels, index))
+        crops = to_unit(tf.gather(pixels, index))
+        if self._contrast_range == (1, 1):
+            return crops
+        return self._lower_contrast(crops, tf.random.fold_in(key, 1))
+
+    def _lower_contrast(self, crops: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        shape = [self._batch_size, 1, 1, 1]
+        low, high = self._contrast_range
+        contrast = tf.random.stateless_uniform(shape, seed, low, high)
+        mean = tf.reduce_mean(crops, axis=(1, 2), keepdims=True)
+        return mean + contrast * (crops - mean)
 
     def _pick(self, step: tf.Tensor, num_pictures: tf.Tensor) -> tf.Tensor:
         """Returns the pictures of a batch, positions in the pool, [batch_size]."""

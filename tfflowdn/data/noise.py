@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfflowdn.data.jpeg import compress_jpeg
+
 __all__ = [
     "NOISES",
     "GenericNoise",
@@ -111,7 +113,10 @@ class GenericNoise:
     * n standard normal: white, or with `correlated_probability` blurred by a Gaussian
       of blur_sigma uniform in `blur_range` and scaled back to unit variance;
     * in colour, n of each channel on its own, or with `shared_probability` with a
-      correlation uniform in [0, 1] between the channels, as cameras leave it.
+      correlation uniform in [0, 1] between the channels, as cameras leave it;
+
+    and with `jpeg_probability` is then quantised as JPEG files are, at a quality
+    uniform in `jpeg_quality_range`.
 
     Args:
       max_sigma: Largest read and gain sigma, in the units of the image.
@@ -119,6 +124,8 @@ class GenericNoise:
       correlated_probability: Share of pictures with spatially correlated noise.
       blur_range: Smallest and largest blur_sigma, pixels.
       shared_probability: Share of colour pictures whose channels have noise in common.
+      jpeg_probability: Share of pictures that are compressed, see `compress_jpeg`.
+      jpeg_quality_range: Smallest and largest quality, within 1 to 100.
 
     Raises:
       ValueError: A parameter is out of its range.
@@ -132,23 +139,36 @@ class GenericNoise:
         correlated_probability: float = 0.25,
         blur_range: tuple[float, float] = (0.3, 1.5),
         shared_probability: float = 0.5,
+        jpeg_probability: float = 0.0,
+        jpeg_quality_range: tuple[float, float] = (60, 98),
     ):
         if max_sigma <= 0:
             raise ValueError(f"max_sigma must be positive. Received: {max_sigma=}.")
-        probabilities = (gain_probability, correlated_probability, shared_probability)
-        if not all(0 <= p <= 1 for p in probabilities):
-            raise ValueError(
-                "Probabilities must be in [0, 1]. Received: "
-                f"{gain_probability=}, {correlated_probability=}, "
-                f"{shared_probability=}."
-            )
+        probabilities = {
+            "gain_probability": gain_probability,
+            "correlated_probability": correlated_probability,
+            "shared_probability": shared_probability,
+            "jpeg_probability": jpeg_probability,
+        }
+        for name, probability in probabilities.items():
+            if not 0 <= probability <= 1:
+                raise ValueError(
+                    f"{name} must be in [0, 1]. Received: {name}={probability}."
+                )
         if not 0 < blur_range[0] <= blur_range[1]:
             raise ValueError(f"blur_range must be 0 < a <= b. Received: {blur_range=}.")
+        if not 1 <= jpeg_quality_range[0] <= jpeg_quality_range[1] <= 100:
+            raise ValueError(
+                "jpeg_quality_range must be 1 <= a <= b <= 100. "
+                f"Received: {jpeg_quality_range=}."
+            )
         self.max_sigma = max_sigma
         self.gain_probability = gain_probability
         self.correlated_probability = correlated_probability
         self.blur_range = tuple(blur_range)
         self.shared_probability = shared_probability
+        self.jpeg_probability = jpeg_probability
+        self.jpeg_quality_range = tuple(jpeg_quality_range)
 
     def __call__(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Adds noise, a function of the arguments alone.
@@ -172,7 +192,16 @@ class GenericNoise:
         gain, read = (tf.reshape(s**2, [-1, 1, 1, 1]) for s in (gain_sigma, read_sigma))
         scale = tf.sqrt(gain * tf.nn.relu(images) + read)
         noisy = images + scale * self._unit_field(images, blur_sigma, field_seed)
+        if self.jpeg_probability:
+            noisy = self._compress(noisy, tf.random.fold_in(seed, 2))
         return tf.ensure_shape(noisy, images.shape)
+
+    def _compress(self, images, seed):
+        uniform = tf.random.stateless_uniform([2, tf.shape(images)[0]], seed)
+        low, high = self.jpeg_quality_range
+        compressed = compress_jpeg(images, low + (high - low) * uniform[0])
+        is_file = tf.reshape(uniform[1] < self.jpeg_probability, [-1, 1, 1, 1])
+        return tf.where(is_file, compressed, images)
 
     def _unit_field(
         self, images: tf.Tensor, blur_sigma: tf.Tensor, seed: tf.Tensor
