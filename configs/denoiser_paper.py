@@ -93,6 +93,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "initial_blur_sigma": config_dict.placeholder(float),
                 "annealing_steps": 0,
                 "gradient_bound": config_dict.placeholder(float),
+                "rehearsal_weight": 0.0,
                 "seed": 0,
             },
             "training": {

@@ -101,6 +101,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "initial_blur_sigma": config_dict.placeholder(float),
                 "annealing_steps": 0,
                 "gradient_bound": pick(full=10.0, from_scratch=1.0),
+                "rehearsal_weight": pick(full=10.0, from_scratch=0.0, quickstart=0.0),
                 "seed": 0,
             },
             "training": {

@@ -20,7 +20,11 @@ from tfflowdn.scripts import denoise as denoise_script
 from tfflowdn.scripts.denoise import denoise_files
 from tfflowdn.scripts.evaluate import evaluate
 from tfflowdn.scripts.score import score
-from tfflowdn.scripts.train_denoiser import train_denoiser
+from tfflowdn.scripts.train_denoiser import (
+    _rehearsed_pairs,
+    train_denoiser,
+    with_pairs,
+)
 from tfflowdn.scripts.train_noise import train_noise
 from tfflowdn.scripts.train_prior import train_prior
 
@@ -166,8 +170,45 @@ def test_train_denoiser_trains_both_parts(denoiser_path):
     for part in ("start", "objective"):
         assert len(_history(workdir / part)) == 3
         assert "val_psnr" in _history(workdir / part)[0]
+    assert "rehearsal_mse" in _history(workdir / "objective")[0]
     network = keras.models.load_model(denoiser_path, compile=False)
     assert any(np.any(weights) for weights in network.tail.get_weights())
+
+
+def test_the_objective_without_rehearsal_needs_no_clean_pictures(
+    pictures, prior_path, tmp_path
+):
+    config = _denoiser_config(pictures, prior_path)
+    config.clean.spec, config.start.training.num_steps = "", 0
+    assert config.objective.loss.rehearsal_weight == 10
+    message = (
+        "clean.spec must name clean .*Received: rehearsal_weight=10.0, clean.spec=''"
+    )
+    with pytest.raises(ValueError, match=message):
+        train_denoiser(config, tmp_path)
+    assert not list(tmp_path.iterdir())
+    config.objective.loss.rehearsal_weight = 0.0
+    train_denoiser(config, tmp_path)
+    assert "rehearsal_mse" not in _history(tmp_path / "objective")[0]
+
+
+def test_rehearsed_pairs_are_those_of_a_start_with_other_crops(pictures):
+    config = _denoiser_config(pictures, "")
+    source = data.open_source(**config.noisy, channels=1)
+    noisy = data.RandomCrops(source, **config.objective.crops)
+    batches = with_pairs(noisy, _rehearsed_pairs(config, channels=1))
+    (first, synthetic), clean = next(iter(batches(3)))
+    np.testing.assert_array_equal(first, next(iter(noisy(3))))
+    assert first.shape == synthetic.shape == clean.shape == (4, 8, 8, 1)
+    levels = np.std(synthetic - clean, axis=(1, 2, 3))
+    assert 0 < levels.max() < 2 * config.start.noise.max_sigma
+    source = data.open_source(**config.clean, channels=1)
+    start = data.RandomCrops(source, **config.start.crops)
+    assert not np.allclose(clean, next(iter(start(3))))
+    (_, again), _ = list(batches(2).take(2))[1]
+    np.testing.assert_array_equal(again, synthetic)
+    config.objective.training.num_steps = 0
+    assert _rehearsed_pairs(config, channels=1) is None
 
 
 def test_both_trainings_run_on_two_replicas(pictures, strategies, tmp_path):
@@ -749,3 +790,4 @@ def test_train_denoiser_says_what_is_wrong(
     fails("multiple of steps_per_epoch", objective__training__num_steps=3)
     assert not list(tmp_path.iterdir())
     fails("prior_weight must be a number", objective__loss__prior_weight=-1.0)
+    fails("rehearsal_weight must be", objective__loss__rehearsal_weight=-1.0)

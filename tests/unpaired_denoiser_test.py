@@ -191,10 +191,10 @@ def test_first_step_is_gradient_descent_on_the_mean_objective(make):
         np.testing.assert_allclose(value, old - 0.1 * gradient, atol=1e-6)
 
 
-def _step(model, noisy):
+def _step(model, noisy, clean=None):
     """Returns what a step of gradient descent adds to each weight."""
     before = _copy(model.network.trainable_variables)
-    model.train_on_batch(noisy)
+    model.train_on_batch(noisy, clean)
     after = _copy(model.network.trainable_variables)
     return [a - b for a, b in zip(after, before, strict=True)]
 
@@ -232,6 +232,126 @@ def test_the_bound_scales_the_gradient_of_a_picture(make):
         assert of_tight == pytest.approx(2 * of_tighter, rel=0.02)
         cosine = np.vdot(steps[2], steps[0]) / (of_tight * of_free)
         assert cosine == pytest.approx(1, abs=1e-3)
+
+
+def _rehearsal_batch(count=8):
+    """Returns (noisy, synthetic), clean."""
+    return tuple(_pictures(count, seed=seed) for seed in (0, 1)), _pictures(count)
+
+
+@pytest.mark.parametrize("weight", [0.5, 10])
+@pytest.mark.parametrize("bound", [None, 0.02])
+def test_rehearsal_adds_the_mse_of_the_pairs_whatever_the_bound(make, weight, bound):
+    (noisy, synthetic), clean = _rehearsal_batch(4)
+    options = {"prior_weight": 0.05, "gradient_bound": bound}
+    model = make(rehearsal_weight=weight, **options)
+    variables = model.network.trainable_variables
+    with tf.GradientTape() as tape:
+        errors = (model.network(synthetic) - clean) ** 2
+        mse = tf.reduce_mean(tf.reduce_mean(errors, axis=(1, 2, 3)))
+    gradients = tape.gradient(mse, [variable.value for variable in variables])
+    plain = _step(make(**options), noisy)
+    rehearsed = _step(model, (noisy, synthetic), clean)
+    assert not any(_equal(plain, rehearsed))
+    for own, other, gradient in zip(rehearsed, plain, gradients, strict=True):
+        expected = other - 0.1 * weight * gradient
+        np.testing.assert_allclose(own, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_rehearsal_is_tracked_in_training_and_not_in_validation(make):
+    (noisy, synthetic), clean = _rehearsal_batch()
+    plain, model = make(), make(rehearsal_weight=2.0)
+    mse = np.mean((model(synthetic) - clean) ** 2)
+    fit = {"batch_size": 8, "verbose": 0, "validation_data": (noisy, clean)}
+    expected = plain.fit(noisy, **fit).history
+    history = model.fit((noisy, synthetic), clean, **fit).history
+    assert history.keys() == expected.keys() | {"rehearsal_mse"}
+    assert history["rehearsal_mse"] == pytest.approx([mse], rel=1e-4)
+    loss = expected["loss"][0] + 2 * mse
+    assert history["loss"] == pytest.approx([loss], rel=1e-4)
+    plain.network.set_weights(model.network.get_weights())
+    names = {name.removeprefix("val_") for name in expected if name[:4] == "val_"}
+    logs = plain.evaluate(noisy, clean, batch_size=8, return_dict=True, verbose=0)
+    assert logs.keys() == names
+    for name in names:
+        assert history[f"val_{name}"] == pytest.approx([logs[name]], rel=1e-5)
+
+
+def test_rehearsal_keeps_what_the_objective_alone_unlearns(make):
+    (noisy, synthetic), clean = _rehearsal_batch()
+    errors = {}
+    for weight in (0, 30.0):
+        model = make(rehearsal_weight=weight, prior_weight=0.5)
+        model.compile(optimizer=keras.optimizers.Adam(1e-2))
+        batch = ((noisy, synthetic), clean) if weight else (noisy,)
+        model.fit(*batch, batch_size=8, epochs=20, verbose=0)
+        errors[weight] = np.mean((model(synthetic) - clean) ** 2)
+    assert errors[30.0] < errors[0]
+
+
+def test_no_rehearsal_is_the_default_and_changes_nothing(make):
+    (noisy, _), _ = _rehearsal_batch()
+    steps = [_step(make(**options), noisy) for options in ({}, {"rehearsal_weight": 0})]
+    assert all(_equal(*steps))
+
+
+@pytest.mark.parametrize(
+    ("weight", "batch", "message"),
+    [
+        (1.0, (4,), r"\(\(4, 4, 4, 1\),\), rehearsal_weight=1.0"),
+        (1.0, (4, 4), r"\(\(4, 4, 4, 1\), \(4, 4, 4, 1\)\), rehearsal_weight=1.0"),
+        (1.0, ((4, 4),), r"\(\(\(4, 4, 4, 1\), \(4, 4, 4, 1\)\),\), rehearsal"),
+        (1.0, ((4, 4, 4), 4), r"\(\(\(4.*1\)\), \(4, 4, 4, 1\)\), rehearsal"),
+        (1.0, ((4, 4), 8), r"\(8, 8, 8, 1\)\), rehearsal_weight=1.0"),
+        (0.0, ((4, 4), 4), r"\(4, 4, 4, 1\)\), rehearsal_weight=0.0"),
+    ],
+)
+def test_batches_of_another_structure_are_said(make, weight, batch, message):
+    model = make(rehearsal_weight=weight)
+    batch = tf.nest.map_structure(lambda n: tf.zeros([n, n, n, 1]), batch)
+    data = tf.data.Dataset.from_tensors(batch if len(batch) > 1 else (batch[0],))
+    with pytest.raises(ValueError, match=f"Batches must be .*Received: .*{message}"):
+        model.fit(data, shuffle=False, verbose=0)
+
+
+def test_pairs_are_not_for_validation(make):
+    model, (x, clean) = make(rehearsal_weight=1.0), _rehearsal_batch(2)
+    with pytest.raises(ValueError, match=r"of validation .*Received: \(\(\(None, 4"):
+        model.evaluate(x, clean, verbose=0)
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf"), None, "10"])
+def test_rehearsal_weight_must_be_a_number(tiny_prior, weight):
+    message = f"must be a finite number .*Received: rehearsal_weight={weight!r}"
+    with pytest.raises(ValueError, match=message):
+        UnpairedDenoiser(_network(), tiny_prior, rehearsal_weight=weight)
+
+
+def test_rehearsal_is_saved(make, tmp_path):
+    model, (x, clean) = make(rehearsal_weight=3.0), _rehearsal_batch()
+    model.fit(x, clean, batch_size=8, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.rehearsal_weight == 3.0
+    for one in (model, loaded):
+        one.fit(x, clean, batch_size=8, verbose=0)
+    for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_rehearsal_on_one_and_two_replicas_takes_the_same_step(make, strategies):
+    batch, weights, logs = _rehearsal_batch(), [], []
+    for strategy in strategies:
+        with strategy.scope():
+            model = make(rehearsal_weight=5.0)
+        dataset = tf.data.Dataset.from_tensor_slices(batch).batch(8)
+        logs.append(model.fit(dataset, shuffle=False, verbose=0).history)
+        weights.append(_copy(model.network.weights))
+    for one, two in zip(*weights, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-6)
+    assert "rehearsal_mse" in logs[0]
+    for name, values in logs[0].items():
+        assert values == pytest.approx(logs[1][name], rel=1e-5)
 
 
 def test_trackers_have_their_names_and_values(make):

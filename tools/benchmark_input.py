@@ -23,7 +23,7 @@ from absl import app, flags
 
 from tfflowdn import data
 from tfflowdn.models import FlowPrior, ResNetDenoiser, UnpairedDenoiser
-from tfflowdn.scripts.train_denoiser import noisy_pairs
+from tfflowdn.scripts.train_denoiser import noisy_pairs, with_pairs
 
 FLAGS = flags.FLAGS
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -60,8 +60,10 @@ def _parts(source):
     yield "start", network, noisy_pairs(crops, noise, noise_seed=0)(0)
     denoiser = UnpairedDenoiser(network, prior, **denoiser_config.objective.loss)
     denoiser.compile("adam")
-    crops = data.RandomCrops(source, **denoiser_config.objective.crops)
-    yield "objective", denoiser, crops()
+    batches = crops = data.RandomCrops(source, **denoiser_config.objective.crops)
+    if denoiser.rehearsal_weight:
+        batches = with_pairs(crops, noisy_pairs(crops, noise, noise_seed=0))
+    yield "objective", denoiser, batches(0)
 
 
 def _measure(model: keras.Model, batches):

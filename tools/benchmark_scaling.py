@@ -61,7 +61,7 @@ def _model(stage):
         return prior, config.crops.batch_size, config.prior.image_shape[0]
     config = _config("denoiser_resnet")
     network = ResNetDenoiser(1, **config.network)
-    options = {**config.objective.loss, "dequantize": False}
+    options = {**config.objective.loss, "dequantize": False, "rehearsal_weight": 0.0}
     crops = config.objective.crops
     return (
         UnpairedDenoiser(network, prior, **options),

@@ -40,7 +40,7 @@ def _median_step(model, images, targets=None, **compile_options):
     model.fit(
         images,
         targets,
-        batch_size=len(images),
+        batch_size=len(keras.tree.flatten(images)[0]),
         epochs=FLAGS.steps + 3,
         verbose=0,
         callbacks=[timer],
@@ -65,7 +65,8 @@ def _main(argv):
     noisy = pictures(config.start.crops)
     steps["start"] = _median_step(network, noisy, noisy, loss="mse")
     denoiser = UnpairedDenoiser(network, prior, **config.objective.loss)
-    steps["objective"] = _median_step(denoiser, pictures(config.objective.crops))
+    noisy = pictures(config.objective.crops)
+    steps["objective"] = _median_step(denoiser, (noisy, noisy), noisy)
     counts = {
         "prior": prior_config.training.num_steps,
         "start": config.start.training.num_steps,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -32,8 +34,18 @@ class UnpairedDenoiser(keras.Model):
     squeezes see the picture in squares of a fixed grid: `shift_grid` moves D over that
     grid, and the steps average over this, too.
 
-    `fit` takes batches of noisy pictures [batch, H, W, C] in [0, 1] units; validation
-    data may be (noisy, clean), then `psnr` is tracked.
+    A network that was trained with synthetic noise unlearns much of it under the
+    objective alone. With rehearsal each step also minimises
+
+        w mean((D_s - C)^2)
+
+    with D_s the output for unrelated clean pictures C with synthetic noise, and w its
+    weight. It is in units of the objective's data term: both are means over pixels.
+
+    `fit` takes batches of noisy pictures [batch, H, W, C] in [0, 1] units, or with
+    rehearsal ((noisy, synthetic), clean), of which `rehearsal_mse` is tracked, too.
+    Validation data are noisy pictures, or (noisy, clean), then `psnr` is tracked; its
+    loss is the objective alone.
 
     Args:
       network: Any Keras model from noisy pictures to denoised ones.
@@ -56,11 +68,13 @@ class UnpairedDenoiser(keras.Model):
         for none. A flow's density falls beyond all bounds where it knows nothing, as at
         strong noise, and one such picture would drown its batch. One whose gradient is
         not finite is left out of the step.
-      seed: Seed of that noise.
+      rehearsal_weight: w, which the bound leaves as it is; 0 for no rehearsal.
+      seed: Seed of the dequantisation noise and of the grid's shift.
 
     Raises:
       ValueError: For a weight that is neither None nor a number of 0 or more, or a
-        factor that is not above 0, or a beginning without steps to anneal it.
+        factor that is not above 0, or a beginning without steps to anneal it; from
+        `fit` and `evaluate`, for batches of another structure.
     """
 
     def __init__(
@@ -77,12 +91,14 @@ class UnpairedDenoiser(keras.Model):
         initial_blur_sigma: float | None = None,
         annealing_steps: int = 0,
         gradient_bound: float | None = 10.0,
+        rehearsal_weight: float = 0.0,
         seed: int = 0,
         **kwargs,
     ):
         super().__init__(**kwargs)
         _check_prior_weight(prior_weight)
         _check_annealing(initial_prior_factor, initial_blur_sigma, annealing_steps)
+        _check_rehearsal_weight(rehearsal_weight)
         self.network = network
         self.prior = prior
         self.prior.trainable = False
@@ -96,15 +112,19 @@ class UnpairedDenoiser(keras.Model):
         self.initial_prior_factor = initial_prior_factor
         self.annealing_steps = annealing_steps
         self.gradient_bound = gradient_bound
+        self.rehearsal_weight = rehearsal_weight
         self.seed = seed
         self.loss_tracker = keras.metrics.Mean("loss")
         self.blur_mse_tracker = keras.metrics.Mean("blur_mse")
         self.prior_bits_per_dim_tracker = keras.metrics.Mean("prior_bits_per_dim")
+        self.rehearsal_mse_tracker = keras.metrics.Mean("rehearsal_mse")
         self.psnr_tracker = PSNR(data_range=1.0, name="psnr")
         self.built = True
 
     def call(self, noisy, training=None):
         """Returns the denoised pictures, of the shape of the noisy ones."""
+        if self.rehearsal_weight and tf.nest.is_nested(noisy):
+            noisy = noisy[0]  # Under a strategy Keras builds it by a batch of `fit`.
         return self.network(noisy, training=training)
 
     def objective(self, denoised, noisy, seed=(0, -1), progress=1.0):
@@ -126,13 +146,16 @@ class UnpairedDenoiser(keras.Model):
         return blur_mse + weight * nats, blur_mse, nats
 
     def train_step(self, data):
-        """One step on noisy pictures; references, if any, are not looked at."""
-        noisy = keras.utils.unpack_x_y_sample_weight(data)[0]
+        """One step; references of the noisy pictures, if any, are not looked at."""
+        noisy, synthetic, clean = self._unpack(data)
         variables = self.network.trainable_variables
         seed = step_seed(self.seed, self.optimizer)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in variables])
             denoised = self(noisy, training=True)
+            mse = None
+            if self.rehearsal_weight:
+                mse = tf.reduce_mean((self(synthetic, training=True) - clean) ** 2)
         with tf.GradientTape(watch_accessed_variables=False) as objective_tape:
             objective_tape.watch(denoised)
             terms = self.objective(denoised, noisy, seed, self._progress())
@@ -141,13 +164,22 @@ class UnpairedDenoiser(keras.Model):
         # Gradients are summed over the replicas.
         num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
         num_pictures = num_replicas * tf.cast(tf.shape(noisy)[0], gradient.dtype)
-        gradients = tape.gradient(denoised, variables, gradient / num_pictures)
+        outputs, output_gradients = [denoised], [gradient / num_pictures]
+        if self.rehearsal_weight:
+            outputs.append(mse)
+            output_gradients.append(self.rehearsal_weight / num_replicas)
+        gradients = tape.gradient(outputs, variables, output_gradients)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return self._update_trackers(*terms)
+        return self._update_trackers(*terms, mse)
 
     def test_step(self, data):
         """Updates the objective's terms, and psnr where data is (noisy, clean)."""
         noisy, clean, _ = keras.utils.unpack_x_y_sample_weight(data)
+        if tf.nest.is_nested(noisy):
+            raise ValueError(
+                "Batches of validation must be noisy pictures or (noisy, clean). "
+                f"Received: {_shapes(data)}."
+            )
         denoised = self(noisy, training=False)
         logs = self._update_trackers(*self.objective(denoised, noisy))
         if clean is not None:
@@ -174,6 +206,7 @@ class UnpairedDenoiser(keras.Model):
             "initial_blur_sigma": self.initial_blur_sigma,
             "annealing_steps": self.annealing_steps,
             "gradient_bound": self.gradient_bound,
+            "rehearsal_weight": self.rehearsal_weight,
             "seed": self.seed,
         }
         return {**super().get_config(), **config}
@@ -184,6 +217,23 @@ class UnpairedDenoiser(keras.Model):
         deserialize = keras.saving.deserialize_keras_object
         models = {name: deserialize(config[name]) for name in ("network", "prior")}
         return cls(**{**config, **models})
+
+    def _unpack(self, data):
+        """Returns (noisy, synthetic, clean), the latter None without rehearsal."""
+        noisy, clean, _ = keras.utils.unpack_x_y_sample_weight(data)
+        is_nested = tf.nest.is_nested(noisy)
+        if not self.rehearsal_weight:
+            if not is_nested:
+                return noisy, None, None
+        elif is_nested and len(noisy) == 2 and tf.is_tensor(clean):
+            noisy, synthetic = noisy
+            if synthetic.shape.is_compatible_with(clean.shape):
+                return noisy, synthetic, clean
+        raise ValueError(
+            "Batches must be ((noisy, synthetic), clean), the last two of one shape, "
+            "where rehearsal_weight is above 0, and noisy pictures where it is 0. "
+            f"Received: {_shapes(data)}, rehearsal_weight={self.rehearsal_weight}."
+        )
 
     def _progress(self):
         if self.annealing_steps == 0:
@@ -226,19 +276,23 @@ class UnpairedDenoiser(keras.Model):
         scale = tf.where(tf.math.is_finite(norm), scale, tf.zeros_like(scale))
         return tf.math.multiply_no_nan(gradient, scale[:, None, None, None])
 
-    def _update_trackers(self, loss, blur_mse, nats):
+    def _update_trackers(self, loss, blur_mse, nats, rehearsal_mse=None):
         bits_per_dim = nats / tf.math.log(2.0) + 8
         if self.gradient_bound is not None:  # One picture would drown their means.
             loss = tf.minimum(loss, MAX_LOSS)
             bits_per_dim = tf.minimum(bits_per_dim, MAX_BITS_PER_DIM)
-        self.loss_tracker.update_state(loss)
-        self.blur_mse_tracker.update_state(blur_mse)
-        self.prior_bits_per_dim_tracker.update_state(bits_per_dim)
-        trackers = (
+        trackers = [
             self.loss_tracker,
             self.blur_mse_tracker,
             self.prior_bits_per_dim_tracker,
-        )
+        ]
+        if rehearsal_mse is not None:
+            loss += self.rehearsal_weight * rehearsal_mse
+            self.rehearsal_mse_tracker.update_state(rehearsal_mse)
+            trackers.append(self.rehearsal_mse_tracker)
+        self.loss_tracker.update_state(loss)
+        self.blur_mse_tracker.update_state(blur_mse)
+        self.prior_bits_per_dim_tracker.update_state(bits_per_dim)
         return {tracker.name: tracker.result() for tracker in trackers}
 
 
@@ -249,6 +303,20 @@ def _check_prior_weight(prior_weight):
             "prior_weight must be a number of 0 or more, or None for the MAP. "
             f"Received: prior_weight={prior_weight!r}."
         )
+
+
+def _check_rehearsal_weight(rehearsal_weight):
+    is_number = isinstance(rehearsal_weight, int | float)
+    if not (is_number and 0 <= rehearsal_weight < math.inf):
+        raise ValueError(
+            "rehearsal_weight must be a finite number of 0 or more. "
+            f"Received: rehearsal_weight={rehearsal_weight!r}."
+        )
+
+
+def _shapes(data):
+    """Returns a batch's structure with a shape in place of each tensor."""
+    return tf.nest.map_structure(lambda x: None if x is None else tuple(x.shape), data)
 
 
 def _check_annealing(initial_prior_factor, initial_blur_sigma, annealing_steps):

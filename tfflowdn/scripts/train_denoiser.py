@@ -4,8 +4,10 @@
         --config.clean.spec=CLEAN --config.prior=PRIOR/best.keras --workdir WORKDIR
 
 First the start: the network learns to remove generic synthetic noise, of random kind
-and level, from the clean pictures. Then the objective: it learns on the noisy pictures
-alone, under the prior. `--config.start.training.num_steps=0` leaves out the first,
+and level, from the clean pictures. Then the objective: it learns on the noisy pictures,
+under the prior, and goes on with such pairs beside them so as not to unlearn the start
+(rehearsal; `--config.objective.loss.rehearsal_weight=0` for the noisy pictures alone).
+`--config.start.training.num_steps=0` leaves out the first,
 `--config.objective.training.num_steps=0` the second, which then needs no prior.
 `--config.denoiser=DENOISER.keras` begins with the weights of a trained one.
 
@@ -37,10 +39,18 @@ from tfflowdn import data, distribution, inference, metrics, training
 from tfflowdn.models import ResNetDenoiser, UnpairedDenoiser
 from tfflowdn.scripts import command
 
-__all__ = ["STAGES", "main", "make_network", "noisy_pairs", "train_denoiser"]
+__all__ = [
+    "STAGES",
+    "main",
+    "make_network",
+    "noisy_pairs",
+    "train_denoiser",
+    "with_pairs",
+]
 
 FLAGS = flags.FLAGS
 STAGES = ("unpaired", "distill")
+REHEARSAL_SEED = 1000  # Added to that of the objective's crops.
 
 
 def train_denoiser(
@@ -59,8 +69,8 @@ def train_denoiser(
         (data.pair_sources, in the same range; empty for none), `network`
         (ResNetDenoiser), `start`, `objective` and `distill`, each with `crops`
         (data.RandomCrops) and `training` (training.fit), the first with `noise`
-        (data.GenericNoise), the second with `loss` (UnpairedDenoiser), the last with
-        `noise` (NoiseModel.call).
+        (data.GenericNoise), the second with `loss` (UnpairedDenoiser; its rehearsal
+        has `start.noise`), the last with `noise` (NoiseModel.call).
       workdir: Where the outputs go; a run that was killed goes on there.
       stage: "unpaired" (start and objective) or "distill".
       strategy: The devices; by default `distribution.make_strategy()`.
@@ -123,6 +133,7 @@ def _train_unpaired(run):
     config = run.config
     for part in (config.start.training, config.objective.training):
         training.check_steps(part.num_steps, part.steps_per_epoch)
+    _check_rehearsal(config)
     with run.strategy.scope():
         prior = denoiser = None
         if config.prior or config.objective.training.num_steps:
@@ -137,6 +148,7 @@ def _train_unpaired(run):
     validation = _validation(run, network, multiple)
     clean_crops = _crops(config.clean, channels, config.start)
     noisy_crops = _crops(config.noisy, channels, config.objective)
+    rehearsed = _rehearsed_pairs(config, channels)
     begun_with = {"denoiser": _digest(config.denoiser)} if config.denoiser else {}
     identity = {"network": config.network.to_dict(), "channels": channels}
     run.prepare("", {**identity, **begun_with})
@@ -148,7 +160,8 @@ def _train_unpaired(run):
         run.fit_pairs(network, "start", clean_crops, noise, validation)
     if noisy_crops:
         logging.info("Objective: the noisy pictures under the prior")
-        run.fit(denoiser, noisy_crops, "objective", noisy_crops, validation)
+        batches = with_pairs(noisy_crops, rehearsed) if rehearsed else noisy_crops
+        run.fit(denoiser, batches, "objective", noisy_crops, validation)
     return network
 
 
@@ -212,13 +225,37 @@ def _digest(model):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _crops(pool, channels, part):
+def _crops(pool, channels, part, **changes):
     """Returns the crops of a part's pictures, which can all be read, or None."""
     if not part.training.num_steps:
         return None
     source = data.open_source(**pool, channels=channels)
     source.verify()
-    return data.RandomCrops(source, **part.crops)
+    return data.RandomCrops(source, **{**part.crops, **changes})
+
+
+def _rehearses(config):
+    part = config.objective
+    return part.training.num_steps > 0 and part.loss.rehearsal_weight > 0
+
+
+def _check_rehearsal(config):
+    if _rehearses(config) and not config.clean.spec:
+        raise ValueError(
+            "clean.spec must name clean pictures where objective.loss.rehearsal_weight "
+            "is above 0; without any, the weight must be 0. Received: "
+            f"rehearsal_weight={config.objective.loss.rehearsal_weight}, "
+            f"clean.spec={config.clean.spec!r}."
+        )
+
+
+def _rehearsed_pairs(config, channels):
+    """Returns the (noisy, clean) batches that go beside the objective, or None."""
+    if not _rehearses(config):
+        return None
+    seed = config.objective.crops.seed + REHEARSAL_SEED
+    crops = _crops(config.clean, channels, config.objective, seed=seed)
+    return noisy_pairs(crops, data.GenericNoise(**config.start.noise), seed)
 
 
 def noisy_pairs(crops, noise, noise_seed):
@@ -232,6 +269,21 @@ def noisy_pairs(crops, noise, noise_seed):
 
         pairs = crops(first_step).enumerate().map(pair, tf.data.AUTOTUNE)
         return pairs.prefetch(tf.data.AUTOTUNE)
+
+    return batches
+
+
+def with_pairs(noisy_crops, pairs):
+    """Returns a function from the first step to ((noisy, synthetic), clean) batches.
+
+    Args:
+      noisy_crops: The same to those of noisy pictures.
+      pairs: The same to (synthetic, clean) ones, as those of `noisy_pairs`.
+    """
+
+    def batches(first_step):
+        both = tf.data.Dataset.zip(noisy_crops(first_step), pairs(first_step))
+        return both.map(lambda noisy, pair: ((noisy, pair[0]), pair[1]))
 
     return batches
 
