@@ -40,9 +40,10 @@ NUM_PARTS = {
 NUM_CONVOLUTIONS = {
     "nice": 2 * 6,
     "real_nvp": (1 + 2 + 1) * 16,
-    "glow": 2 * 2 * (1 + 2) + 1,
+    "glow": 2 * 2 * 2 + 1,
 }
-NUM_MATRIX_PRODUCTS = {"nice": 6, "real_nvp": 0, "glow": 2 * 2}
+# A 1x1 convolution is a matrix product: one a conditioner, one a step of Glow.
+NUM_MATRIX_PRODUCTS = {"nice": 6, "real_nvp": 0, "glow": 2 * 2 * (1 + 1)}
 NUM_PRODUCTS_OF_ALL_STEPS = {"nice": 0, "real_nvp": 0, "glow": 2 * 2}  # P L U, a level.
 
 

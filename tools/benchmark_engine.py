@@ -490,7 +490,8 @@ def _glow_step(
     lower = tf.linalg.band_part(lower, -1, 0)
     upper = tf.linalg.set_diag(upper, sign * tf.exp(log_diagonal))
     upper = tf.linalg.band_part(upper, 0, -1)
-    x = _convolve(x, (permutation @ lower @ upper)[tf.newaxis, tf.newaxis])
+    rows = tf.reshape(x, [-1, x.shape[-1]]) @ (permutation @ lower @ upper)
+    x = tf.reshape(rows, [-1, *x.shape[1:]])
     x, ildj = _coupling(x, conditioner)
     return x, ildj + num_pixels * tf.reduce_sum(log_scale + log_diagonal)
 
