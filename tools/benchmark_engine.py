@@ -40,6 +40,7 @@ DEFAULTS = {
     "batch_size": 64,
     "recompute": False,
     "precision": None,
+    "patch_gradients": False,
     "jit_compile": False,
     "num_shards": 1,
     "intra_op_threads": 0,
@@ -53,6 +54,7 @@ SPEEDS = {
     "flow": {},
     "hand-written": {"hand_written": True},
     "recompute": {"recompute": True},
+    "patch gradients": {"patch_gradients": True},
     "bfloat16": {"precision": "mixed_bfloat16"},
     "XLA": {"jit_compile": True},
 }
@@ -401,6 +403,7 @@ def _prior(settings):
             "hidden_channels": settings.hidden_channels,
             "recompute": settings.recompute,
             "precision": settings.precision,
+            "patch_gradients": settings.patch_gradients,
         },
     )
 
