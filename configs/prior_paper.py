@@ -41,6 +41,7 @@ def get_config(variant: str = "rgb") -> config_dict.ConfigDict:
                 "logit_alpha": 0.05,
                 "recompute": False,
                 "precision": config_dict.placeholder(str),
+                "patch_gradients": config_dict.placeholder(bool),
             },
             "dequantization": "uniform",
             "dequantization_sigma": 0.0,

@@ -39,6 +39,7 @@ def get_config(variant: str = "gray") -> config_dict.ConfigDict:
                 "logit_alpha": config_dict.placeholder(float),
                 "recompute": False,
                 "precision": config_dict.placeholder(str),
+                "patch_gradients": config_dict.placeholder(bool),
             },
             "dequantization": "gaussian",
             "dequantization_sigma": 5 / 255,

@@ -40,9 +40,10 @@ NUM_PARTS = {
 NUM_CONVOLUTIONS = {
     "nice": 2 * 6,
     "real_nvp": (1 + 2 + 1) * 16,
-    "glow": 2 * 2 * (1 + 2) + 1,
+    "glow": 2 * 2 * 2 + 1,
 }
-NUM_MATRIX_PRODUCTS = {"nice": 6, "real_nvp": 0, "glow": 2 * 2}
+# A 1x1 convolution is a matrix product: one a conditioner, one a step of Glow.
+NUM_MATRIX_PRODUCTS = {"nice": 6, "real_nvp": 0, "glow": 2 * 2 * (1 + 1)}
 NUM_PRODUCTS_OF_ALL_STEPS = {"nice": 0, "real_nvp": 0, "glow": 2 * 2}  # P L U, a level.
 
 
@@ -447,6 +448,36 @@ def test_recomputing_gives_the_same_gradient(name, make):
     )
     for result, expected in zip(recomputing, plain, strict=True):
         np.testing.assert_allclose(result, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("options", [{}, {"recompute": True}], ids=["", "recompute"])
+def test_patch_gradients_are_the_same_gradient(name, make, options):
+    images = _images((2, 4, 4, 1))
+    plain, patches = (
+        _log_prob_and_gradients(make(name, patch_gradients=flag, **options), images)
+        for flag in (False, True)
+    )
+    for result, expected in zip(patches, plain, strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("patch_gradients, count", [(False, 4 + 4 + 1), (True, 4 + 1)])
+@pytest.mark.parametrize("kind", ["Conv2DBackpropInput", "Conv2DBackpropFilter"])
+def test_patch_gradients_are_those_of_the_last_convolutions(
+    make, count_ops, kind, patch_gradients, count
+):
+    flow = make("glow", dtype="float32", patch_gradients=patch_gradients)
+    layers = flows.layers_of(flow.bijector)
+    weights = [weight.value for layer in layers for weight in layer.trainable_weights]
+
+    def gradients(images):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            log_prob = flow.log_prob(images)
+        return tape.gradient(log_prob, [images, *weights])
+
+    # Of four steps the first and the last ones, and that of the split prior.
+    assert count_ops(gradients, (2, 4, 4, 1), [kind]) == count
 
 
 def test_xla_compiles_every_flow(name, make):

@@ -148,6 +148,41 @@ def test_train_prior_saves_what_bfloat16_trained_in_float32(
     assert json.loads((tmp_path / "precision.json").read_text()) == "mixed_bfloat16"
 
 
+@pytest.mark.parametrize("chosen", [None, False, True])
+def test_train_prior_saves_what_patch_gradients_trained_without_them(
+    chosen, prior_path, pictures, tmp_path, monkeypatch
+):
+    trained = []
+    fit = training.fit
+
+    def keep(prior, *arguments, **options):
+        trained.append(prior.flow_options["patch_gradients"])
+        fit(prior, *arguments, **options)
+
+    monkeypatch.setattr(training, "fit", keep)
+    config = _prior_config(pictures)
+    config.prior.flow_options.patch_gradients = chosen
+    config.training.num_steps = 2
+    for script_says in (True, False):  # A run goes on with them or without.
+        path = train_prior(config, tmp_path, patch_gradients=script_says)
+        config.training.num_steps = 4
+    assert trained == ([True, False] if chosen is None else [chosen] * 2)
+    assert len(_history(tmp_path)) == 3
+    prior = keras.models.load_model(path, compile=False)
+    expected = keras.models.load_model(prior_path, compile=False)
+    assert prior.flow_options == expected.flow_options
+    assert "patch_gradients" not in prior.flow_options
+    for result, weight in zip(prior.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_allclose(result, weight, atol=1e-4)
+
+
+@pytest.mark.parametrize("gpus", [[], ["GPU:0"]])
+def test_patches_pay_without_a_gpu(gpus, monkeypatch):
+    devices = {"GPU": gpus}
+    monkeypatch.setattr(tf.config, "list_physical_devices", devices.get)
+    assert command.patches_pay() == (not gpus)
+
+
 @pytest.mark.parametrize("seconds", [(2.0, 1.0), (1.0, 2.0)])
 def test_the_faster_precision_is_measured(monkeypatch, seconds):
     assert command._seconds_of_convolution("bfloat16") > 0
@@ -748,7 +783,9 @@ def _non_finite(config, tmp_path):
 
 
 def _other_model(config, tmp_path):
-    training.prepare_workdir(tmp_path, {**config.prior.to_dict(), "flow": "nice"})
+    identity = {**config.prior.to_dict(), "flow": "nice"}
+    del identity["flow_options"]["patch_gradients"]  # Another way, not another model.
+    training.prepare_workdir(tmp_path, identity)
     return r"\['flow'\] differ"
 
 

@@ -61,6 +61,7 @@ def nice(
     logit_alpha: float | None = None,
     recompute: bool = False,
     precision: str | None = None,
+    patch_gradients: bool = False,
     seed: int = 0,
     dtype: str = "float32",
 ) -> tfd.TransformedDistribution:
@@ -85,6 +86,8 @@ def nice(
         memory that of one step.
       precision: Keras dtype policy of the conditioners, such as "mixed_bfloat16";
         weights, images and log-dets keep `dtype`. None: `dtype`.
+      patch_gradients: Whether the gradients of the conditioners' last convolutions are
+        products with patches: a faster training on a CPU, see `narrow_convolution`.
       seed: Seed of the initial weights.
       dtype: Floating type of pixels and weights.
 
@@ -101,6 +104,7 @@ def nice(
         dtype,
         recompute=recompute,
         precision=precision,
+        patch_gradients=patch_gradients,
         coupling="additive",
         squeeze=squeeze,
         conditioner=conditioner,
@@ -131,6 +135,7 @@ def real_nvp(
     logit_alpha: float | None = None,
     recompute: bool = False,
     precision: str | None = None,
+    patch_gradients: bool = False,
     seed: int = 0,
     dtype: str = "float32",
 ) -> tfd.TransformedDistribution:
@@ -161,6 +166,8 @@ def real_nvp(
         memory that of one step.
       precision: Keras dtype policy of the conditioners, such as "mixed_bfloat16";
         weights, images and log-dets keep `dtype`. None: `dtype`.
+      patch_gradients: Whether the gradients of the conditioners' last convolutions are
+        products with patches: a faster training on a CPU, see `narrow_convolution`.
       seed: Seed of the initial weights.
       dtype: Floating type of pixels and weights.
 
@@ -176,6 +183,7 @@ def real_nvp(
         dtype,
         recompute=recompute,
         precision=precision,
+        patch_gradients=patch_gradients,
         squeeze=squeeze,
         conditioner=conditioner,
         num_residual_blocks=num_residual_blocks,
@@ -216,6 +224,7 @@ def glow(
     logit_alpha: float | None = None,
     recompute: bool = False,
     precision: str | None = None,
+    patch_gradients: bool = False,
     seed: int = 0,
     dtype: str = "float32",
 ) -> tfd.TransformedDistribution:
@@ -247,6 +256,8 @@ def glow(
         memory that of one step.
       precision: Keras dtype policy of the conditioners, such as "mixed_bfloat16";
         weights, images and log-dets keep `dtype`. None: `dtype`.
+      patch_gradients: Whether the gradients of the conditioners' last convolutions are
+        products with patches: a faster training on a CPU, see `narrow_convolution`.
       seed: Seed of the initial weights.
       dtype: Floating type of pixels and weights.
 
@@ -262,6 +273,7 @@ def glow(
         dtype,
         recompute=recompute,
         precision=precision,
+        patch_gradients=patch_gradients,
         coupling=coupling,
         squeeze=squeeze,
         conditioner=conditioner,
@@ -419,7 +431,9 @@ class _Builder:
 
     def split_prior(self, channels):
         half = channels // 2
-        layer = self.conditioner(half, half, num_residual_blocks=None, affine=True)
+        layer = self.conditioner(
+            half, half, num_residual_blocks=None, affine=True, patch_gradients=False
+        )
         return ChannelCoupling(layer, name="split_prior")
 
     def conditioner(self, in_channels, out_channels, kind=Conditioner, **overrides):

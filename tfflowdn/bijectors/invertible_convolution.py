@@ -42,4 +42,6 @@ class InvertibleConvolution(OnePassBijector):
 
 
 def _convolve(images, matrix):
-    return tf.nn.conv2d(images, matrix[tf.newaxis, tf.newaxis], 1, "VALID")
+    # On rows of pixels: faster than a 1x1 convolution, above all its gradient.
+    rows = tf.matmul(tf.reshape(images, [-1, matrix.shape[0]]), matrix)
+    return tf.reshape(rows, tf.shape(images))

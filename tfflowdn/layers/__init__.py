@@ -6,6 +6,7 @@ from tfflowdn.layers.cepstrum import Cepstrum
 from tfflowdn.layers.conditioner import Conditioner
 from tfflowdn.layers.gated_block import GatedBlock
 from tfflowdn.layers.gaussian_blur import GaussianBlur
+from tfflowdn.layers.narrow_convolution import NarrowConvolution
 from tfflowdn.layers.opponent_colors import OpponentColors
 from tfflowdn.layers.padding import mirror_pad
 from tfflowdn.layers.pixel_shuffle import depth_to_space, space_to_depth
@@ -24,6 +25,7 @@ __all__ = [
     "Conditioner",
     "GatedBlock",
     "GaussianBlur",
+    "NarrowConvolution",
     "NoiseLevel",
     "NoiseSkew",
     "OpponentColors",

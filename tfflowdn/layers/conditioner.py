@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from tfflowdn.layers.gated_block import GatedBlock
+from tfflowdn.layers.narrow_convolution import NarrowConvolution
 from tfflowdn.layers.pointwise import Pointwise
 from tfflowdn.layers.residual_block import ResidualBlock
 
@@ -30,6 +31,8 @@ class Conditioner(keras.layers.Layer):
       gated: Whether these blocks are gated ones (Flow++).
       affine: Whether there is a log-scale.
       log_scale_bound: Largest magnitude of the log-scale, nats.
+      patch_gradients: Whether the gradients of the last convolution are products with
+        patches, see `narrow_convolution`; its results and weights are the same.
       seed: Seed of the weights.
     """
 
@@ -41,6 +44,7 @@ class Conditioner(keras.layers.Layer):
         gated: bool = False,
         affine: bool = True,
         log_scale_bound: float = 2.0,
+        patch_gradients: bool = False,
         seed: int = 0,
         **kwargs,
     ):
@@ -51,9 +55,11 @@ class Conditioner(keras.layers.Layer):
         self.gated = gated
         self.affine = affine
         self.log_scale_bound = log_scale_bound
+        self.patch_gradients = patch_gradients
         self.seed = seed
         self.hidden_layers = self._hidden_layers()
-        self.last = keras.layers.Conv2D(
+        last = NarrowConvolution if patch_gradients else keras.layers.Conv2D
+        self.last = last(
             out_channels * (2 if affine else 1),
             3,
             padding="same",
@@ -82,6 +88,7 @@ class Conditioner(keras.layers.Layer):
             "gated": self.gated,
             "affine": self.affine,
             "log_scale_bound": self.log_scale_bound,
+            "patch_gradients": self.patch_gradients,
             "seed": self.seed,
         }
         return {**super().get_config(), **config}

@@ -26,6 +26,7 @@ __all__ = [
     "denoiser_options",
     "faster_precision",
     "make_deterministic",
+    "patches_pay",
     "publish",
     "run",
     "share_cores",
@@ -173,6 +174,11 @@ def faster_precision() -> str | None:
         dtype: _seconds_of_convolution(dtype) for dtype in ("float32", "bfloat16")
     }
     return "mixed_bfloat16" if seconds["bfloat16"] < seconds["float32"] else None
+
+
+def patches_pay() -> bool:
+    """Returns whether a flow trains faster with `patch_gradients`: without a GPU."""
+    return not tf.config.list_physical_devices("GPU")
 
 
 def _add_to_seeds(config, seed):

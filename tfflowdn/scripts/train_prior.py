@@ -32,6 +32,7 @@ def train_prior(
     workdir: str,
     num_shards: int = 1,
     precision: str | None = None,
+    patch_gradients: bool = False,
     strategy: tf.distribute.Strategy | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Path:
@@ -46,6 +47,9 @@ def train_prior(
       precision: Keras dtype policy of the conditioners in this training, where the
         configuration names none; the trained prior is saved without it. A run goes on
         in the one that it began in.
+      patch_gradients: The flow's option in this training, where the configuration
+        says neither; the trained prior is saved without it, since stage 2, which
+        needs the gradient of pictures alone, is faster without.
       strategy: The devices; by default `distribution.make_strategy()`.
       stop: Asked after each step whether to stop there, see `training.fit`.
 
@@ -77,17 +81,25 @@ def train_prior(
     crops = data.RandomCrops(clean, **config.crops, crop_size=crop_size)
     arguments = config.prior.to_dict()
     options = arguments.pop("flow_options")
+    chosen = options.pop("patch_gradients", None)
+    patch_gradients = patch_gradients if chosen is None else chosen
     precision = options["precision"] or _first_precision(workdir, precision)
     with strategy.scope():
         prior = FlowPrior(
             **arguments,
-            flow_options={**options, "precision": precision},
+            flow_options={
+                **options,
+                "precision": precision,
+                "patch_gradients": patch_gradients,
+            },
             pixel_range=config.clean.pixel_range,
         )
     prior.num_shards = num_shards
     directory = Path(workdir)
     if distribution.is_chief(strategy):
-        training.prepare_workdir(directory, config.prior.to_dict())
+        # A run may go on on another device, with the option or without.
+        identity = {**config.prior.to_dict(), "flow_options": options}
+        training.prepare_workdir(directory, identity)
         _keep_precision(directory, precision)
     training.fit(
         prior,
@@ -130,6 +142,7 @@ def _main(argv):
         FLAGS.workdir,
         num_shards=num_shards,
         precision=command.faster_precision() if same_everywhere else None,
+        patch_gradients=command.patches_pay(),
         strategy=strategy,
         stop=command.sigterm_flag(),
     )
