@@ -52,6 +52,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "batch_size": pick(full=16, smoke=4),
                 "augment": True,
                 "seed": 0,
+                "zoom_range": (1.0, 1.0),
                 "contrast_range": (1.0, 1.0),
             },
             "noise": {
@@ -81,6 +82,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "batch_size": pick(full=64, smoke=4),
                 "augment": True,
                 "seed": 1,
+                "zoom_range": (1.0, 1.0),
                 "contrast_range": (1.0, 1.0),
             },
             "loss": {
@@ -114,6 +116,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "batch_size": pick(full=16, smoke=4),
                 "augment": True,
                 "seed": 2,
+                "zoom_range": (1.0, 1.0),
                 "contrast_range": (1.0, 1.0),
             },
             "noise": {"level_range": (1.0, 1.0)},

@@ -57,6 +57,7 @@ def get_config(variant: str = "gray") -> config_dict.ConfigDict:
             "batch_size": pick(full=32, smoke=4),
             "augment": True,
             "seed": 0,
+            "zoom_range": (1.0, 1.0),
             "contrast_range": (1.0, 1.0),
         },
         training={

@@ -6,6 +6,7 @@ import logging
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from tfflowdn import data
 
@@ -68,6 +69,56 @@ def test_contrast_is_lowered_about_the_mean_of_each_channel(tmp_path):
     quantiles = np.quantile(contrast[:, 0], [0, 0.25, 0.5, 0.75, 1])
     np.testing.assert_allclose(quantiles, [0.2, 0.35, 0.5, 0.65, 0.8], atol=0.06)
     np.testing.assert_array_equal(next(iter(crops(3))), lowered[192:])
+
+
+def test_zoom_enlarges_the_middle_as_pillow_does(tmp_path):
+    source = _source(tmp_path, [(24, 24)], channels=3)
+    options = {"crop_size": 24, "batch_size": 2, "augment": False}
+    (picture,) = next(source.dataset().as_numpy_iterator())[np.newaxis]
+    enlarged = next(iter(data.RandomCrops(source, zoom_range=(3, 3), **options)()))
+    bands = [Image.fromarray(band).convert("F") for band in np.rollaxis(picture, 2)]
+    box = (8, 8, 16, 16)  # Its neighbours count, too.
+    expected = [b.resize((24, 24), Image.Resampling.BICUBIC, box) for b in bands]
+    expected = np.stack([np.asarray(band) / 255 for band in expected], axis=-1)
+    # Pillow looks no farther than the box.
+    inner = slice(6, 18)
+    np.testing.assert_allclose(
+        enlarged[0, inner, inner], expected[inner, inner], atol=1e-5
+    )
+
+
+def test_zooms_are_uniform(tmp_path):
+    ramp = np.tile(np.arange(33, dtype=np.uint8) * 4, (33, 1))[..., np.newaxis]
+    data.write_image(tmp_path / "ramp.png", ramp)
+    source = data.open_source(str(tmp_path), channels=1)
+    options = {"crop_size": 33, "batch_size": 64, "augment": False}
+    crops = data.RandomCrops(source, zoom_range=(1.5, 4.0), **options)
+    enlarged = _take(crops(), 4).reshape(-1, 33, 33) * 255
+    slopes = np.diff(enlarged, axis=2)
+    np.testing.assert_allclose(
+        slopes, np.broadcast_to(slopes[:, :1, :1], slopes.shape), atol=1e-3
+    )
+    zooms = 4 / slopes[:, 0, 0]
+    quantiles = np.quantile(zooms, [0, 0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(quantiles, [1.5, 2.125, 2.75, 3.375, 4], atol=0.25)
+    np.testing.assert_allclose(enlarged[:, 16, 16], 64, atol=1e-3)
+    again = next(iter(crops(3)))[..., 0]
+    np.testing.assert_allclose(again * 255, enlarged[192:], rtol=1e-6)
+
+
+def test_a_zoom_of_one_copies(tmp_path):
+    source = _source(tmp_path, [(9, 9)])
+    options = {"crop_size": 9, "batch_size": 2}
+    plain = _take(data.RandomCrops(source, **options)(), 2)
+    crops = data.RandomCrops(source, zoom_range=(1.0, 1.0 + 1e-7), **options)
+    np.testing.assert_allclose(_take(crops(), 2), plain, atol=1e-5)
+
+
+@pytest.mark.parametrize("limits", [(0.5, 1.0), (3.0, 2.0)])
+def test_zoom_errors(tmp_path, limits):
+    source = _source(tmp_path, [(9, 9)])
+    with pytest.raises(ValueError, match="1 <= a <= b. Received: zoom_range="):
+        data.RandomCrops(source, crop_size=8, batch_size=1, zoom_range=limits)
 
 
 @pytest.mark.parametrize("limits", [(-0.1, 1.0), (0.9, 0.2), (0.5, 1.1)])

@@ -45,6 +45,7 @@ RESULTS = TOOLS / "results/quality"
 NOISES = (*SYNTHETIC, "real")
 METHODS = ("alone", "start", "objective", "distilled", "ensemble", "pairs")
 PEERS = ("bm3d",)  # Measured by tools/peers/bm3d_quality.py.
+NUM_STEPS = {"gaussian": 6000}  # Of distillation and pairs: one model for all levels.
 
 
 class Protocol:
@@ -62,8 +63,8 @@ class Protocol:
         self.folder = pictures / noise
         self.test = {name: self.folder / name for name in test_sigmas(noise)}
         self.is_real = noise not in SYNTHETIC
-        self.clean = self.folder / "enlarged" if self.is_real else pictures / "clean"
-        self.test_clean = (self.folder if self.is_real else pictures) / "test_clean"
+        pools = self.folder if self.is_real else pictures
+        self.clean, self.test_clean = pools / "clean", pools / "test_clean"
 
     def model(self, method: str) -> str:
         """Returns the path of a method's denoiser, trained if need be."""
@@ -113,6 +114,8 @@ class Protocol:
     def _config(self, name, variant="full", **changes):
         config = runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"](variant)
         config.update(changes)
+        if "distill" in config and self.noise in NUM_STEPS:
+            config.distill.training.num_steps = NUM_STEPS[self.noise]
         config.clean.spec = str(self.clean)
         config.noisy.spec = str(self.folder / "noisy")
         if "network" in config:

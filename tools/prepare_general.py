@@ -4,8 +4,7 @@
 
 DATA holds bsds400_color/. In name order the first 380 pictures go to OUTPUT/train, in
 gray or in colour; the middle 256 x 256 pixels of the last 20 to OUTPUT/clean and, with
-Gaussian noise of 25 of 255, to OUTPUT/noisy. `--enlarge=2` makes them twice as large:
-a camera's pictures are softer to the pixel.
+Gaussian noise of 25 of 255, to OUTPUT/noisy.
 """
 
 from __future__ import annotations
@@ -36,9 +35,7 @@ def _main(argv):
         folder.mkdir(parents=True, exist_ok=True)
     for index, path in enumerate(paths):
         with Image.open(path) as image:
-            size = [FLAGS.enlarge * side for side in image.size]
-            enlarged = image.resize(size, Image.Resampling.BICUBIC)
-            picture = np.asarray(enlarged.convert(MODES[FLAGS.channels]))
+            picture = np.asarray(image.convert(MODES[FLAGS.channels]))
         picture = picture if picture.ndim == 3 else picture[..., np.newaxis]
         if index < NUM_TRAINING:
             data.write_image(folders["train"] / f"{path.stem}.png", picture)
@@ -57,5 +54,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("data", None, "Folder of the data.", required=True)
     flags.DEFINE_string("output", None, "Folder to write.", required=True)
     flags.DEFINE_enum("channels", "1", list(MODES), "1 for gray, 3 for colour.")
-    flags.DEFINE_integer("enlarge", 1, "How many times as large.", lower_bound=1)
     app.run(_main)

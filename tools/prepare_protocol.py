@@ -16,8 +16,6 @@ for `gaussian` (in `noisy/` each picture with a level of its own, up to 50 of 25
 `poisson`, `heteroscedastic` and `correlated`, and in colour, with camera noise:
 
     real/clean/                      the first 200 of bsds400_color
-    real/enlarged/                   those, twice as large: a camera's pictures are
-                                     softer to the pixel
     real/validation_clean/           its last 20, for priors
     real/noisy/  real/references/    polyu, Canon5D2 and NikonD800
     real/test/  real/test_clean/     polyu, Canon600D
@@ -32,7 +30,6 @@ from pathlib import Path
 
 import numpy as np
 from absl import app, flags
-from PIL import Image
 
 from tfflowdn import data
 
@@ -73,15 +70,6 @@ def _copy(paths, folder, ending=""):
         shutil.copy(path, folder / f"{path.stem.removesuffix(ending)}{path.suffix}")
 
 
-def _write_enlarged(paths, folder):
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in paths:
-        with Image.open(path) as image:
-            size = (2 * image.width, 2 * image.height)
-            enlarged = image.resize(size, Image.Resampling.BICUBIC)
-        enlarged.save(folder / f"{path.stem}.png")
-
-
 def _pictures(folder, suffix, count):
     paths = sorted(folder.glob(f"*{suffix}"))
     if len(paths) != count:
@@ -112,7 +100,6 @@ def _prepare_real(source, output):
     noisy = _pictures(source / "polyu", "_real.JPG", 73)
     mean = _pictures(source / "polyu", "_mean.JPG", 73)
     _copy(clean[:200], output / "clean")
-    _write_enlarged(clean[:200], output / "enlarged")
     _copy(clean[380:], output / "validation_clean")
     for paths, ending, pool, test in (
         (noisy, "_real", "noisy", "test"),

@@ -4,13 +4,11 @@
 #   tools/train_general.sh DATA RUNS gray|rgb|camera
 #
 # DATA holds bsds400_color/; RUNS gets pictures and trainings. `gray` ends with mostly
-# white noise; `camera` begins with denoiser_rgb, on pictures twice as large. A run that
-# was killed goes on when the
+# white noise; `camera` begins with denoiser_rgb. A run that was killed goes on when the
 # command is given again.
 set -euo pipefail
 data=$1 runs=$2 kind=$3 tools=$(dirname "$0")
-enlarge=1
-case $kind in gray) channels=1 ;; rgb) channels=3 ;; camera) channels=3 enlarge=2 ;;
+case $kind in gray) channels=1 ;; rgb | camera) channels=3 ;;
 *) echo "The third argument must be gray, rgb or camera. Received: $kind" >&2; exit 1 ;;
 esac
 pictures=$runs/$kind/pictures
@@ -25,8 +23,7 @@ train() {
     trained=$runs/$kind/$1/denoiser.keras
 }
 
-python "$tools/prepare_general.py" --data "$data" --output "$pictures" --channels "$channels" \
-    --enlarge "$enlarge"
+python "$tools/prepare_general.py" --data "$data" --output "$pictures" --channels "$channels"
 case $kind in
 gray)
     train any_noise full 15000

@@ -29,6 +29,8 @@ class RandomCrops:
       batch_size: Crops a batch.
       augment: Whether crops are flipped and rotated by multiples of 90 degrees.
       seed: Of the order, positions and augmentation.
+      zoom_range: Smallest and largest factor, uniform between them, by which the middle
+        of a crop is enlarged (bicubic); 1 leaves it.
       contrast_range: Smallest and largest contrast of a crop, uniform between them;
         1 leaves it, 0 leaves the mean of each channel alone.
 
@@ -45,9 +47,14 @@ class RandomCrops:
         batch_size: int,
         augment: bool = True,
         seed: int = 0,
+        zoom_range: tuple[float, float] = (1.0, 1.0),
         contrast_range: tuple[float, float] = (1.0, 1.0),
     ):
         _check_positive(crop_size=crop_size, batch_size=batch_size)
+        if not 1 <= zoom_range[0] <= zoom_range[1]:
+            raise ValueError(
+                f"zoom_range must be 1 <= a <= b. Received: {zoom_range=}."
+            )
         if not 0 <= contrast_range[0] <= contrast_range[1] <= 1:
             raise ValueError(
                 f"contrast_range must be 0 <= a <= b <= 1. Received: {contrast_range=}."
@@ -57,6 +64,7 @@ class RandomCrops:
         self._batch_size = batch_size
         self._augment = augment
         self._seed = seed
+        self._zoom_range = tuple(zoom_range)
         self._contrast_range = tuple(contrast_range)
         self._pool = _pool(source, crop_size).cache()
 
@@ -90,16 +98,18 @@ class RandomCrops:
         )
         index = tf.cast(index, tf.int64) + tf.gather(starts, picked)[:, None, None]
         crops = to_unit(tf.gather(pixels, index))
-        if self._contrast_range == (1, 1):
-            return crops
-        return self._lower_contrast(crops, tf.random.fold_in(key, 1))
+        if self._zoom_range != (1, 1):
+            zoom = self._uniform(self._zoom_range, tf.random.fold_in(key, 2))
+            crops = _enlarge_middle(crops, zoom)
+        if self._contrast_range != (1, 1):
+            contrast = self._uniform(self._contrast_range, tf.random.fold_in(key, 1))
+            mean = tf.reduce_mean(crops, axis=(1, 2), keepdims=True)
+            crops = mean + contrast * (crops - mean)
+        return crops
 
-    def _lower_contrast(self, crops: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    def _uniform(self, limits: tuple[float, float], seed: tf.Tensor) -> tf.Tensor:
         shape = [self._batch_size, 1, 1, 1]
-        low, high = self._contrast_range
-        contrast = tf.random.stateless_uniform(shape, seed, low, high)
-        mean = tf.reduce_mean(crops, axis=(1, 2), keepdims=True)
-        return mean + contrast * (crops - mean)
+        return tf.random.stateless_uniform(shape, seed, *limits)
 
     def _pick(self, step: tf.Tensor, num_pictures: tf.Tensor) -> tf.Tensor:
         """Returns the pictures of a batch, positions in the pool, [batch_size]."""
@@ -259,6 +269,28 @@ def _crop_and_turn(
         turned = tf.transpose(index, [0, 2, 1])
         index = tf.where(uniform[4][..., tf.newaxis] < 0.5, index, turned)
     return index
+
+
+def _enlarge_middle(crops: tf.Tensor, zoom: tf.Tensor) -> tf.Tensor:
+    """Enlarges crops [batch, size, size, C], each by a zoom of [batch, 1, 1, 1]."""
+    size = crops.shape[1]
+    pixel = tf.range(size, dtype=tf.float32)
+    middle = (size - 1) / 2
+    seen = middle + (pixel[:, tf.newaxis] - middle) / zoom
+    weights = _cubic(seen - pixel)  # [batch, 1, size, size]
+    # Rows sum to 1: at a border the pixels within count.
+    weights /= tf.reduce_sum(weights, axis=-1, keepdims=True)
+    enlarged = weights @ tf.transpose(crops, [0, 3, 1, 2])
+    enlarged = tf.matmul(enlarged, weights, transpose_b=True)
+    return tf.transpose(enlarged, [0, 2, 3, 1])
+
+
+def _cubic(distance: tf.Tensor) -> tf.Tensor:
+    """The kernel of bicubic interpolation (Keys 1981, a = -1/2)."""
+    distance = tf.minimum(tf.abs(distance), 2.0)
+    near = (1.5 * distance - 2.5) * distance**2 + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    return tf.where(distance < 1, near, far)
 
 
 def _below(uniform: tf.Tensor, limit: tf.Tensor) -> tf.Tensor:
