@@ -499,3 +499,16 @@ def test_conditioners_in_bfloat16_leave_the_rest_float32(name, make):
     expected = _log_prob_and_gradients(make(name, **options), images)[0]
     difference = np.abs(results[0] - expected)
     assert 0 < difference.max() < 0.02 * np.abs(expected).max()
+
+
+def test_weights_are_cast_to_bfloat16_once_for_all_steps(make, count_ops):
+    def casts(num_steps, precision):
+        flow = make("glow", num_steps=num_steps, precision=precision, dtype="float32")
+        return count_ops(flow.log_prob, (2, 4, 4, 1), types=("Cast",))
+
+    half, single = (
+        casts(5, precision) - casts(2, precision)
+        for precision in ("mixed_bfloat16", None)
+    )
+    # Of the pictures alone, into a conditioner and out of it, at two levels.
+    assert half - single == 3 * 2 * 2

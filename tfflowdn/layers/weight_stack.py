@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
-from keras.ops import convert_to_numpy, convert_to_tensor, reshape, unstack
+from keras.ops import cast, convert_to_numpy, convert_to_tensor, reshape, unstack
 
 from tfflowdn.layers.parameters import Parameters
 
@@ -21,7 +21,8 @@ class WeightStack(keras.layers.Layer):
     steps: an optimizer updates few large arrays, and is traced in a moment.
 
     `functions(stack.unstack()[i])` are the layers of copy `i`. What `Parameters` derive
-    from their weights is computed for all copies at once.
+    from their weights is computed for all copies at once, and so are the casts of the
+    others' weights to their `compute_dtype`.
 
     Args:
       copies: For each copy its built layers, with the same weights in shape and order.
@@ -53,6 +54,8 @@ class WeightStack(keras.layers.Layer):
             if isinstance(layer, Parameters):
                 names = [variable.name for variable in layer.variables]
                 tensors = layer.derive(**dict(zip(names, tensors, strict=True)))
+            else:
+                tensors = [cast(tensor, layer.compute_dtype) for tensor in tensors]
             unstacked = [unstack(tensor, self.num_copies) for tensor in tensors]
             layers.append(list(zip(*unstacked, strict=True)))
         return list(zip(*layers, strict=True))
@@ -98,6 +101,9 @@ def _variables(layers):
 def _call(layer, tensors, images):
     if isinstance(layer, Parameters):
         return tensors
-    state = list(zip(layer.variables, tensors, strict=True))
-    with keras.StatelessScope(state_mapping=state):
+    scope = keras.StatelessScope()
+    # Given as an argument they would be cast back to the variables' dtype.
+    variables = [id(variable) for variable in layer.variables]
+    scope.state_mapping.update(zip(variables, tensors, strict=True))
+    with scope:
         return layer(images)
