@@ -171,7 +171,9 @@ def test_one_two_and_four_replicas_train_alike(tmp_path):
     for stage in ("prior", "denoiser"):
         differences = results[stage]["weights_difference"]
         assert list(differences) == ["1", "2", "4"]
-        assert max(differences.values()) < 1e-5
+        # Three of Adam's steps move a weight by up to 3e-3, of which rounding decides
+        # a little where a gradient is near 0.
+        assert max(differences.values()) < 3e-5
         assert results[stage]["gradient_bytes"] > 0
 
 
