@@ -4,8 +4,8 @@
 #   tools/train_general.sh DATA RUNS gray|rgb|camera
 #
 # DATA holds bsds400_color/; RUNS gets pictures and trainings. `gray` ends with mostly
-# white noise; `camera` begins with denoiser_rgb and ends with sharp pictures, too. A run
-# that was killed goes on when the command is given again.
+# white noise; `camera` begins with denoiser_rgb. A run that was killed goes on when the
+# command is given again.
 set -euo pipefail
 data=$1 runs=$2 kind=$3 tools=$(dirname "$0")
 case $kind in gray) channels=1 ;; rgb | camera) channels=3 ;;
@@ -32,10 +32,6 @@ gray)
         --config.start.noise.gain_probability=0.25 --config.start.noise.correlated_probability=0.1
     ;;
 rgb) train any_noise full 8000 --config.network.hidden_channels=80 --config.start.noise.shared_probability=0.0 ;;
-camera)
-    train soft camera 6000 --config.denoiser=denoiser_rgb
-    train soft_and_sharp camera 2000 --config.denoiser="$trained" \
-        --config.start.crops.zoom_range=1,4 --config.start.crops.seed=3
-    ;;
+camera) train weak_noise camera 6000 --config.denoiser=denoiser_rgb ;;
 esac
 cp "$trained" "$tools/../saved_models/denoiser_$kind.keras"
