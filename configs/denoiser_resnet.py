@@ -133,7 +133,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
             },
             "noise": {"level_range": pick(full=(1.0, 1.0), camera=(1.0, 4.0))},
             "training": {
-                "num_steps": pick(full=4000, smoke=4),
+                "num_steps": pick(full=4000, camera=2000, smoke=4),
                 "steps_per_epoch": pick(full=1000, smoke=2),
                 "learning_rate": 1e-3,
                 "optimizer": "muon",
