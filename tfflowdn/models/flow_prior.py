@@ -109,6 +109,7 @@ class FlowPrior(keras.Model):
         self._traced_log_prob = tf.function(
             lambda _, images: self._sharded_log_prob(images), reduce_retracing=True
         )
+        self._traced_latents = tf.function(self._latents, reduce_retracing=True)
         self._traced_forward = tf.function(
             lambda _, latents: self._sharded(self._shard_forward, latents),
             reduce_retracing=True,
@@ -199,10 +200,13 @@ class FlowPrior(keras.Model):
           Images [num_samples, H, W, C], not clipped to [0, 1].
         """
         shape = (num_samples, *(image_shape or self.image_shape))
+        self.check_images(tf.TensorSpec(shape, self.compute_dtype), divisible=True)
         seed = None if seed is None else tf.constant([seed, 0])
-        latents = self._base(shape[1:]).sample(num_samples, seed)
-        self.check_images(latents, divisible=True)
-        return self._traced_forward(self.num_shards, temperature * latents)
+        temperature = tf.constant(temperature, self.compute_dtype)
+        latents = self._traced_latents(
+            tf.constant(num_samples), shape[1:], temperature, seed
+        )
+        return self._traced_forward(self.num_shards, latents)
 
     def call(self, images, training=None):
         """Returns `log_prob(images)`, [batch]."""
@@ -284,6 +288,9 @@ class FlowPrior(keras.Model):
             "seed": self.seed,
         }
         return {**super().get_config(), **config}
+
+    def _latents(self, num_samples, image_shape, temperature, seed):
+        return temperature * self._base(image_shape).sample(num_samples, seed)
 
     def _log_prob(self, images):
         images = tf.identity(images)  # A new tensor: TFP's cache must not answer.
