@@ -139,9 +139,11 @@ class Protocol:
             batches = noisy_pairs(crops, _true_noise(self.noise), part.crops.seed)
         else:
             pools = (self.folder / pool for pool in ("noisy", "references"))
+            # Enlarged, or of lowered contrast, the noise would be another.
+            as_they_are = {"zoom_range": (1.0, 1.0), "contrast_range": (1.0, 1.0)}
             batches = _aligned_crops(
                 [data.open_source(str(pool), channels=channels) for pool in pools],
-                part.crops,
+                {**part.crops, **as_they_are},
             )
         directory = Path(workdir)
         training.fit(
