@@ -199,13 +199,12 @@ class FlowPrior(keras.Model):
         Returns:
           Images [num_samples, H, W, C], not clipped to [0, 1].
         """
-        shape = (num_samples, *(image_shape or self.image_shape))
-        self.check_images(tf.TensorSpec(shape, self.compute_dtype), divisible=True)
+        image_shape = tuple(image_shape or self.image_shape)
+        self.check_images(tf.TensorSpec((None, *image_shape)), divisible=True)
         seed = None if seed is None else tf.constant([seed, 0])
-        temperature = tf.constant(temperature, self.compute_dtype)
-        latents = self._traced_latents(
-            tf.constant(num_samples), shape[1:], temperature, seed
-        )
+        temperature = tf.cast(temperature, self.compute_dtype)
+        num_samples = tf.convert_to_tensor(num_samples)
+        latents = self._traced_latents(num_samples, image_shape, temperature, seed)
         return self._traced_forward(self.num_shards, latents)
 
     def call(self, images, training=None):

@@ -254,7 +254,12 @@ def _rehearsed_pairs(config, channels):
     if not _rehearses(config):
         return None
     seed = config.objective.crops.seed + REHEARSAL_SEED
-    crops = _crops(config.clean, channels, config.objective, seed=seed)
+    as_in_the_start = {
+        name: config.start.crops[name] for name in ("zoom_range", "contrast_range")
+    }
+    crops = _crops(
+        config.clean, channels, config.objective, seed=seed, **as_in_the_start
+    )
     return noisy_pairs(crops, data.GenericNoise(**config.start.noise), seed)
 
 
