@@ -74,7 +74,7 @@ def test_contrast_is_lowered_about_the_mean_of_each_channel(tmp_path):
 def test_zoom_enlarges_the_middle_as_pillow_does(tmp_path):
     source = _source(tmp_path, [(24, 24)], channels=3)
     options = {"crop_size": 24, "batch_size": 2, "augment": False}
-    (picture,) = next(source.dataset().as_numpy_iterator())[np.newaxis]
+    picture = next(source.dataset().as_numpy_iterator())
     enlarged = next(iter(data.RandomCrops(source, zoom_range=(3, 3), **options)()))
     bands = [Image.fromarray(band).convert("F") for band in np.rollaxis(picture, 2)]
     box = (8, 8, 16, 16)  # Its neighbours count, too.
