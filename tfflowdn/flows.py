@@ -87,7 +87,7 @@ def nice(
       precision: Keras dtype policy of the conditioners, such as "mixed_bfloat16";
         weights, images and log-dets keep `dtype`. None: `dtype`.
       patch_gradients: Whether the gradients of the conditioners' last convolutions are
-        products with patches: a faster training on a CPU, see `narrow_convolution`.
+        products with patches: a faster training on a CPU, see `conv2d`.
       seed: Seed of the initial weights.
       dtype: Floating type of pixels and weights.
 
@@ -167,7 +167,7 @@ def real_nvp(
       precision: Keras dtype policy of the conditioners, such as "mixed_bfloat16";
         weights, images and log-dets keep `dtype`. None: `dtype`.
       patch_gradients: Whether the gradients of the conditioners' last convolutions are
-        products with patches: a faster training on a CPU, see `narrow_convolution`.
+        products with patches: a faster training on a CPU, see `conv2d`.
       seed: Seed of the initial weights.
       dtype: Floating type of pixels and weights.
 
@@ -257,7 +257,7 @@ def glow(
       precision: Keras dtype policy of the conditioners, such as "mixed_bfloat16";
         weights, images and log-dets keep `dtype`. None: `dtype`.
       patch_gradients: Whether the gradients of the conditioners' last convolutions are
-        products with patches: a faster training on a CPU, see `narrow_convolution`.
+        products with patches: a faster training on a CPU, see `conv2d`.
       seed: Seed of the initial weights.
       dtype: Floating type of pixels and weights.
 

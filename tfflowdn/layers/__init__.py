@@ -4,9 +4,9 @@ from tfflowdn.layers.act_norm import ActNormParameters
 from tfflowdn.layers.brightness_curve import BrightnessCurve, NoiseLevel, NoiseSkew
 from tfflowdn.layers.cepstrum import Cepstrum
 from tfflowdn.layers.conditioner import Conditioner
+from tfflowdn.layers.conv2d import Conv2D
 from tfflowdn.layers.gated_block import GatedBlock
 from tfflowdn.layers.gaussian_blur import GaussianBlur
-from tfflowdn.layers.narrow_convolution import NarrowConvolution
 from tfflowdn.layers.opponent_colors import OpponentColors
 from tfflowdn.layers.padding import mirror_pad
 from tfflowdn.layers.pixel_shuffle import depth_to_space, space_to_depth
@@ -25,7 +25,7 @@ __all__ = [
     "Conditioner",
     "GatedBlock",
     "GaussianBlur",
-    "NarrowConvolution",
+    "Conv2D",
     "NoiseLevel",
     "NoiseSkew",
     "OpponentColors",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from tfflowdn.layers.conv2d import Conv2D
 from tfflowdn.layers.gated_block import GatedBlock
-from tfflowdn.layers.narrow_convolution import NarrowConvolution
 from tfflowdn.layers.pointwise import Pointwise
 from tfflowdn.layers.residual_block import ResidualBlock
 
@@ -32,7 +32,7 @@ class Conditioner(keras.layers.Layer):
       affine: Whether there is a log-scale.
       log_scale_bound: Largest magnitude of the log-scale, nats.
       patch_gradients: Whether the gradients of the last convolution are products with
-        patches, see `narrow_convolution`; its results and weights are the same.
+        patches, see `conv2d`; its results and weights are the same.
       seed: Seed of the weights.
     """
 
@@ -58,11 +58,10 @@ class Conditioner(keras.layers.Layer):
         self.patch_gradients = patch_gradients
         self.seed = seed
         self.hidden_layers = self._hidden_layers()
-        last = NarrowConvolution if patch_gradients else keras.layers.Conv2D
-        self.last = last(
+        self.last = Conv2D(
             out_channels * (2 if affine else 1),
             3,
-            padding="same",
+            patch_gradients=patch_gradients,
             kernel_initializer="zeros",
             dtype=self.dtype_policy,
             name="last",
@@ -139,10 +138,9 @@ class Conditioner(keras.layers.Layer):
         )
 
     def _convolution(self, size, seed, name):
-        return keras.layers.Conv2D(
+        return Conv2D(
             self.hidden_channels,
             size,
-            padding="same",
             activation="relu",
             kernel_initializer=keras.initializers.HeNormal(seed),
             dtype=self.dtype_policy,
