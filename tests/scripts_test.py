@@ -246,6 +246,28 @@ def test_rehearsed_pairs_are_those_of_a_start_with_other_crops(pictures):
     assert _rehearsed_pairs(config, channels=1) is None
 
 
+def test_rehearsed_crops_are_enlarged_and_pale_as_those_of_the_start(pictures):
+    def clean_crops(zoom, contrast):
+        config = _denoiser_config(pictures, "")
+        config.start.crops.update(
+            zoom_range=(zoom, zoom), contrast_range=(contrast, contrast)
+        )
+        _, clean = next(iter(_rehearsed_pairs(config, channels=1)(0)))
+        return clean.numpy()
+
+    plain = clean_crops(1.0, 1.0)
+    mean = plain.mean(axis=(1, 2), keepdims=True)
+    expected = mean + 0.25 * (plain - mean)
+    np.testing.assert_allclose(clean_crops(1.0, 0.25), expected, atol=1e-6)
+    # Enlarged twice, the middle's pixels are half as far apart.
+    enlarged = clean_crops(2.0, 1.0)
+    assert _roughness(enlarged) < 0.6 * _roughness(plain[:, 2:6, 2:6])
+
+
+def _roughness(crops):
+    return np.abs(np.diff(crops, axis=1)).mean()
+
+
 def test_both_trainings_run_on_two_replicas(pictures, strategies, tmp_path):
     prior_config = _prior_config(pictures)
     prior_config.training.num_steps = 2

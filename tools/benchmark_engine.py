@@ -44,11 +44,13 @@ DEFAULTS = {
     "jit_compile": False,
     "num_shards": 1,
     "intra_op_threads": 0,
+    "inter_op_threads": 0,
 }
 THREADS = {
     "whole batch": {},
     "2 shards": {"num_shards": 2, "intra_op_threads": 1},
 }
+ONE_THREAD = {"intra_op_threads": 1, "inter_op_threads": 1}
 WORKS = ("gradient", "forward", "input_gradient", "sample")
 SPEEDS = {
     "flow": {},
@@ -58,7 +60,7 @@ SPEEDS = {
     "bfloat16": {"precision": "mixed_bfloat16"},
     "XLA": {"jit_compile": True},
 }
-FIRST_STEPS = {
+FLOWS = {
     "12 steps, 64 wide, gray, batch 64": {},
     "96 steps, 128 wide, RGB, batch 16": {
         "num_steps": 32,
@@ -92,30 +94,41 @@ def _speed():
     flow = {threads: seconds[f"flow, {threads}"] for threads in THREADS}
     hand = {threads: seconds[f"hand-written, {threads}"] for threads in THREADS}
     ratios = {
-        threads: {
-            "gradient over the hand-written (at least 0.95)": (
-                hand[threads]["gradient"] / flow[threads]["gradient"]
-            ),
-            "input gradient over the gradient (at least 1.6)": (
-                flow[threads]["gradient"] / flow[threads]["input_gradient"]
-            ),
-        }
+        threads: hand[threads]["gradient"] / flow[threads]["gradient"]
         for threads in THREADS
     }
     _print_table(
-        ["speed", *THREADS],
+        ["speed of the gradient", *THREADS],
         [
-            [name, *(f"{ratios[threads][name]:.2f}" for threads in THREADS)]
-            for name in ratios["2 shards"]
+            [
+                "over the hand-written (at least 0.95)",
+                *map("{:.2f}".format, ratios.values()),
+            ]
         ],
     )
-    return {"seconds": seconds, "ratios": ratios}
+    return {"seconds": seconds, "gradient_over_hand_written": ratios}
+
+
+def _input_gradient():
+    """The speed of the gradient for the images alone over that of the weights'."""
+    works = ["gradient", "input_gradient"]
+    results = {}
+    for name, settings in FLOWS.items():
+        for threads, options in {**THREADS, "1 thread": ONE_THREAD}.items():
+            variant = {f"{name}; {threads}": {**settings, **options}}
+            ((title, seconds),) = _seconds_in_turns(variant, works).items()
+            results[title] = {**seconds, "ratio": seconds[works[0]] / seconds[works[1]]}
+    _print_table(
+        ["input gradient", "speed over the gradient (at least 1.6)"],
+        [[title, f"{result['ratio']:.2f}"] for title, result in results.items()],
+    )
+    return results
 
 
 def _first_step():
     """Seconds of the first step, each in a fresh process."""
     results = {}
-    for name, settings in FIRST_STEPS.items():
+    for name, settings in FLOWS.items():
         settings = {**settings, "task": "first_step"}
         reports = [_report(settings) for _ in range(FLAGS.fresh_processes)]
         results[name] = {
@@ -181,6 +194,7 @@ def _precision():
 
 MEASURES = {
     "speed": _speed,
+    "input_gradient": _input_gradient,
     "first_step": _first_step,
     "memory": _memory,
     "precision": _precision,
@@ -529,8 +543,9 @@ def _main(argv):
     del argv
     if FLAGS.worker:
         settings = SimpleNamespace(**{**DEFAULTS, **json.loads(FLAGS.worker)})
-        threads = settings.intra_op_threads
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        threading = tf.config.threading
+        threading.set_intra_op_parallelism_threads(settings.intra_op_threads)
+        threading.set_inter_op_parallelism_threads(settings.inter_op_threads)
         TASKS[settings.task](settings)
         return
     path = Path(FLAGS.output)

@@ -9,7 +9,8 @@ which is trained where RUNS does not have it yet:
     start       the clean pool with generic noise (one for all gray noises; for `real`
                 the `denoiser_camera` that comes with tfflowdn)
     alone       the noisy pool under the prior from scratch, without synthetic noise
-    objective   start, then the noisy pool under the prior
+    objective   start, then the noisy pool under the prior, with rehearsal of the start
+    unrehearsed objective without rehearsal
     distilled   start, the noise learned from its residuals (that of cameras from calm
                 places), then the clean pool with it
     ensemble    distilled, averaged over the eight flips and rotations
@@ -43,7 +44,15 @@ TOOLS = Path(__file__).resolve().parent
 CONFIGS = TOOLS.parent / "configs"
 RESULTS = TOOLS / "results/quality"
 NOISES = (*SYNTHETIC, "real")
-METHODS = ("alone", "start", "objective", "distilled", "ensemble", "pairs")
+METHODS = (
+    "alone",
+    "start",
+    "objective",
+    "unrehearsed",
+    "distilled",
+    "ensemble",
+    "pairs",
+)
 PEERS = ("bm3d",)  # Measured by tools/peers/bm3d_quality.py.
 NUM_STEPS = {"gaussian": 6000}  # Of distillation and pairs: one model for all levels.
 
@@ -81,11 +90,15 @@ class Protocol:
         config = self._denoiser_config("from_scratch", prior=FLAGS.prior)
         return self._train(f"{self.noise}/alone", train_denoiser, config)
 
-    def _objective(self):
+    def _objective(self, name="objective", **loss):
         options = {"denoiser": self._start(), "prior": FLAGS.prior}
         config = self._denoiser_config(**options)
         config.start.training.num_steps = 0
-        return self._train(f"{self.noise}/objective", train_denoiser, config)
+        config.objective.loss.update(loss)
+        return self._train(f"{self.noise}/{name}", train_denoiser, config)
+
+    def _unrehearsed(self):
+        return self._objective("unrehearsed", rehearsal_weight=0.0)
 
     def _distilled(self):
         # A camera's noise reaches over many pixels; denoisers leave most of it.
