@@ -64,6 +64,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "jpeg_probability": 0.0,
                 "jpeg_quality_range": (60.0, 98.0),
             },
+            "loss": {"noise_floor": config_dict.placeholder(float)},
             "training": {
                 "num_steps": 0,
                 "steps_per_epoch": pick(full=1000, smoke=2),
@@ -120,6 +121,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "contrast_range": (1.0, 1.0),
             },
             "noise": {"level_range": (1.0, 1.0)},
+            "loss": {"noise_floor": config_dict.placeholder(float)},
             "training": {
                 "num_steps": pick(full=4000, smoke=4),
                 "steps_per_epoch": pick(full=1000, smoke=2),

@@ -31,6 +31,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
     def pick(full, **others):
         return others.get(variant, full)
 
+    noise_floor = 2 / 255 if variant == "camera" else config_dict.placeholder(float)
     return config_dict.create(
         prior="",
         denoiser="",
@@ -72,6 +73,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "jpeg_probability": pick(full=0.0, camera=0.8),
                 "jpeg_quality_range": (60.0, 98.0),
             },
+            "loss": {"noise_floor": noise_floor},
             "training": {
                 "num_steps": pick(
                     full=6000, from_scratch=0, camera=4000, quickstart=2000, smoke=4
@@ -132,6 +134,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
                 "contrast_range": pick(full=(1.0, 1.0), camera=(0.2, 1.0)),
             },
             "noise": {"level_range": pick(full=(1.0, 1.0), camera=(1.0, 4.0))},
+            "loss": {"noise_floor": noise_floor},
             "training": {
                 "num_steps": pick(full=4000, camera=2000, smoke=4),
                 "steps_per_epoch": pick(full=1000, smoke=2),

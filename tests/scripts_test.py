@@ -23,6 +23,7 @@ from tfflowdn.scripts.score import score
 from tfflowdn.scripts.train_denoiser import (
     _rehearsed_pairs,
     train_denoiser,
+    weighted_pairs,
     with_pairs,
 )
 from tfflowdn.scripts.train_noise import train_noise
@@ -266,6 +267,53 @@ def test_rehearsed_crops_are_enlarged_and_pale_as_those_of_the_start(pictures):
 
 def _roughness(crops):
     return np.abs(np.diff(crops, axis=1)).mean()
+
+
+def test_weights_make_every_level_of_noise_count_alike():
+    rng = np.random.default_rng(0)
+    clean = rng.uniform(size=(3, 8, 8, 1)).astype("float32")
+    levels = np.array([0.1, 0.4, 0.0], "float32")
+    signs = np.sign(rng.normal(size=clean.shape)).astype("float32")
+    noisy = clean + levels[:, None, None, None] * signs
+    mse = levels**2
+
+    def pairs(first_step):
+        assert first_step == 5
+        return tf.data.Dataset.from_tensors((noisy, clean))
+
+    assert weighted_pairs(pairs, None) is pairs
+    *same, weights = next(iter(weighted_pairs(pairs, 0.1)(5)))
+    np.testing.assert_array_equal(same, [noisy, clean])
+    assert weights.shape == (3, 1, 1)
+    expected = 1 / (mse + 0.01)
+    expected /= expected.mean()
+    np.testing.assert_allclose(np.ravel(weights), expected, rtol=1e-4)
+    # Keras multiplies the squared error of every pixel by its picture's weight.
+    loss = keras.losses.MeanSquaredError()(clean, noisy, sample_weight=weights)
+    np.testing.assert_allclose(loss, np.mean(expected * mse), rtol=1e-4)
+
+
+@pytest.mark.parametrize("noise_floor", [0.0, -0.1, 2.0])
+def test_noise_floor_must_be_above_0(pictures, noise_floor, tmp_path):
+    config = _denoiser_config(pictures, "")
+    config.objective.training.num_steps = 0
+    config.start.loss.noise_floor = noise_floor
+    message = rf"noise_floor must be above 0 .*Received: noise_floor={noise_floor}"
+    with pytest.raises(ValueError, match=message):
+        train_denoiser(config, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_change_the_start(pictures, tmp_path):
+    histories = []
+    for noise_floor in (None, 2 / 255):
+        config = _denoiser_config(pictures, "")
+        config.objective.training.num_steps = 0
+        config.start.loss.noise_floor = noise_floor
+        train_denoiser(config, tmp_path / str(noise_floor))
+        histories.append(_history(tmp_path / str(noise_floor) / "start"))
+    names = [history[0] for history in histories]
+    assert names[0] == names[1] and histories[0] != histories[1]
 
 
 def test_both_trainings_run_on_two_replicas(pictures, strategies, tmp_path):

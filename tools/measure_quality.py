@@ -36,7 +36,12 @@ from prepare_protocol import SYNTHETIC, add_noise, test_sigmas
 from tfflowdn import checkpoint, data, inference, noise_curves, training
 from tfflowdn.scripts import command
 from tfflowdn.scripts.evaluate import evaluate
-from tfflowdn.scripts.train_denoiser import make_network, noisy_pairs, train_denoiser
+from tfflowdn.scripts.train_denoiser import (
+    make_network,
+    noisy_pairs,
+    train_denoiser,
+    weighted_pairs,
+)
 from tfflowdn.scripts.train_noise import train_noise
 
 FLAGS = flags.FLAGS
@@ -158,6 +163,7 @@ class Protocol:
                 [data.open_source(str(pool), channels=channels) for pool in pools],
                 {**part.crops, **as_they_are},
             )
+        batches = weighted_pairs(batches, **part.loss)
         directory = Path(workdir)
         training.fit(
             network, batches, directory=directory / "pairs", loss="mse", **part.training

@@ -32,6 +32,6 @@ gray)
         --config.start.noise.gain_probability=0.25 --config.start.noise.correlated_probability=0.1
     ;;
 rgb) train any_noise full 8000 --config.network.hidden_channels=80 --config.start.noise.shared_probability=0.0 ;;
-camera) train weak_noise camera 6000 --config.denoiser=denoiser_rgb ;;
+camera) train weak_noise camera 8000 --config.denoiser=denoiser_rgb ;;
 esac
 cp "$trained" "$tools/../saved_models/denoiser_$kind.keras"

@@ -45,6 +45,7 @@ __all__ = [
     "make_network",
     "noisy_pairs",
     "train_denoiser",
+    "weighted_pairs",
     "with_pairs",
 ]
 
@@ -68,9 +69,9 @@ def train_denoiser(
         (data.open_source; the network keeps the range of the former), `validation`
         (data.pair_sources, in the same range; empty for none), `network`
         (ResNetDenoiser), `start`, `objective` and `distill`, each with `crops`
-        (data.RandomCrops) and `training` (training.fit), the first with `noise`
-        (data.GenericNoise), the second with `loss` (UnpairedDenoiser; its rehearsal
-        has `start.noise`), the last with `noise` (NoiseModel.call).
+        (data.RandomCrops), `training` (training.fit) and `loss` (`weighted_pairs`; that
+        of the second part UnpairedDenoiser, whose rehearsal has `start.noise`), the
+        first with `noise` (data.GenericNoise), the last with `noise` (NoiseModel.call).
       workdir: Where the outputs go; a run that was killed goes on there.
       stage: "unpaired" (start and objective) or "distill".
       strategy: The devices; by default `distribution.make_strategy()`.
@@ -123,7 +124,9 @@ class _Run:
 
     def fit_pairs(self, network, part, crops, noise, validation):
         """Fits to pairs of clean pictures without and with `noise(images, seed)`."""
-        batches = noisy_pairs(crops, noise, self.config[part].crops.seed)
+        settings = self.config[part]
+        batches = noisy_pairs(crops, noise, settings.crops.seed)
+        batches = weighted_pairs(batches, **settings.loss)
         with self.strategy.scope():
             scores = {"loss": "mse", "metrics": [metrics.PSNR(data_range=1.0)]}
         self.fit(network, batches, part, crops, validation, **scores)
@@ -133,6 +136,7 @@ def _train_unpaired(run):
     config = run.config
     for part in (config.start.training, config.objective.training):
         training.check_steps(part.num_steps, part.steps_per_epoch)
+    _check_noise_floor(config.start.loss.noise_floor)
     _check_rehearsal(config)
     with run.strategy.scope():
         prior = denoiser = None
@@ -169,6 +173,7 @@ def _distill(run):
     config = run.config
     part = config.distill.training
     training.check_steps(part.num_steps, part.steps_per_epoch)
+    _check_noise_floor(config.distill.loss.noise_floor)
     noise = inference.load_noise(config.noise)
     generate = functools.partial(noise, **config.distill.noise)
     with run.strategy.scope():
@@ -239,6 +244,14 @@ def _rehearses(config):
     return part.training.num_steps > 0 and part.loss.rehearsal_weight > 0
 
 
+def _check_noise_floor(noise_floor):
+    if noise_floor is not None and not 0 < noise_floor <= 1:
+        raise ValueError(
+            "loss.noise_floor must be above 0 and at most 1, or None. "
+            f"Received: noise_floor={noise_floor}."
+        )
+
+
 def _check_rehearsal(config):
     if _rehearses(config) and not config.clean.spec:
         raise ValueError(
@@ -276,6 +289,30 @@ def noisy_pairs(crops, noise, noise_seed):
         return pairs.prefetch(tf.data.AUTOTUNE)
 
     return batches
+
+
+def weighted_pairs(pairs, noise_floor):
+    """Returns a function from the first step to (noisy, clean, weight) batches.
+
+    The weights [batch, 1, 1], of mean 1, are as 1 / (m + noise_floor^2) with m the mean
+    squared difference of the two pictures. What counts is then the share of the noise
+    that is left: without weights the strongest decides, and PSNR is a mean over
+    pictures in decibels.
+
+    Args:
+      pairs: The same to (noisy, clean) ones, as those of `noisy_pairs`.
+      noise_floor: In [0, 1] units, above 0; None for the pairs without weights.
+    """
+    if noise_floor is None:
+        return pairs
+
+    def weigh(noisy, clean):
+        mse = tf.reduce_mean((noisy - clean) ** 2, axis=(1, 2, 3))
+        weights = 1 / (mse + noise_floor**2)
+        weights /= tf.reduce_mean(weights)
+        return noisy, clean, weights[:, tf.newaxis, tf.newaxis]
+
+    return lambda first_step: pairs(first_step).map(weigh, tf.data.AUTOTUNE)
 
 
 def with_pairs(noisy_crops, pairs):
