@@ -12,7 +12,8 @@ which is trained where RUNS does not have it yet:
     objective   start, then the noisy pool under the prior, with rehearsal of the start
     unrehearsed objective without rehearsal
     distilled   start, the noise learned from its residuals (that of cameras from calm
-                places), then the clean pool with it
+                places), then the clean pool with it (for cameras enlarged until it is
+                as soft as the noisy pictures of the test)
     ensemble    distilled, averaged over the eight flips and rotations
     pairs       start, then true pairs for as long: the clean pool with the true noise,
                 or the references of `real`
@@ -31,6 +32,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
+from measure_softness import zoom_range
 from prepare_protocol import SYNTHETIC, add_noise, test_sigmas
 
 from tfflowdn import checkpoint, data, inference, noise_curves, training
@@ -115,6 +117,11 @@ class Protocol:
             output="noise.keras",
         )
         config = self._denoiser_config(denoiser=self._start(), noise=noise)
+        if self.is_real:  # The cameras differ; what is to be denoised says how soft.
+            (pictures,) = map(str, self.test.values())
+            config.distill.crops.zoom_range = zoom_range(
+                pictures, str(self.clean), noise
+            )
         name = f"{self.noise}/distilled"
         return self._train(name, train_denoiser, config, stage="distill")
 

@@ -31,6 +31,7 @@ from tfflowdn.data.pixel_range import (
     split_alpha,
     to_float,
 )
+from tfflowdn.data.softness import matching_zoom_range
 from tfflowdn.data.sources import FileSource, open_source
 from tfflowdn.data.tfds_source import TfdsSource
 
@@ -58,6 +59,7 @@ __all__ = [
     "is_stack_or_large",
     "map_array",
     "map_pages",
+    "matching_zoom_range",
     "normalize",
     "num_pages",
     "open_source",
