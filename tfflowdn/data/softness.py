@@ -15,7 +15,7 @@ CROP_SIZE = 64
 # Low enough for a picture to have more power there than its noise, cycles a pixel.
 BANDS = ((0.04, 0.07), (0.10, 0.13))
 ZOOMS = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0)
-QUANTILES = (0.1, 0.5)
+QUANTILES = (0.05, 0.75)
 
 
 def matching_zoom_range(
@@ -30,7 +30,7 @@ def matching_zoom_range(
     detail. How soft a picture is, the power of a high band of its luminance over that
     of a low one tells; the noise's own power is taken off. For each noisy picture the
     zoom is that with which the clean pictures have the same ratio. The range goes from
-    the zooms' tenth percentile to their median: a picture that is sharper than what the
+    the zooms' 5th percentile to their 75th: a picture that is sharper than what the
     denoiser knows loses more than one that is softer.
 
     Args:
