@@ -9,10 +9,10 @@ GPUs `--config.network.precision=mixed_bfloat16` is about 1.5 times faster.
 Variants: full; from_scratch (the objective alone, no synthetic noise anywhere); camera
 (for --config.denoiser=denoiser_rgb: the start with weak noise, correlated over pixels
 and channels and compressed as JPEG, on crops of lowered contrast that are enlarged, as
-soft to the pixel as a camera's; with --stage distill and
---config.denoiser=denoiser_camera, such crops with the noise of calm places, at up to
-four times its level, which is higher elsewhere); quickstart (three minutes); smoke
-(tests: seconds).
+soft to the pixel as a camera's, every level of noise counting alike; with --stage
+distill and --config.denoiser=denoiser_camera, such crops with the noise of calm places,
+at up to four times its level, which is higher elsewhere); quickstart (three minutes);
+smoke (tests: seconds).
 Result (full): BSD68 at sigma 25, never told: 28.63 dB after the start (15 minutes on 2
 cores in bfloat16, beside other work); the others in tools/results/quality/table.md,
 tools/measure_quality.py.
