@@ -13,7 +13,7 @@ import pytest
 import tfflowdn
 
 LAYERS = (
-    ("bijectors", "layers", "data", "metrics", "tiling"),
+    ("bijectors", "layers", "data", "metrics", "sharding", "tiling"),
     ("flows", "likelihood", "losses", "optimizer", "checkpoint", "distribution"),
     ("models",),
     (

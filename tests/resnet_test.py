@@ -142,3 +142,27 @@ def test_space_to_depth_is_that_of_tensorflow_and_has_an_inverse(factor):
         np.testing.assert_array_equal(
             depth_to_space(squeezed, factor), tf.nn.depth_to_space(squeezed, factor)
         )
+
+
+@pytest.mark.parametrize("batch", [4, 3])
+def test_shards_are_a_way_of_computing_the_same(make, batch):
+    network, noisy = make(), _pictures(batch, 8, 8, 1)
+    parts = []
+
+    def evaluate():
+        @tf.function
+        def traced(noisy):
+            with tf.GradientTape() as tape:
+                denoised = network(noisy)
+                loss = tf.reduce_mean(denoised**2)
+            return [denoised, *tape.gradient(loss, network.trainable_variables)]
+
+        graph = traced.get_concrete_function(noisy).graph
+        parts.append(sum(op.type == "Conv2D" for op in graph.get_operations()))
+        return traced(noisy)
+
+    whole = evaluate()
+    network.num_shards = 2
+    for result, expected in zip(evaluate(), whole, strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-6)
+    assert parts[1] == 2 * parts[0]

@@ -28,6 +28,7 @@ from tfflowdn.scripts.train_denoiser import (
 )
 from tfflowdn.scripts.train_noise import train_noise
 from tfflowdn.scripts.train_prior import train_prior
+from tfflowdn.sharding import map_shards
 
 ROOT = Path(__file__).parent.parent
 
@@ -328,6 +329,26 @@ def test_both_trainings_run_on_two_replicas(pictures, strategies, tmp_path):
     assert any(np.any(weights) for weights in network.tail.get_weights())
     for folder in ("prior", "denoiser/start", "denoiser/objective"):
         assert len(_history(tmp_path / folder)) == 2
+
+
+def test_shards_train_the_same_denoiser(pictures, prior_path, tmp_path, monkeypatch):
+    config = _denoiser_config(pictures, prior_path)
+    config.start.training.num_steps = config.objective.training.num_steps = 2
+    whole = inference.load_denoiser(train_denoiser(config, tmp_path / "whole"))
+    used = set()
+    for module in ("resnet", "flow_prior"):
+
+        def recorded(function, batch, num_shards, module=module):
+            used.add((module, num_shards))
+            return map_shards(function, batch, num_shards)
+
+        monkeypatch.setattr(f"tfflowdn.models.{module}.map_shards", recorded)
+    parts = inference.load_denoiser(
+        train_denoiser(config, tmp_path / "parts", num_shards=2)
+    )
+    assert {("resnet", 2), ("flow_prior", 2)} <= used
+    for one, two in zip(whole.get_weights(), parts.get_weights(), strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-4)
 
 
 def test_rgb_pictures_train_both_stages(pictures, tmp_path):

@@ -87,7 +87,7 @@ def _baseline(name):
     return WEAKER if name in PRIORS else VARIANTS[name][1]
 
 
-def _train(name, workdir):
+def _train(name, workdir, num_shards):
     """Returns the validation PSNR after the last epoch, None where it diverged."""
     config = runpy.run_path(str(CONFIG))["get_config"]("from_scratch")
     config.objective.update_from_flattened_dict(_changes(name))
@@ -102,7 +102,7 @@ def _train(name, workdir):
     config.objective.training.num_steps = FLAGS.num_steps
     config.objective.training.steps_per_epoch = FLAGS.num_steps // 2
     try:
-        train_denoiser(config, str(workdir))
+        train_denoiser(config, str(workdir), num_shards=num_shards)
     except ArithmeticError as error:
         logging.warning("%s", error)
         return None
@@ -129,6 +129,7 @@ def _gain(name, psnrs):
 
 def _main(argv):
     del argv
+    num_shards = command.share_cores()
     output = Path(FLAGS.output)
     output.parent.mkdir(parents=True, exist_ok=True)
     report = {"num_steps": FLAGS.num_steps, "psnr": {}}
@@ -144,7 +145,7 @@ def _main(argv):
             continue
         logging.info("Training: %s", name)
         workdir = Path(FLAGS.runs, "".join(c if c.isalnum() else "_" for c in name))
-        report["psnr"][name] = _train(name, workdir)
+        report["psnr"][name] = _train(name, workdir, num_shards)
         texts = {".json": json.dumps(report, indent=2) + "\n"}
         texts[".md"] = _table(report["psnr"])
         for suffix, text in texts.items():

@@ -1,15 +1,21 @@
-"""Measures the step of each training, in milliseconds.
+"""Measures the step of each training, in milliseconds, and what sharing cores gains.
 
     python tools/benchmark_training.py
 
-times prior_glow:gray, then the two parts of denoiser_resnet on random pictures: median
-over `--steps` steps after as many warm-up steps as compile everything. Figures of one
-machine; compare two versions by runs in turns on an idle one.
+times prior_glow:gray, then the parts of denoiser_resnet on random pictures, each with
+the cores at one operation of the whole batch (TensorFlow's own way) and with the cores
+at parts of the batch (the scripts' way). The two run in turns, `--rounds` times, each
+in a process of its own; of each the median step counts, without those that compile.
+Milliseconds are those of one machine, an idle one; the ratios are to compare.
 """
 
 from __future__ import annotations
 
+import json
 import runpy
+import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -18,9 +24,12 @@ import numpy as np
 from absl import app, flags
 
 from tfflowdn.models import FlowPrior, ResNetDenoiser, UnpairedDenoiser
+from tfflowdn.scripts import command
 
 FLAGS = flags.FLAGS
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+TOOLS = Path(__file__).resolve().parent
+WAYS = ("whole", "parts")
+WARM_UP = 3
 
 
 class _Timer(keras.callbacks.Callback):
@@ -33,54 +42,90 @@ class _Timer(keras.callbacks.Callback):
         self.times.append(time.perf_counter())
 
 
-def _median_step(model, images, targets=None, **compile_options):
-    """Returns the median time of a step on one batch, in ms, the first 3 left out."""
+def _config(name, variant):
+    path = TOOLS.parent / "configs" / f"{name}.py"
+    return runpy.run_path(str(path))["get_config"](variant)
+
+
+def _milliseconds(model, images, targets=None, **compile_options):
+    """Returns those of each step on one batch."""
     model.compile(optimizer="adam", **compile_options)
     timer = _Timer()
     model.fit(
         images,
         targets,
         batch_size=len(keras.tree.flatten(images)[0]),
-        epochs=FLAGS.steps + 3,
+        epochs=FLAGS.steps + WARM_UP,
         verbose=0,
         callbacks=[timer],
     )
-    return 1000 * float(np.median(np.diff(timer.times)[2:]))
+    return list(1000 * np.diff(timer.times)[WARM_UP - 1 :])
+
+
+def _measure(num_shards):
+    """Returns the milliseconds of the steps of each training, by its name."""
+    rng = np.random.default_rng(0)
+    config = _config("prior_glow", "gray")
+
+    def pictures(crops):
+        size = crops.get("crop_size", config.prior.image_shape[0])
+        return rng.random((crops.batch_size, size, size, 1), np.float32)
+
+    prior = FlowPrior(**config.prior)
+    prior.num_shards = num_shards
+    steps = {"prior": _milliseconds(prior, pictures(config.crops))}
+    for variant in ("full", "from_scratch"):
+        config = _config("denoiser_resnet", variant)
+        config.network.precision = FLAGS.precision
+        network = ResNetDenoiser(1, **config.network)
+        network.num_shards = num_shards
+        if config.start.training.num_steps:
+            noisy = pictures(config.start.crops)
+            steps["start"] = _milliseconds(network, noisy, noisy, loss="mse")
+        denoiser = UnpairedDenoiser(network, prior, **config.objective.loss)
+        noisy = pictures(config.objective.crops)
+        batch = (noisy, None)
+        if denoiser.rehearsal_weight:
+            batch = ((noisy, noisy), noisy)
+        steps[f"objective, {variant}"] = _milliseconds(denoiser, *batch)
+    return steps
+
+
+def _run(way):
+    """Returns what a fresh process measures in one of the two ways."""
+    arguments = [f"--worker={way}", f"--steps={FLAGS.steps}"]
+    arguments.append(f"--precision={FLAGS.precision}")
+    output = subprocess.check_output([sys.executable, __file__, *arguments], text=True)
+    return json.loads(output.splitlines()[-1])
 
 
 def _main(argv):
     del argv
-    rng = np.random.default_rng(0)
-    prior_config = runpy.run_path(str(CONFIGS / "prior_glow.py"))["get_config"]("gray")
-    config = runpy.run_path(str(CONFIGS / "denoiser_resnet.py"))["get_config"]("full")
-    config.network.precision = FLAGS.precision
-
-    def pictures(crops):
-        size = crops.get("crop_size", prior_config.prior.image_shape[0])
-        return rng.random((crops.batch_size, size, size, 1), np.float32)
-
-    prior = FlowPrior(**prior_config.prior)
-    steps = {"prior": _median_step(prior, pictures(prior_config.crops))}
-    network = ResNetDenoiser(1, **config.network)
-    noisy = pictures(config.start.crops)
-    steps["start"] = _median_step(network, noisy, noisy, loss="mse")
-    denoiser = UnpairedDenoiser(network, prior, **config.objective.loss)
-    noisy = pictures(config.objective.crops)
-    steps["objective"] = _median_step(denoiser, (noisy, noisy), noisy)
-    counts = {
-        "prior": prior_config.training.num_steps,
-        "start": config.start.training.num_steps,
-        "objective": config.objective.training.num_steps,
-    }
-    for name, milliseconds in steps.items():
-        minutes = milliseconds * counts[name] / 60_000
-        print(
-            f"{name:10} {milliseconds:7.1f} ms a step, "
-            f"{counts[name]:6d} steps in {minutes:5.1f} min"
-        )
+    if FLAGS.worker:
+        num_shards = command.share_cores() if FLAGS.worker == "parts" else 1
+        print(json.dumps(_measure(num_shards)))
+        return
+    steps = {way: {} for way in WAYS}
+    for way in WAYS * FLAGS.rounds:
+        for name, times in _run(way).items():
+            steps[way].setdefault(name, []).extend(times)
+    report = {}
+    print("| | whole batch, ms | parts, ms | speed of parts |")
+    print("| --- | --: | --: | --: |")
+    for name in steps["whole"]:
+        whole, parts = (statistics.median(steps[way][name]) for way in WAYS)
+        report[name] = {"whole": whole, "parts": parts, "speed_of_parts": whole / parts}
+        print(f"| {name} | {whole:.1f} | {parts:.1f} | {whole / parts:.2f} |")
+    report = {"precision": FLAGS.precision, "steps": report}
+    Path(FLAGS.output).write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    flags.DEFINE_integer("steps", 30, "Steps to time.")
+    flags.DEFINE_integer("rounds", 3, "Processes of each way.")
+    flags.DEFINE_integer("steps", 20, "Steps that each of them times.")
     flags.DEFINE_string("precision", "float32", "Of the denoiser's blocks.")
+    flags.DEFINE_string(
+        "output", str(TOOLS / "results/training.json"), "JSON to write."
+    )
+    flags.DEFINE_enum("worker", None, WAYS, "For its own processes.")
     app.run(_main)

@@ -21,6 +21,7 @@ from absl import app, flags
 from PIL import Image
 
 from tfflowdn import data, denoise, evaluation
+from tfflowdn.scripts import command
 from tfflowdn.scripts.train_denoiser import train_denoiser
 from tfflowdn.scripts.train_prior import train_prior
 
@@ -62,7 +63,7 @@ def _write_pictures(folder):
             data.write_image(folder / pool / f"{Path(name).stem}.tif", picture)
 
 
-def _train(folder):
+def _train(folder, num_shards):
     def config(name):
         return runpy.run_path(str(CONFIGS / name))["get_config"]("quickstart")
 
@@ -70,17 +71,17 @@ def _train(folder):
     prior.clean.spec = str(folder / "clean")
     prior.validation.spec = str(folder / "validation")
     denoiser = config("denoiser_resnet.py")
-    denoiser.prior = str(train_prior(prior, folder / "prior"))
+    denoiser.prior = str(train_prior(prior, folder / "prior", num_shards))
     denoiser.clean.spec = str(folder / "clean")
     denoiser.noisy.spec = str(folder / "noisy")
-    return train_denoiser(denoiser, folder / "denoiser")
+    return train_denoiser(denoiser, folder / "denoiser", num_shards=num_shards)
 
 
 def _main(argv):
     del argv
     start, folder = time.monotonic(), Path(FLAGS.output)
     _write_pictures(folder)
-    model = _train(folder)
+    model = _train(folder, command.share_cores())
     clean = data.to_float(_photograph(HELD_OUT))
     noisy = _add_noise(_photograph(HELD_OUT), len(NOISY))
     denoised = denoise(noisy, model)

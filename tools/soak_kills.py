@@ -92,7 +92,7 @@ def train(stage, folder, workdir, num_steps, seconds=60.0, stop=None):
     config = _config("denoiser_resnet", num_steps // 2, seconds)
     config.prior = str(folder / "untrained.keras")
     config.clean.spec, config.noisy.spec = str(folder / "clean"), str(folder / "noisy")
-    train_denoiser(config, workdir, stop=stop)
+    train_denoiser(config, workdir, num_shards=2, stop=stop)
 
 
 def _checkpoints(workdir):

@@ -15,6 +15,7 @@ from tfflowdn import flows, likelihood
 from tfflowdn.data import check_range
 from tfflowdn.layers import VariationalDequantizer
 from tfflowdn.metrics import bits_per_dim
+from tfflowdn.sharding import map_shards
 
 __all__ = ["FLOWS", "FlowPrior", "step_seed"]
 
@@ -111,7 +112,7 @@ class FlowPrior(keras.Model):
         )
         self._traced_latents = tf.function(self._latents, reduce_retracing=True)
         self._traced_forward = tf.function(
-            lambda _, latents: self._sharded(self._shard_forward, latents),
+            lambda _, latents: self._map_shards(self._shard_forward, latents),
             reduce_retracing=True,
         )
         self.built = True
@@ -304,15 +305,11 @@ class FlowPrior(keras.Model):
     def _sharded_log_prob(self, images):
         if self.num_shards == 1:
             return self._log_prob(images)
-        return self._sharded(self._shard_log_prob, images)
+        return self._map_shards(self._shard_log_prob, images)
 
-    def _sharded(self, function, batch):
-        """Applies `function(key, shard)` to the shards of a batch, if they are even."""
-        num_shards = self.num_shards if batch.shape[0] else 1
-        if num_shards == 1 or batch.shape[0] % num_shards:
-            return function(self.trainable, batch)
-        shards = tf.split(batch, num_shards)
-        return tf.concat([function(self.trainable, shard) for shard in shards], 0)
+    def _map_shards(self, function, batch):
+        function = functools.partial(function, self.trainable)
+        return map_shards(function, batch, self.num_shards)
 
     def _base(self, image_shape):
         base = flows.BASES[self.flow_options.get("base", "normal")]

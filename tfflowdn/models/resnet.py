@@ -7,6 +7,7 @@ from keras import ops
 
 from tfflowdn.data import check_range
 from tfflowdn.layers import ResidualBlock, depth_to_space, mirror_pad, space_to_depth
+from tfflowdn.sharding import map_shards
 
 __all__ = ["ResNetDenoiser"]
 
@@ -19,6 +20,8 @@ class ResNetDenoiser(keras.Model):
     starts at zero. Without biases the network is homogeneous, f(a x) = a f(x), and
     carries over to noise levels that it was not trained on (Mohan et al. 2020,
     arXiv 1906.05478).
+
+    On a CPU it trains faster in `num_shards` parts of each batch, see FlowPrior.
 
     Args:
       channels: Channels of the pictures, 1 or 3.
@@ -59,6 +62,7 @@ class ResNetDenoiser(keras.Model):
         self.precision = precision
         self.pixel_range = check_range(pixel_range)
         self.seed = seed
+        self.num_shards = 1
         self.head = keras.layers.Conv2D(
             hidden_channels,
             3,
@@ -112,6 +116,9 @@ class ResNetDenoiser(keras.Model):
                 f"noisy must be [batch, H, W, {self.channels}] for this network. "
                 f"Received: noisy.shape={tuple(noisy.shape)}."
             )
+        return map_shards(self._denoise, noisy, self.num_shards)
+
+    def _denoise(self, noisy):
         _, height, width, _ = ops.shape(noisy)
         padded = self._pad(self._pad(noisy, 1), 2)
         hidden = self.head(space_to_depth(padded, self.scale))

@@ -58,6 +58,7 @@ def train_denoiser(
     config: config_dict.ConfigDict,
     workdir: str,
     stage: str = "unpaired",
+    num_shards: int = 1,
     strategy: tf.distribute.Strategy | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Path:
@@ -74,6 +75,7 @@ def train_denoiser(
         first with `noise` (data.GenericNoise), the last with `noise` (NoiseModel.call).
       workdir: Where the outputs go; a run that was killed goes on there.
       stage: "unpaired" (start and objective) or "distill".
+      num_shards: Parts of a batch that run side by side, see FlowPrior.
       strategy: The devices; by default `distribution.make_strategy()`.
       stop: Asked after each step whether to stop there, see `training.fit`.
 
@@ -86,7 +88,7 @@ def train_denoiser(
       PreemptionError: If `stop` has said so.
     """
     strategy = strategy or distribution.make_strategy()
-    run = _Run(config, Path(workdir), strategy, stop)
+    run = _Run(config, Path(workdir), num_shards, strategy, stop)
     network = (_train_unpaired if stage == "unpaired" else _distill)(run)
     path = run.directory / "denoiser.keras"
     if run.chief:
@@ -99,6 +101,7 @@ def train_denoiser(
 class _Run:
     config: config_dict.ConfigDict
     directory: Path
+    num_shards: int
     strategy: tf.distribute.Strategy
     stop: Callable[[], bool] | None
 
@@ -142,9 +145,11 @@ def _train_unpaired(run):
         prior = denoiser = None
         if config.prior or config.objective.training.num_steps:
             prior = inference.load_prior(config.prior)
+            prior.num_shards = run.num_shards
         network = make_network(
             config, prior and prior.channels, pixel_range=config.noisy.pixel_range
         )
+        network.num_shards = run.num_shards
         if prior is not None:
             denoiser = UnpairedDenoiser(network, prior, **config.objective.loss)
             _check_crop_size(config.objective.crops.crop_size, prior)
@@ -178,6 +183,7 @@ def _distill(run):
     generate = functools.partial(noise, **config.distill.noise)
     with run.strategy.scope():
         network = make_network(config, noise.channels)
+        network.num_shards = run.num_shards
     validation = _validation(run, network, multiple=1)
     crops = _crops(config.clean, noise.channels, config.distill)
     # Without a trained denoiser a new one learns the noise from the beginning.
@@ -364,9 +370,15 @@ def _validation(run, network, multiple):
 def _main(argv):
     del argv
     command.make_deterministic(FLAGS.config, FLAGS.seed)
-    strategy = distribution.make_strategy(FLAGS.strategy)
-    stop = command.sigterm_flag()
-    train_denoiser(FLAGS.config, FLAGS.workdir, FLAGS.stage, strategy, stop)
+    num_shards = command.share_cores()
+    train_denoiser(
+        FLAGS.config,
+        FLAGS.workdir,
+        FLAGS.stage,
+        num_shards=num_shards,
+        strategy=distribution.make_strategy(FLAGS.strategy),
+        stop=command.sigterm_flag(),
+    )
 
 
 def main():
