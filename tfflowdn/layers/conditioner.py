@@ -31,8 +31,8 @@ class Conditioner(keras.layers.Layer):
       gated: Whether these blocks are gated ones (Flow++).
       affine: Whether there is a log-scale.
       log_scale_bound: Largest magnitude of the log-scale, nats.
-      patch_gradients: Whether the gradients of the last convolution are products with
-        patches, see `conv2d`; its results and weights are the same.
+      patch_gradients: Whether the gradients of the first and of the last convolution
+        are products with patches, see `conv2d`; results and weights are the same.
       seed: Seed of the weights.
     """
 
@@ -141,6 +141,7 @@ class Conditioner(keras.layers.Layer):
         return Conv2D(
             self.hidden_channels,
             size,
+            patch_gradients=self.patch_gradients,
             activation="relu",
             kernel_initializer=keras.initializers.HeNormal(seed),
             dtype=self.dtype_policy,

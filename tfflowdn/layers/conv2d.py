@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from tfflowdn.layers.bias_add import bias_add
+
 __all__ = ["Conv2D", "conv2d"]
 
 # Convolutions compute 16 output channels at once: for so few, most of it is in vain.
@@ -33,6 +35,13 @@ class Conv2D(keras.layers.Conv2D):
         kernel = tf.convert_to_tensor(kernel)
         return conv2d(inputs, kernel, self.patch_gradients)
 
+    def call(self, inputs):
+        """Returns the convolution, bias and activation applied."""
+        outputs = self.convolution_op(inputs, self.kernel)
+        if self.use_bias:
+            outputs = bias_add(outputs, tf.convert_to_tensor(self.bias))
+        return self.activation(outputs)
+
     def get_config(self):
         """Returns the constructor's arguments."""
         config = {**super().get_config(), "patch_gradients": self.patch_gradients}
@@ -53,11 +62,13 @@ def conv2d(
     Args:
       images: [batch, H, W, C], of any H and W.
       kernel: [h, w, C, out], in the dtype of the images.
-      patch_gradients: Whether the gradients are matrix products: with P [batch H W,
-        h w out], the h x w patches of the output's gradient at mirrored offsets, that
-        of the kernel is `images^T P` and that of the images is `P kernel^T`. For few
-        output channels the two together are faster on a CPU than the gradients of a
-        convolution (measured for 12 to 48 beside 128); the latter alone is not.
+      patch_gradients: Whether gradients are products with patches of whichever has
+        fewer channels. If these are the images, then with their h x w patches Q [batch
+        H W, h w C] that of the kernel is `Q^T gradient` (for more than `FEW_CHANNELS`);
+        that of the images stays a convolution. If it is the output, then with P [batch
+        H W, h w out], the patches of its gradient at mirrored offsets, that of the
+        kernel is `images^T P`, that of the images `P kernel^T`. On a CPU they are
+        faster (measured for 6 to 48 beside 128); the last one alone is not.
 
     Returns:
       [batch, H, W, out]. The gradients can be differentiated again.
@@ -99,8 +110,25 @@ def _image_gradient(images, kernel, gradient):
 
 
 def _patch_gradients(images, kernel, gradient):
+    channels, out_channels = kernel.shape[2:]
+    if channels >= out_channels:
+        return _gradients_by_output_patches(images, kernel, gradient)
+    if channels > FEW_CHANNELS:
+        return _gradients_by_image_patches(images, kernel, gradient)
+    return _gradients(images, kernel, gradient)
+
+
+def _gradients_by_image_patches(images, kernel, gradient):
+    patches = _patches(images, kernel, _padding(kernel))
+    rows = tf.reshape(gradient, [-1, kernel.shape[3]])
+    of_kernel = tf.matmul(patches, rows, transpose_a=True)
+    of_images = _image_gradient(images, kernel, gradient)
+    return of_images, tf.reshape(of_kernel, kernel.shape)
+
+
+def _gradients_by_output_patches(images, kernel, gradient):
     height, width, channels, out_channels = kernel.shape
-    patches = _mirrored_patches(gradient, kernel)
+    patches = _patches(gradient, kernel, _mirrored_padding(kernel), mirrored=True)
     rows = tf.reshape(images, [-1, channels])
     of_kernel = tf.matmul(rows, patches, transpose_a=True)
     of_kernel = tf.reshape(of_kernel, [channels, height, width, out_channels])
@@ -131,14 +159,17 @@ def _mirrored_padding(kernel):
     return [pair[::-1] for pair in _padding(kernel)]
 
 
-def _mirrored_patches(values, kernel):
-    """Returns rows [batch H W, h w C]: for each pixel what it has reached."""
+def _patches(values, kernel, padding, mirrored=False):
+    """Returns rows [batch H W, h w C]: for each pixel what the kernel sees there.
+
+    With `mirrored`, for each pixel what it has reached.
+    """
     height, width = kernel.shape[:2]
-    padded = tf.pad(values, [[0, 0], *_mirrored_padding(kernel), [0, 0]])
+    padded = tf.pad(values, [[0, 0], *padding, [0, 0]])
     shifted = [
         padded[:, i : i + 1 - height or None, j : j + 1 - width or None]
-        for i in reversed(range(height))
-        for j in reversed(range(width))
+        for i in range(height)
+        for j in range(width)
     ]
-    patches = tf.concat(shifted, -1)
+    patches = tf.concat(shifted[::-1] if mirrored else shifted, -1)
     return tf.reshape(patches, [-1, height * width * values.shape[-1]])

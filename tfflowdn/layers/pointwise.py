@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import keras
+import tensorflow as tf
 from keras import ops
+
+from tfflowdn.layers.bias_add import bias_add
 
 __all__ = ["Pointwise"]
 
@@ -19,5 +22,6 @@ class Pointwise(keras.layers.Dense):
     def call(self, images):
         """Returns the product with the kernel, bias and activation applied."""
         _, height, width, channels = ops.shape(images)
-        rows = super().call(ops.reshape(images, (-1, channels)))
+        rows = ops.matmul(ops.reshape(images, (-1, channels)), self.kernel)
+        rows = self.activation(bias_add(rows, tf.convert_to_tensor(self.bias)))
         return ops.reshape(rows, (-1, height, width, self.units))
