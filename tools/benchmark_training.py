@@ -62,28 +62,31 @@ def _milliseconds(model, images, targets=None, **compile_options):
     return list(1000 * np.diff(timer.times)[WARM_UP - 1 :])
 
 
+def _crops(part):
+    return _pictures(part.crops.batch_size, part.crops.crop_size)
+
+
+def _pictures(count, size):
+    return np.random.default_rng(0).random((count, size, size, 1), np.float32)
+
+
 def _measure(num_shards):
     """Returns the milliseconds of the steps of each training, by its name."""
-    rng = np.random.default_rng(0)
     config = _config("prior_glow", "gray")
-
-    def pictures(crops):
-        size = crops.get("crop_size", config.prior.image_shape[0])
-        return rng.random((crops.batch_size, size, size, 1), np.float32)
-
     prior = FlowPrior(**config.prior)
     prior.num_shards = num_shards
-    steps = {"prior": _milliseconds(prior, pictures(config.crops))}
+    crops = _pictures(config.crops.batch_size, config.prior.image_shape[0])
+    steps = {"prior": _milliseconds(prior, crops)}
     for variant in ("full", "from_scratch"):
         config = _config("denoiser_resnet", variant)
         config.network.precision = FLAGS.precision
         network = ResNetDenoiser(1, **config.network)
         network.num_shards = num_shards
         if config.start.training.num_steps:
-            noisy = pictures(config.start.crops)
+            noisy = _crops(config.start)
             steps["start"] = _milliseconds(network, noisy, noisy, loss="mse")
         denoiser = UnpairedDenoiser(network, prior, **config.objective.loss)
-        noisy = pictures(config.objective.crops)
+        noisy = _crops(config.objective)
         batch = (noisy, None)
         if denoiser.rehearsal_weight:
             batch = ((noisy, noisy), noisy)
