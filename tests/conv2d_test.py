@@ -18,7 +18,13 @@ SIZES = {
     "no picture": (0, 4, 4),
 }
 KERNELS = {"3x3": (3, 3), "1x1": (1, 1), "2x3": (2, 3), "5x4": (5, 4)}
-CHANNELS = {"to few": (6, 2), "from few": (2, 6), "many": (5, 6), "few": (2, 3)}
+CHANNELS = {
+    "to few": (6, 2),
+    "from few": (2, 9),
+    "from five": (5, 10),
+    "many": (9, 10),
+    "few": (2, 3),
+}
 KINDS_OF_GRADIENTS = ("Conv2DBackpropInput", "Conv2DBackpropFilter", "MatMul")
 
 pytestmark = pytest.mark.parametrize("patch_gradients", [False, True])
