@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfflowdn.bijectors.one_pass import OnePassBijector
+from tfflowdn.channels import join_channels, split_channels
 
 __all__ = ["ChannelCoupling"]
 
@@ -57,8 +58,8 @@ class ChannelCoupling(OnePassBijector):
         return tf.reduce_sum(log_scale, axis=[-3, -2, -1])
 
     def _split(self, images):
-        first, last = tf.split(images, 2, axis=-1)
+        first, last = split_channels(images, 2)
         return (last, first) if self.swap else (first, last)
 
     def _join(self, a, b):
-        return tf.concat([b, a] if self.swap else [a, b], axis=-1)
+        return join_channels([b, a] if self.swap else [a, b])

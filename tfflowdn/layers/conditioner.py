@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from tfflowdn.channels import split_channels
 from tfflowdn.layers.conv2d import Conv2D
 from tfflowdn.layers.gated_block import GatedBlock
 from tfflowdn.layers.pointwise import Pointwise
@@ -102,7 +103,7 @@ class Conditioner(keras.layers.Layer):
         out = ops.cast(self.last(hidden), self.variable_dtype)
         if not self.affine:
             return out, None
-        shift, log_scale = ops.split(out, 2, axis=-1)
+        shift, log_scale = split_channels(out, 2)
         return shift, self._bounded(log_scale)
 
     def _bounded(self, values):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from tfflowdn.channels import split_channels
 from tfflowdn.layers.bias_add import bias_add
 
 __all__ = ["Conv2D", "conv2d"]
@@ -145,17 +146,9 @@ def _image_gradient_by_product(kernel, gradient):
     flat = tf.reshape(kernel, [-1, out_channels])
     given = tf.matmul(tf.reshape(gradient, [-1, out_channels]), flat, transpose_b=True)
     shape = tf.concat([tf.shape(gradient)[:3], [height * width * channels]], 0)
-    by_row = _split_channels(tf.reshape(given, shape), height)
-    by_column = _split_channels(_sum_shifted(by_row, axis=1), width)
+    by_row = split_channels(tf.reshape(given, shape), height)
+    by_column = split_channels(_sum_shifted(by_row, axis=1), width)
     return _sum_shifted(by_column, axis=2)
-
-
-def _split_channels(images, count):
-    """Returns `tf.split(images, count, -1)`, faster for few channels."""
-    size = images.shape[3] // count
-    parts = tf.transpose(tf.reshape(images, [-1, count, size]), [1, 0, 2])
-    shape = tf.concat([[count], tf.shape(images)[:3], [size]], 0)
-    return tf.unstack(tf.reshape(parts, shape), count)
 
 
 def _sum_shifted(parts, axis):
@@ -182,7 +175,7 @@ def _convolve_by_rows(images, kernel):
     by_row = tf.nn.conv2d(images, rows, 1, padding)
     shifted = [
         part[:, i : i + 1 - height or None]
-        for i, part in enumerate(_split_channels(by_row, height))
+        for i, part in enumerate(split_channels(by_row, height))
     ]
     return tf.add_n(shifted)
 
