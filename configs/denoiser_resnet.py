@@ -11,7 +11,7 @@ Variants: full; from_scratch (the objective alone, no synthetic noise anywhere);
 and channels and compressed as JPEG, on crops of lowered contrast that are enlarged, as
 soft to the pixel as a camera's, every level of noise counting alike; with --stage
 distill and --config.denoiser=denoiser_camera, such crops with the noise of calm places,
-at up to four times its level, which is higher elsewhere); quickstart (three minutes);
+at up to four times its level, which is higher elsewhere); quickstart (a minute);
 smoke (tests: seconds).
 Result (full): BSD68 at sigma 25, never told: 28.63 dB after the start (15 minutes on 2
 cores in bfloat16, beside other work); the others in tools/results/quality/table.md,

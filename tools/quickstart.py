@@ -6,7 +6,7 @@ takes the photographs that scikit-image's wheel carries, as gray pictures. A sma
 learns a prior from the clean pool; a denoiser starts on the clean pool with generic
 noise and goes on under the prior on the noisy pool (sigma 25 of 255). Nothing has seen
 the held-out picture. quickstart/ gets the pictures, the models and comparison.png,
-noisy | denoised | clean. About 4 minutes on 2 cores.
+noisy | denoised | clean. About 2 minutes on 2 cores.
 """
 
 from __future__ import annotations
