@@ -69,7 +69,7 @@ def conv2d(
       patch_gradients: Whether gradients are products with patches of whichever has
         fewer channels. If these are the images, then with their h x w patches Q [batch
         H W, h w C] that of the kernel is `Q^T gradient` (for more than `FEW_CHANNELS`);
-        that of the images stays a convolution. If it is the output, then with P [batch
+        that of the images is as without. If it is the output, then with P [batch
         H W, h w out], the patches of its gradient at mirrored offsets, that of the
         kernel is `images^T P`, that of the images `P kernel^T`. On a CPU they are
         faster (measured for 6 to 48 beside 128); the last one alone is not.
