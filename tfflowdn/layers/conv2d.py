@@ -122,7 +122,7 @@ def _patch_gradients(images, kernel, gradient):
 
 
 def _gradients_by_image_patches(images, kernel, gradient):
-    patches = _patches(images, kernel, _padding(kernel))
+    patches = _patches(images, kernel)
     rows = tf.reshape(gradient, [-1, kernel.shape[3]])
     of_kernel = tf.matmul(patches, rows, transpose_a=True)
     of_images = _image_gradient(images, kernel, gradient)
@@ -131,7 +131,7 @@ def _gradients_by_image_patches(images, kernel, gradient):
 
 def _gradients_by_output_patches(images, kernel, gradient):
     height, width, channels, out_channels = kernel.shape
-    patches = _patches(gradient, kernel, _mirrored_padding(kernel), mirrored=True)
+    patches = _patches(gradient, kernel, mirrored=True)
     rows = tf.reshape(images, [-1, channels])
     of_kernel = tf.matmul(rows, patches, transpose_a=True)
     of_kernel = tf.reshape(of_kernel, [channels, height, width, out_channels])
@@ -171,8 +171,8 @@ def _convolve_by_rows(images, kernel):
     height, width, channels, out_channels = kernel.shape
     rows = tf.transpose(kernel, [1, 2, 0, 3])
     rows = tf.reshape(rows, [1, width, channels, height * out_channels])
-    padding = [[0, 0], *_padding(kernel), [0, 0]]
-    by_row = tf.nn.conv2d(images, rows, 1, padding)
+    padding = [((size - 1) // 2, size // 2) for size in kernel.shape[:2]]
+    by_row = tf.nn.conv2d(images, rows, 1, [(0, 0), *padding, (0, 0)])
     shifted = [
         part[:, i : i + 1 - height or None]
         for i, part in enumerate(split_channels(by_row, height))
@@ -180,26 +180,38 @@ def _convolve_by_rows(images, kernel):
     return tf.add_n(shifted)
 
 
-def _padding(kernel):
-    """Returns how much padding="SAME" adds on both sides of rows and columns."""
-    return [[(size - 1) // 2, size // 2] for size in kernel.shape[:2]]
-
-
-def _mirrored_padding(kernel):
-    return [pair[::-1] for pair in _padding(kernel)]
-
-
-def _patches(values, kernel, padding, mirrored=False):
+def _patches(values, kernel, mirrored=False):
     """Returns rows [batch H W, h w C]: for each pixel what the kernel sees there.
 
     With `mirrored`, for each pixel what it has reached.
     """
     height, width = kernel.shape[:2]
-    padded = tf.pad(values, [[0, 0], *padding, [0, 0]])
-    shifted = [
-        padded[:, i : i + 1 - height or None, j : j + 1 - width or None]
-        for i in range(height)
-        for j in range(width)
-    ]
-    patches = tf.concat(shifted[::-1] if mirrored else shifted, -1)
-    return tf.reshape(patches, [-1, height * width * values.shape[-1]])
+    batch, *size = tf.unstack(tf.shape(values)[:3])
+    channels = values.shape[-1]
+    rows = tf.reshape(values, [batch, size[0] * size[1], channels])
+    rows = tf.pad(rows, [[0, 0], [0, 1], [0, 0]])  # The last one is outside.
+    # Half the time of shifted images joined by their channels.
+    patches = tf.gather(rows, _neighbors(kernel, size, mirrored), axis=1)
+    return tf.reshape(patches, [-1, height * width * channels])
+
+
+def _neighbors(kernel, size, mirrored):
+    """Returns the pixels at the kernel's offsets from each pixel, [H, W, h, w].
+
+    They are counted row by row; H W stands for any outside of the image. `mirrored`
+    is with the opposite offsets.
+    """
+    rows, columns = (
+        tf.range(count)[:, tf.newaxis] + _offsets(length, mirrored)
+        for count, length in zip(size, kernel.shape[:2], strict=True)
+    )
+    rows, columns = rows[:, tf.newaxis, :, tf.newaxis], columns[:, tf.newaxis]
+    height, width = size
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    return tf.where(inside, rows * width + columns, height * width)
+
+
+def _offsets(length, mirrored):
+    """Returns where a kernel of that length looks, by padding="SAME"."""
+    offsets = tf.range(length) - (length - 1) // 2
+    return -offsets if mirrored else offsets
