@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
@@ -32,14 +34,12 @@ class Conv2D(keras.layers.Conv2D):
         super().__init__(*args, padding="same", **kwargs)
         self.patch_gradients = patch_gradients
 
-    def convolution_op(self, inputs, kernel):
-        """Returns the convolution of images [batch, H, W, C] with the kernel."""
-        kernel = tf.convert_to_tensor(kernel)
-        return conv2d(inputs, kernel, self.patch_gradients)
-
     def call(self, inputs):
         """Returns the convolution, bias and activation applied."""
-        outputs = self.convolution_op(inputs, self.kernel)
+        kernel = tf.convert_to_tensor(self.kernel)
+        return conv2d(inputs, kernel, self.patch_gradients, self._biased_and_activated)
+
+    def _biased_and_activated(self, outputs):
         if self.use_bias:
             outputs = bias_add(outputs, tf.convert_to_tensor(self.bias))
         return self.activation(outputs)
@@ -52,9 +52,12 @@ class Conv2D(keras.layers.Conv2D):
 
 
 def conv2d(
-    images: tf.Tensor, kernel: tf.Tensor, patch_gradients: bool = False
+    images: tf.Tensor,
+    kernel: tf.Tensor,
+    patch_gradients: bool = False,
+    finish: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
 ) -> tf.Tensor:
-    """Returns `tf.nn.conv2d(images, kernel, 1, "SAME")`, computed in other ways.
+    """Returns `finish(tf.nn.conv2d(images, kernel, 1, "SAME"))`, computed otherwise.
 
     From many channels to `FEW_CHANNELS` or fewer, a convolution with the rows of the
     kernel, to as many more channels, and the sum of what these give, shifted. From
@@ -68,25 +71,33 @@ def conv2d(
       kernel: [h, w, C, out], in the dtype of the images.
       patch_gradients: Whether gradients are products with patches of whichever has
         fewer channels. If these are the images, then with their h x w patches Q [batch
-        H W, h w C] that of the kernel is `Q^T gradient` (for more than `FEW_CHANNELS`);
-        that of the images is as without. If it is the output, then with P [batch
-        H W, h w out], the patches of its gradient at mirrored offsets, that of the
-        kernel is `images^T P`, that of the images `P kernel^T`. On a CPU they are
-        faster (measured for 6 to 48 beside 128); the last one alone is not.
+        H W, h w C] the result is `Q kernel`, the gradient of the kernel `Q^T gradient`
+        (for more than `FEW_CHANNELS`); that of the images is as without. If it is the
+        output, then with P [batch H W, h w out], the patches of its gradient at
+        mirrored offsets, that of the kernel is `images^T P`, that of the images
+        `P kernel^T`. On a CPU they are faster (measured for 6 to 48 beside 128) where
+        both gradients are asked for. Q is kept for the gradient.
+      finish: Bias and activation: a map of each pixel, [..., out] to the same shape.
+        What follows a product at once is done with it.
 
     Returns:
       [batch, H, W, out]. The gradients can be differentiated again.
     """
+    few, channels, out_channels = FEW_CHANNELS, *kernel.shape[2:]
+    if patch_gradients and few < channels < out_channels:
+        rows = finish(_product_with_patches(images, kernel))
+        return tf.reshape(rows, [*tf.unstack(tf.shape(images)[:3]), out_channels])
+    patch_gradients = patch_gradients and channels >= out_channels
 
     @tf.custom_gradient
     def convolve(images, kernel):
         def gradients(gradient):
-            of_both = _patch_gradients if patch_gradients else _gradients
+            of_both = _gradients_by_patches if patch_gradients else _gradients
             return of_both(images, kernel, gradient)
 
         return _convolve(images, kernel), gradients
 
-    return convolve(images, kernel)
+    return finish(convolve(images, kernel))
 
 
 def _convolve(images, kernel):
@@ -112,24 +123,7 @@ def _image_gradient(images, kernel, gradient):
     return tf.nn.conv2d_transpose(gradient, kernel, tf.shape(images), 1, "SAME")
 
 
-def _patch_gradients(images, kernel, gradient):
-    channels, out_channels = kernel.shape[2:]
-    if channels >= out_channels:
-        return _gradients_by_output_patches(images, kernel, gradient)
-    if channels > FEW_CHANNELS:
-        return _gradients_by_image_patches(images, kernel, gradient)
-    return _gradients(images, kernel, gradient)
-
-
-def _gradients_by_image_patches(images, kernel, gradient):
-    patches = _patches(images, kernel)
-    rows = tf.reshape(gradient, [-1, kernel.shape[3]])
-    of_kernel = tf.matmul(patches, rows, transpose_a=True)
-    of_images = _image_gradient(images, kernel, gradient)
-    return of_images, tf.reshape(of_kernel, kernel.shape)
-
-
-def _gradients_by_output_patches(images, kernel, gradient):
+def _gradients_by_patches(images, kernel, gradient):
     height, width, channels, out_channels = kernel.shape
     patches = _patches(gradient, kernel, mirrored=True)
     rows = tf.reshape(images, [-1, channels])
@@ -138,6 +132,21 @@ def _gradients_by_output_patches(images, kernel, gradient):
     flat = tf.reshape(tf.transpose(kernel, [0, 1, 3, 2]), [-1, channels])
     of_images = tf.reshape(tf.matmul(patches, flat), tf.shape(images))
     return of_images, tf.transpose(of_kernel, [1, 2, 0, 3])
+
+
+@tf.custom_gradient
+def _product_with_patches(images, kernel):
+    """Returns the convolution as rows of pixels [batch H W, out]."""
+    patches = _patches(images, kernel)
+    out_channels = kernel.shape[3]
+
+    def gradients(gradient):
+        of_kernel = tf.matmul(patches, gradient, transpose_a=True)
+        shape = [*tf.unstack(tf.shape(images)[:3]), out_channels]
+        of_images = _image_gradient(images, kernel, tf.reshape(gradient, shape))
+        return of_images, tf.reshape(of_kernel, kernel.shape)
+
+    return tf.matmul(patches, tf.reshape(kernel, [-1, out_channels])), gradients
 
 
 def _image_gradient_by_product(kernel, gradient):
