@@ -21,6 +21,7 @@ from tfflowdn.layers import (
     Conditioner,
     NoiseLevel,
     NoiseSkew,
+    NormalizedPLUParameters,
     PLUParameters,
     SplineConditioner,
     SymmetricParameters,
@@ -57,6 +58,11 @@ def _spline(dtype, swap=False):
 def _convolution(dtype):
     # With this seed the permutation is not its own inverse.
     return bijectors.InvertibleConvolution(_built(PLUParameters(seed=2, dtype=dtype)))
+
+
+def _normalized_convolution(dtype):
+    layer = NormalizedPLUParameters(seed=2, dtype=dtype)
+    return bijectors.NormalizedConvolution(_built(layer))
 
 
 def _symmetric(dtype):
@@ -111,6 +117,7 @@ BIJECTORS = {
     "checkerboard_additive": (lambda dtype: _checkerboard(dtype, affine=False), 2),
     "invertible_convolution": (_convolution, 0),
     "invertible_convolution_symmetric": (_symmetric, 0),
+    "normalized_convolution": (_normalized_convolution, 0),
     "factor_out": (_factor_out, 2),
     "repeat": (_repeat, 3 * 2),
     "repeat_recompute": (lambda dtype: _repeat(dtype, recompute=True), 3 * 2),
@@ -356,14 +363,28 @@ def test_factor_out_leaves_the_last_half(make):
     assert np.abs(moved[..., 2:]).max() == 0 < np.abs(moved[..., :2]).min()
 
 
-def test_act_norm_initialize_standardises():
-    bijector = _act_norm("float64", channels=2)
-    images = 3 * _images(shape=(8, 4, 4, 2)) + [1.0, -2.0]
-    bijector.initialize(images)
-    latents = bijector.inverse(images).numpy()
-    np.testing.assert_allclose(latents.mean((0, 1, 2)), 0, atol=1e-9)
-    np.testing.assert_allclose(latents.var((0, 1, 2)), 1, atol=1e-5)
-    assert float(bijector.layer.initialized) == 1
+def test_initialize_standardises_what_act_norm_gives():
+    act_norm, convolution = _act_norm("float64"), _normalized_convolution("float64")
+    images = 3 * _images(shape=(8, 4, 4, 4)) + [1.0, -2.0, 0.0, 3.0]
+    act_norm.initialize(images)
+    convolution.initialize(images)
+    latents = act_norm.inverse(images)
+    np.testing.assert_allclose(np.mean(latents, (0, 1, 2)), 0, atol=1e-9)
+    np.testing.assert_allclose(np.var(latents, (0, 1, 2)), 1, atol=1e-5)
+    assert float(act_norm.layer.initialized) == 1
+    mixed = bijectors.InvertibleConvolution(convolution.layer.plu).inverse(latents)
+    np.testing.assert_allclose(convolution.inverse(images), mixed, atol=1e-9)
+    assert float(convolution.layer.act_norm.initialized) == 1
+
+
+def test_normalized_convolution_is_act_norm_and_convolution(make):
+    convolution, images = make("normalized_convolution"), _images()
+    layer = convolution.layer
+    act_norm = bijectors.ActNorm(layer.act_norm)
+    chain = tfb.Chain([act_norm, bijectors.InvertibleConvolution(layer.plu)])
+    for method in ("inverse", "forward", "inverse_log_det_jacobian"):
+        one, other = (getattr(part, method)(images) for part in (convolution, chain))
+        np.testing.assert_allclose(one, other, rtol=1e-11, err_msg=method)
 
 
 def test_haar_squeeze_is_orthonormal_and_gives_the_averages_first():

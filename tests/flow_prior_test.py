@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tfflowdn import flows
+from tfflowdn.bijectors import ActNorm
 from tfflowdn.models import FlowPrior
 
 
@@ -63,7 +64,7 @@ def test_fit_initialises_act_norm_from_the_first_batch():
     shift, squeeze, repeat, _ = prior.distribution.bijector.bijectors
     assert repeat.layer is prior.flow_layers[0]
     repeat.layer.read(0)
-    act_norm = repeat.steps[0].bijectors[0]
+    act_norm = ActNorm(repeat.steps[0].bijectors[0].layer.act_norm)
     values = tf.constant(images[:16])
     for part in (shift, squeeze, act_norm):
         values = part.inverse(values)

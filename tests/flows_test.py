@@ -20,6 +20,7 @@ from tfflowdn.bijectors import (
 from tfflowdn.layers import (
     ActNormParameters,
     Conditioner,
+    NormalizedPLUParameters,
     PLUParameters,
     WeightStack,
 )
@@ -35,7 +36,7 @@ FLOWS = {
 NUM_PARTS = {
     "nice": 2 + 2 * 2 + 1,  # Couplings on the checkerboard, two a level; one scale.
     "real_nvp": 2 * (2 * 6 + 4),  # An ActNorm each; six a level, four at the end.
-    "glow": 2 * 2 * 3 + 1,  # Three a step; one split between the two levels.
+    "glow": 2 * 2 * 2 + 1,  # Two a step; one split between the two levels.
 }
 NUM_CONVOLUTIONS = {
     "nice": 2 * 6,
@@ -61,6 +62,13 @@ def _parts(bijector):
             bijector.layer.write(i)
     elif hasattr(bijector, "layer"):
         yield bijector
+
+
+def _simple_layers(bijector):
+    """Yields the layers of the parts, those of an ActNorm and of a matrix apart."""
+    for part in _parts(bijector):
+        folded = isinstance(part.layer, NormalizedPLUParameters)
+        yield from [part.layer.act_norm, part.layer.plu] if folded else [part.layer]
 
 
 # Each switch alone.
@@ -258,7 +266,7 @@ def test_layers_come_from_the_image_to_the_latent():
     layers = flows.layers_of(flow.bijector)
     assert list(map(type, layers)) == [WeightStack, Conditioner, WeightStack]
     kinds = [type(part.layer) for part in _parts(flow.bijector)]
-    step = [ActNormParameters, PLUParameters, Conditioner]
+    step = [NormalizedPLUParameters, Conditioner]
     assert kinds == 3 * step + [Conditioner] + 3 * step
 
 
@@ -355,8 +363,7 @@ def test_log_scales_stay_within_their_bounds(name, make):
     bounds = {ActNormParameters: 8.0, PLUParameters: 8.0, Conditioner: 1.5}
     images = _images((2, 4, 4, 1))
     largest = dict.fromkeys(bounds, 0)
-    for part in _parts(flow.bijector):
-        layer = part.layer
+    for layer in _simple_layers(flow.bijector):
         channels = layer.trainable_weights[0].shape[-1]
         if isinstance(layer, Conditioner):
             channels = (layer.hidden_layers or [layer.last])[0].kernel.shape[2]

@@ -17,7 +17,7 @@ from tfflowdn.bijectors import (
     CheckerboardCoupling,
     FactorOut,
     HaarSqueeze,
-    InvertibleConvolution,
+    NormalizedConvolution,
     PixelLogit,
     Repeat,
     SplineCoupling,
@@ -26,7 +26,7 @@ from tfflowdn.bijectors import (
 from tfflowdn.layers import (
     ActNormParameters,
     Conditioner,
-    PLUParameters,
+    NormalizedPLUParameters,
     SplineConditioner,
     WeightStack,
 )
@@ -344,7 +344,7 @@ def initialize_from_data(bijector: tfb.Bijector, images: tf.Tensor) -> tf.Tensor
         kept, factored_out = tf.split(images, 2, axis=-1)
         kept = initialize_from_data(bijector.bijector, kept)
         return tf.concat([kept, factored_out], axis=-1)
-    if isinstance(bijector, ActNorm):
+    if isinstance(bijector, ActNorm | NormalizedConvolution):
         bijector.initialize(images)
     return bijector.inverse(images)
 
@@ -396,13 +396,11 @@ class _Builder:
         """`count` times ActNorm, invertible 1x1 convolution and coupling."""
 
         def layers():
-            yield self.act_norm(channels)
-            yield self._plu(channels)
+            yield self._normalized_plu(channels)
             yield self._channel_conditioner(channels)
 
-        def step(act_norm, plu, conditioner):
-            yield ActNorm(act_norm)
-            yield InvertibleConvolution(plu)
+        def step(normalized_plu, conditioner):
+            yield NormalizedConvolution(normalized_plu)
             yield self._channel_coupling(conditioner)
 
         return self._repeat(count, layers, [step])
@@ -451,8 +449,8 @@ class _Builder:
         kind = SplineCoupling if self._coupling == "spline" else ChannelCoupling
         return kind(conditioner, swap=swap)
 
-    def _plu(self, channels):
-        layer = PLUParameters(seed=next(self._seeds), dtype=self._dtype)
+    def _normalized_plu(self, channels):
+        layer = NormalizedPLUParameters(seed=next(self._seeds), dtype=self._dtype)
         return self._built(layer, channels)
 
     def _repeat(self, count, layers, steps):

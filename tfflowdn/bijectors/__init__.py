@@ -12,6 +12,7 @@ from tfflowdn.bijectors.factor_out import FactorOut
 from tfflowdn.bijectors.haar import HaarSqueeze
 from tfflowdn.bijectors.invertible_convolution import InvertibleConvolution
 from tfflowdn.bijectors.logit import PixelLogit
+from tfflowdn.bijectors.normalized_convolution import NormalizedConvolution
 from tfflowdn.bijectors.one_pass import OnePassBijector
 from tfflowdn.bijectors.repeat import Repeat
 from tfflowdn.bijectors.signal_scale import SignalScale
@@ -27,6 +28,7 @@ __all__ = [
     "FactorOut",
     "HaarSqueeze",
     "InvertibleConvolution",
+    "NormalizedConvolution",
     "OnePassBijector",
     "PixelLogit",
     "Repeat",

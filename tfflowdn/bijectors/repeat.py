@@ -43,7 +43,7 @@ class Repeat(OnePassBijector):
         parameters = dict(locals())
         self.layer = layer
         self.recompute = recompute
-        self.steps = [step(*layer.first_copy) for step in steps]
+        self.steps = [step(*layer.first_copy()) for step in steps]
         self._forward_steps = [self._traced(step, _forward) for step in steps]
         self._inverse_steps = [self._traced(step, _inverse) for step in steps]
         super().__init__(parameters=parameters, name=name, validate_args=validate_args)

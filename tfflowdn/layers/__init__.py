@@ -7,6 +7,7 @@ from tfflowdn.layers.conditioner import Conditioner
 from tfflowdn.layers.conv2d import Conv2D
 from tfflowdn.layers.gated_block import GatedBlock
 from tfflowdn.layers.gaussian_blur import GaussianBlur
+from tfflowdn.layers.normalized_plu import NormalizedPLUParameters
 from tfflowdn.layers.opponent_colors import OpponentColors
 from tfflowdn.layers.padding import mirror_pad
 from tfflowdn.layers.pixel_shuffle import depth_to_space, space_to_depth
@@ -28,6 +29,7 @@ __all__ = [
     "GaussianBlur",
     "NoiseLevel",
     "NoiseSkew",
+    "NormalizedPLUParameters",
     "OpponentColors",
     "PLUParameters",
     "Pointwise",

@@ -40,7 +40,6 @@ class WeightStack(keras.layers.Layer):
         ]
         self.built = True
 
-    @property
     def first_copy(self) -> Sequence[keras.layers.Layer]:
         """The layers of the first copy, with the weights that `read` gave them."""
         return self._first_copy()
@@ -49,7 +48,7 @@ class WeightStack(keras.layers.Layer):
         """Returns for each copy, for each of its layers, weights or what they give."""
         stacks = iter(self.stacks)
         layers = []
-        for layer in self.first_copy:
+        for layer in self.first_copy():
             tensors = [convert_to_tensor(next(stacks)) for _ in layer.variables]
             if isinstance(layer, Parameters):
                 names = [variable.name for variable in layer.variables]
@@ -62,7 +61,7 @@ class WeightStack(keras.layers.Layer):
 
     def functions(self, tensors: Sequence[tuple]) -> list[Callable]:
         """Returns the layers of a copy as functions, given its part of `unstack`."""
-        pairs = zip(self.first_copy, tensors, strict=True)
+        pairs = zip(self.first_copy(), tensors, strict=True)
         return [functools.partial(_call, layer, own) for layer, own in pairs]
 
     def read(self, index: int) -> None:
@@ -78,7 +77,7 @@ class WeightStack(keras.layers.Layer):
             stack.assign(value)
 
     def _pairs(self):
-        return zip(_variables(self.first_copy), self.stacks, strict=True)
+        return zip(_variables(self.first_copy()), self.stacks, strict=True)
 
     def _stack(self, variables):
         first = variables[0]

@@ -1,0 +1,55 @@
+"""Weights of an ActNorm and of the invertible 1x1 convolution after it."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from tfflowdn.layers.act_norm import ActNormParameters
+from tfflowdn.layers.parameters import Parameters
+from tfflowdn.layers.plu import PLUParameters
+
+__all__ = ["NormalizedPLUParameters"]
+
+
+@keras.saving.register_keras_serializable("tfflowdn")
+class NormalizedPLUParameters(Parameters):
+    """Owns the weights of an ActNorm and of the 1x1 convolution after it.
+
+    Called with images [batch, H, W, C], returns both as one map: the matrix
+    `M = diag(scale) P L U` [C, C], the offset `shift M` [C], the inverse of M, `shift`
+    [C] and log |det M| [].
+
+    Args:
+      seed: Seed of the random rotation that P L U starts as.
+    """
+
+    def __init__(self, seed: int = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.seed = seed
+        self.act_norm = ActNormParameters(dtype=self.dtype_policy)
+        self.plu = PLUParameters(seed=seed, dtype=self.dtype_policy)
+
+    def build(self, input_shape):
+        """Creates the weights for images [batch, H, W, C]."""
+        self.act_norm.build(input_shape)
+        self.plu.build(input_shape)
+
+    def derive(self, *, shift, log_scale, initialized, **plu):
+        """Returns matrix, offset, inverse, shift and log |det|, [..., of each]."""
+        shift, scale, norm_log_det = self.act_norm.derive(
+            shift=shift, log_scale=log_scale, initialized=initialized
+        )
+        rotation, inverse, log_det = self.plu.derive(**plu)
+        matrix = scale[..., None] * rotation
+        offset = ops.sum(shift[..., None] * matrix, axis=-2)
+        inverse = inverse / scale[..., None, :]
+        return matrix, offset, inverse, shift, norm_log_det + log_det
+
+    def initialize(self, images) -> None:
+        """Sets the ActNorm so that what it gives is standardised."""
+        self.act_norm.initialize(images)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "seed": self.seed}
