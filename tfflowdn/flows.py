@@ -86,8 +86,9 @@ def nice(
         memory that of one step.
       precision: Keras dtype policy of the conditioners, such as "mixed_bfloat16";
         weights, images and log-dets keep `dtype`. None: `dtype`.
-      patch_gradients: Whether the gradients of the conditioners' last convolutions are
-        products with patches: a faster training on a CPU, see `conv2d`.
+      patch_gradients: Whether the gradients of the conditioners' first and last
+        convolutions are products with patches: a faster training on a CPU, at the price
+        of memory, see `conv2d`.
       seed: Seed of the initial weights.
       dtype: Floating type of pixels and weights.
 
@@ -166,8 +167,9 @@ def real_nvp(
         memory that of one step.
       precision: Keras dtype policy of the conditioners, such as "mixed_bfloat16";
         weights, images and log-dets keep `dtype`. None: `dtype`.
-      patch_gradients: Whether the gradients of the conditioners' last convolutions are
-        products with patches: a faster training on a CPU, see `conv2d`.
+      patch_gradients: Whether the gradients of the conditioners' first and last
+        convolutions are products with patches: a faster training on a CPU, at the price
+        of memory, see `conv2d`.
       seed: Seed of the initial weights.
       dtype: Floating type of pixels and weights.
 
@@ -256,8 +258,9 @@ def glow(
         memory that of one step.
       precision: Keras dtype policy of the conditioners, such as "mixed_bfloat16";
         weights, images and log-dets keep `dtype`. None: `dtype`.
-      patch_gradients: Whether the gradients of the conditioners' last convolutions are
-        products with patches: a faster training on a CPU, see `conv2d`.
+      patch_gradients: Whether the gradients of the conditioners' first and last
+        convolutions are products with patches: a faster training on a CPU, at the price
+        of memory, see `conv2d`.
       seed: Seed of the initial weights.
       dtype: Floating type of pixels and weights.
 

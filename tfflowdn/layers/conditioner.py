@@ -32,8 +32,9 @@ class Conditioner(keras.layers.Layer):
       gated: Whether these blocks are gated ones (Flow++).
       affine: Whether there is a log-scale.
       log_scale_bound: Largest magnitude of the log-scale, nats.
-      patch_gradients: Whether the gradients of the first and of the last convolution
-        are products with patches, see `conv2d`; results and weights are the same.
+      patch_gradients: Whether the first convolution and the gradients of it and of the
+        last one are products with patches, see `conv2d`; results and weights are the
+        same.
       seed: Seed of the weights.
     """
 

@@ -83,27 +83,26 @@ def conv2d(
     Returns:
       [batch, H, W, out]. The gradients can be differentiated again.
     """
-    few, channels, out_channels = FEW_CHANNELS, *kernel.shape[2:]
-    if patch_gradients and few < channels < out_channels:
+    channels, out_channels = kernel.shape[2:]
+    if patch_gradients and FEW_CHANNELS < channels < out_channels:
         rows = finish(_product_with_patches(images, kernel))
-        return tf.reshape(rows, [*tf.unstack(tf.shape(images)[:3]), out_channels])
-    patch_gradients = patch_gradients and channels >= out_channels
+        return _as_images(rows, images)
+    by_patches = patch_gradients and channels >= out_channels
+    return finish(_convolve(images, kernel, by_patches))
 
+
+def _convolve(images, kernel, by_patches):
     @tf.custom_gradient
     def convolve(images, kernel):
         def gradients(gradient):
-            of_both = _gradients_by_patches if patch_gradients else _gradients
+            of_both = _gradients_by_patches if by_patches else _gradients
             return of_both(images, kernel, gradient)
 
-        return _convolve(images, kernel), gradients
+        if kernel.shape[3] <= FEW_CHANNELS < kernel.shape[2]:
+            return _convolve_by_rows(images, kernel), gradients
+        return tf.nn.conv2d(images, kernel, 1, "SAME"), gradients
 
-    return finish(convolve(images, kernel))
-
-
-def _convolve(images, kernel):
-    if kernel.shape[3] <= FEW_CHANNELS < kernel.shape[2]:
-        return _convolve_by_rows(images, kernel)
-    return tf.nn.conv2d(images, kernel, 1, "SAME")
+    return convolve(images, kernel)
 
 
 def _gradients(images, kernel, gradient):
@@ -142,11 +141,16 @@ def _product_with_patches(images, kernel):
 
     def gradients(gradient):
         of_kernel = tf.matmul(patches, gradient, transpose_a=True)
-        shape = [*tf.unstack(tf.shape(images)[:3]), out_channels]
-        of_images = _image_gradient(images, kernel, tf.reshape(gradient, shape))
+        gradient = _as_images(gradient, images)
+        of_images = _image_gradient(images, kernel, gradient)
         return of_images, tf.reshape(of_kernel, kernel.shape)
 
     return tf.matmul(patches, tf.reshape(kernel, [-1, out_channels])), gradients
+
+
+def _as_images(rows, images):
+    """Returns rows of pixels as images of the size and number of others."""
+    return tf.reshape(rows, [*tf.unstack(tf.shape(images)[:3]), rows.shape[1]])
 
 
 def _image_gradient_by_product(kernel, gradient):
