@@ -41,7 +41,8 @@ class WeightStack(keras.layers.Layer):
         self.built = True
 
     def first_copy(self) -> Sequence[keras.layers.Layer]:
-        """The layers of the first copy, with the weights that `read` gave them."""
+        """Returns the layers of the first copy, with the weights `read` gave them."""
+        # No property: Keras would save what it holds.
         return self._first_copy()
 
     def unstack(self) -> list[tuple]:
