@@ -2,6 +2,7 @@
 
 import math
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -118,6 +119,15 @@ SWITCHES = {
     "glow_gated": ("glow", {"conditioner": "gated"}),
     "glow_spline": ("glow", {"coupling": "spline"}),
 }
+
+
+def test_a_file_holds_every_weight_once(make_prior, tmp_path):
+    prior = make_prior("glow")
+    prior.save_weights(tmp_path / "prior.weights.h5")
+    sizes = []
+    with h5py.File(tmp_path / "prior.weights.h5") as file:
+        file.visititems(lambda _, item: sizes.append(getattr(item, "size", 0)))
+    assert sum(sizes) == prior.count_params()
 
 
 @pytest.mark.parametrize("flow, options", SWITCHES.values(), ids=SWITCHES)
