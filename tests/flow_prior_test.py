@@ -112,15 +112,6 @@ def test_fit_does_not_initialise_twice(make_prior):
         np.testing.assert_array_equal(result, weight)
 
 
-SWITCHES = {
-    "nice": ("nice", {}),
-    "real_nvp": ("real_nvp", {}),
-    "glow": ("glow", {}),
-    "glow_gated": ("glow", {"conditioner": "gated"}),
-    "glow_spline": ("glow", {"coupling": "spline"}),
-}
-
-
 def test_a_file_holds_every_weight_once(make_prior, tmp_path):
     prior = make_prior("glow")
     prior.save_weights(tmp_path / "prior.weights.h5")
@@ -128,6 +119,15 @@ def test_a_file_holds_every_weight_once(make_prior, tmp_path):
     with h5py.File(tmp_path / "prior.weights.h5") as file:
         file.visititems(lambda _, item: sizes.append(getattr(item, "size", 0)))
     assert sum(sizes) == prior.count_params()
+
+
+SWITCHES = {
+    "nice": ("nice", {}),
+    "real_nvp": ("real_nvp", {}),
+    "glow": ("glow", {}),
+    "glow_gated": ("glow", {"conditioner": "gated"}),
+    "glow_spline": ("glow", {"coupling": "spline"}),
+}
 
 
 @pytest.mark.parametrize("flow, options", SWITCHES.values(), ids=SWITCHES)

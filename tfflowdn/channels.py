@@ -8,15 +8,15 @@ import tensorflow as tf
 
 __all__ = ["join_channels", "split_channels"]
 
-# Up to as many channels a part, a transposition takes half the time on a CPU, which
+# Channels a part, up to which a transposition takes half the time on a CPU, which
 # copies them pixel by pixel otherwise.
-FEW_CHANNELS = 6
+MAX_TRANSPOSED = 6
 
 
 def split_channels(images: tf.Tensor, count: int) -> list[tf.Tensor]:
     """Returns `tf.split(images, count, -1)` of images [..., C]."""
     size, rest = divmod(images.shape[-1], count)
-    if size > FEW_CHANNELS or rest:
+    if size > MAX_TRANSPOSED or rest:
         return tf.split(images, count, -1)
     parts = tf.transpose(tf.reshape(images, [-1, count, size]), [1, 0, 2])
     shape = tf.concat([[count], tf.shape(images)[:-1], [size]], 0)
@@ -26,7 +26,7 @@ def split_channels(images: tf.Tensor, count: int) -> list[tf.Tensor]:
 def join_channels(parts: Sequence[tf.Tensor]) -> tf.Tensor:
     """Returns `tf.concat(parts, -1)` of images [..., C], all of one shape."""
     count, size = len(parts), parts[0].shape[-1]
-    if size > FEW_CHANNELS:
+    if size > MAX_TRANSPOSED:
         return tf.concat(parts, -1)
     shape = tf.concat([tf.shape(parts[0])[:-1], [count * size]], 0)
     stacked = tf.reshape(tf.stack(parts), [count, -1, size])

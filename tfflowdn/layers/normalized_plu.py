@@ -16,9 +16,10 @@ __all__ = ["NormalizedPLUParameters"]
 class NormalizedPLUParameters(Parameters):
     """Owns the weights of an ActNorm and of the 1x1 convolution after it.
 
-    Called with images [batch, H, W, C], returns both as one map: the matrix
-    `M = diag(scale) P L U` [C, C], the offset `shift M` [C], the inverse of M, `shift`
-    [C] and log |det M| [].
+    They begin a step of Glow (Kingma and Dhariwal 2018, section 3), and are one layer
+    so that a `WeightStack` folds those of all steps at once. Called with images [batch,
+    H, W, C], returns both as one map: the matrix `M = diag(scale) P L U` [C, C], the
+    offset `shift M` [C], the inverse of M, `shift` [C] and log |det M| [].
 
     Args:
       seed: Seed of the random rotation that P L U starts as.
