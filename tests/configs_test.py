@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tfflowdn import data, models, noise_estimation, training
+from tfflowdn import data, models, training
+from tfflowdn.noise import GenericNoise, estimate_calm_noise, estimate_noise
 from tfflowdn.scripts import train_denoiser, train_prior
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
@@ -28,7 +29,7 @@ SECTIONS = {
         "clean": (data.open_source, "channels"),
         "network": (models.ResNetDenoiser, "channels pixel_range kwargs"),
         "start.crops": (data.RandomCrops, "source"),
-        "start.noise": (data.GenericNoise, ""),
+        "start.noise": (GenericNoise, ""),
         "start.loss": (train_denoiser.weighted_pairs, "pairs"),
         "start.training": (training.fit, FIT_GIVEN),
         "objective.crops": (data.RandomCrops, "source"),
@@ -43,10 +44,10 @@ SECTIONS = {
         "noisy": (data.open_source, "channels"),
         "clean": (data.open_source, "channels"),
         "residuals": (
-            noise_estimation.estimate_noise,
+            estimate_noise,
             "denoise noisy clean model_options",
         ),
-        "calm": (noise_estimation.estimate_calm_noise, "noisy model_options"),
+        "calm": (estimate_calm_noise, "noisy model_options"),
         "model": (models.NoiseModel, "channels num_pictures kwargs"),
     },
 }

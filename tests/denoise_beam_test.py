@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from tfflowdn import Denoiser, ResNetDenoiser, data, export
+from tfflowdn import Denoiser, ResNetDenoiser, data, serving
 from tfflowdn.scripts.denoise import denoise_files
 
 TOOL = Path(__file__).parent.parent / "tools" / "denoise_beam.py"
@@ -26,7 +26,7 @@ def tool():
 def saved_model(randomize, tmp_path_factory):
     network = ResNetDenoiser(num_blocks=1, hidden_channels=4)
     randomize(network, scale=0.2)
-    return export.export_model(network, tmp_path_factory.mktemp("models"), "denoiser")
+    return serving.export_model(network, tmp_path_factory.mktemp("models"), "denoiser")
 
 
 def test_a_saved_model_denoises_as_its_network(saved_model, randomize):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfflowdn import data, noise_curves, noise_estimation
-from tfflowdn.models import NoiseModel
+from tfflowdn.noise import add_noise, curves, estimate_calm_noise, estimate_noise
+from tfflowdn.noise.noise_model import NoiseModel
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def _ramps(count, seed):
 
 def _estimate(noisy, clean, num_knots=3, order=3, **options):
     options = {"num_rounds": 2, **options}
-    return noise_estimation.estimate_noise(
+    return estimate_noise(
         _leaky_denoiser,
         noisy,
         clean,
@@ -251,12 +251,12 @@ def test_estimation_undoes_what_the_denoiser_does_to_the_noise():
 def test_estimation_finds_correlated_noise():
     pool, noise = _ramps(12, 2), {"noise_sigma": 0.06, "blur_sigma": 0.6}
     noisy = [
-        data.add_noise(picture, "correlated", np.random.default_rng([0, i]), **noise)
+        add_noise(picture, "correlated", np.random.default_rng([0, i]), **noise)
         for i, picture in enumerate(pool)
     ]
     model = _estimate(noisy, _ramps(12, 1))
-    truth = noise_curves.curves_of_pairs(zip(noisy, pool, strict=True))
-    found = noise_curves.curves_of_model(model)
+    truth = curves.curves_of_pairs(zip(noisy, pool, strict=True))
+    found = curves.curves_of_model(model)
     np.testing.assert_allclose(
         found.autocorrelation[:3], truth.autocorrelation[:3], atol=0.06
     )
@@ -279,7 +279,7 @@ def test_estimation_finds_what_the_channels_have_in_common():
 
 def test_estimation_finds_the_skewness_of_counts():
     noisy = [
-        data.add_noise(picture, "poisson", np.random.default_rng([0, i]))
+        add_noise(picture, "poisson", np.random.default_rng([0, i]))
         for i, picture in enumerate(_ramps(12, 2))
     ]
     model = _estimate(noisy, _ramps(12, 1), num_knots=5, order=2)
@@ -304,12 +304,12 @@ def test_calm_places_show_correlated_noise():
         picture[half] = _textured(picture[half], 0.2, i)
     noise = {"noise_sigma": 0.06, "blur_sigma": 1.0}
     noisy = [
-        data.add_noise(picture, "correlated", np.random.default_rng([0, i]), **noise)
+        add_noise(picture, "correlated", np.random.default_rng([0, i]), **noise)
         for i, picture in enumerate(pool)
     ]
 
     def error(**options):
-        model = noise_estimation.estimate_calm_noise(
+        model = estimate_calm_noise(
             noisy,
             crop_size=16,
             calm_share=0.25,
@@ -317,12 +317,12 @@ def test_calm_places_show_correlated_noise():
             model_options={"num_knots": 3, "order": 3},
             **options,
         )
-        found = noise_curves.curves_of_model(model)
+        found = curves.curves_of_model(model)
         lags = found.autocorrelation[1:4, 0] - truth.autocorrelation[1:4, 0]
         _, level = model.level_curve()
         return np.abs([*lags, level.mean() / 0.06 - 1]).max()
 
-    truth = noise_curves.curves_of_pairs(zip(noisy, pool, strict=True))
+    truth = curves.curves_of_pairs(zip(noisy, pool, strict=True))
     assert truth.autocorrelation[1] > 0.7
     assert error(num_trims=0) > 0.2  # Else there is nothing to trim.
     assert error(kept_share=0.6) < 0.15
@@ -331,11 +331,11 @@ def test_calm_places_show_correlated_noise():
 def test_calm_places_must_be_there():
     clipped = np.ones((40, 40, 1), "float32")
     with pytest.raises(ValueError, match=r"neither clipped .* none in 1 pictures"):
-        noise_estimation.estimate_calm_noise([clipped])
+        estimate_calm_noise([clipped])
     with pytest.raises(ValueError, match=r"calm_share must be in \(0, 1\].*=0"):
-        noise_estimation.estimate_calm_noise([clipped], calm_share=0)
+        estimate_calm_noise([clipped], calm_share=0)
     with pytest.raises(ValueError, match=r"crop_size=48 pixels"):
-        noise_estimation.estimate_calm_noise([clipped], crop_size=48)
+        estimate_calm_noise([clipped], crop_size=48)
 
 
 @pytest.mark.parametrize("pool", ["noisy", "clean"])
@@ -344,4 +344,4 @@ def test_pictures_must_hold_a_crop(pool):
     pools[pool] = [np.zeros((40, 80, 1), "float32")]
     message = rf"{pool} must hold .* crop_size=48.*Received: 1 pictures.*\(40, 80\)"
     with pytest.raises(ValueError, match=message):
-        noise_estimation.estimate_noise(_leaky_denoiser, **pools)
+        estimate_noise(_leaky_denoiser, **pools)

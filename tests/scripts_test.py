@@ -14,21 +14,21 @@ import pytest
 import tensorflow as tf
 import tifffile
 
-from tfflowdn import FlowPrior, data, inference, training
+from tfflowdn import FlowPrior, data, devices, inference, training
+from tfflowdn.devices import map_shards
 from tfflowdn.scripts import command
 from tfflowdn.scripts import denoise as denoise_script
 from tfflowdn.scripts.denoise import denoise_files
 from tfflowdn.scripts.evaluate import evaluate
 from tfflowdn.scripts.score import score
-from tfflowdn.scripts.train_denoiser import (
+from tfflowdn.stages.denoiser import (
     _rehearsed_pairs,
     train_denoiser,
     weighted_pairs,
     with_pairs,
 )
-from tfflowdn.scripts.train_noise import train_noise
-from tfflowdn.scripts.train_prior import train_prior
-from tfflowdn.sharding import map_shards
+from tfflowdn.stages.noise import train_noise
+from tfflowdn.stages.prior import train_prior
 
 ROOT = Path(__file__).parent.parent
 
@@ -182,7 +182,7 @@ def test_train_prior_saves_what_patch_gradients_trained_without_them(
 def test_patches_pay_without_a_gpu(gpus, monkeypatch):
     devices = {"GPU": gpus}
     monkeypatch.setattr(tf.config, "list_physical_devices", devices.get)
-    assert command.patches_pay() == (not gpus)
+    assert devices.patches_pay() == (not gpus)
 
 
 @pytest.mark.parametrize("seconds", [(2.0, 1.0), (1.0, 2.0)])
@@ -191,7 +191,7 @@ def test_the_faster_precision_is_measured(monkeypatch, seconds):
     times = dict(zip(["float32", "bfloat16"], seconds, strict=True))
     monkeypatch.setattr(command, "_seconds_of_convolution", times.get)
     expected = "mixed_bfloat16" if times["bfloat16"] < times["float32"] else None
-    assert command.faster_precision() == expected
+    assert devices.faster_precision() == expected
 
 
 @pytest.mark.parametrize("name", ["prior_nice", "prior_realnvp", "prior_paper"])

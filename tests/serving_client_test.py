@@ -20,7 +20,7 @@ import tensorflow as tf
 from google.protobuf import json_format, text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from tfflowdn import Denoiser, ResNetDenoiser, data, export
+from tfflowdn import Denoiser, ResNetDenoiser, data, serving
 
 ROOT = Path(__file__).parent.parent
 SERVING = ROOT / "tools" / "serving"
@@ -51,7 +51,7 @@ def network(randomize):
 @pytest.fixture(scope="module")
 def saved_model(network, tmp_path_factory):
     root = tmp_path_factory.mktemp("models")
-    return export.export_model(network, root, "denoiser", max_pixels=4000)
+    return serving.export_model(network, root, "denoiser", max_pixels=4000)
 
 
 @pytest.fixture(scope="module")

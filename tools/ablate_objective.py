@@ -18,9 +18,8 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from tfflowdn import checkpoint
-from tfflowdn.scripts import command
-from tfflowdn.scripts.train_denoiser import train_denoiser
+from tfflowdn import devices, files
+from tfflowdn.stages.denoiser import train_denoiser
 
 FLAGS = flags.FLAGS
 TOOLS = Path(__file__).resolve().parent
@@ -98,7 +97,7 @@ def _train(name, workdir, num_shards):
     config.noisy.spec = str(pictures / "gaussian/noisy")
     config.validation.noisy = str(pictures / "gaussian/validation_noisy")
     config.validation.clean = str(pictures / "validation_clean")
-    config.network.precision = command.faster_precision() or "float32"
+    config.network.precision = devices.faster_precision() or "float32"
     config.objective.training.num_steps = FLAGS.num_steps
     config.objective.training.steps_per_epoch = FLAGS.num_steps // 2
     try:
@@ -129,7 +128,7 @@ def _gain(name, psnrs):
 
 def _main(argv):
     del argv
-    num_shards = command.share_cores()
+    num_shards = devices.share_cores()
     output = Path(FLAGS.output)
     output.parent.mkdir(parents=True, exist_ok=True)
     report = {"num_steps": FLAGS.num_steps, "psnr": {}}
@@ -150,7 +149,7 @@ def _main(argv):
         texts[".md"] = _table(report["psnr"])
         for suffix, text in texts.items():
             path = output.with_suffix(suffix)
-            checkpoint.replace(path, lambda file, text=text: file.write_text(text))
+            files.replace(path, lambda file, text=text: file.write_text(text))
     print(_table(report["psnr"]))
 
 

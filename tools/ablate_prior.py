@@ -24,10 +24,10 @@ import numpy as np
 from absl import app, flags, logging
 from ml_collections import config_dict
 
+from tfflowdn import devices
 from tfflowdn.models import FlowPrior
-from tfflowdn.optimizer import OPTIMIZERS
-from tfflowdn.scripts import command
-from tfflowdn.scripts.train_prior import train_prior
+from tfflowdn.stages.prior import train_prior
+from tfflowdn.training.optimizer import OPTIMIZERS
 
 FLAGS = flags.FLAGS
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -215,8 +215,8 @@ def _file_name(name):
 
 def _main(argv):
     del argv
-    device = {"num_shards": command.share_cores()}
-    device["precision"] = command.faster_precision()
+    device = {"num_shards": devices.share_cores()}
+    device["precision"] = devices.faster_precision()
     unknown = set(FLAGS.only) - set(VARIANTS)
     if unknown:
         raise ValueError(

@@ -28,7 +28,7 @@ from absl import app, flags
 
 from tfflowdn import flows
 from tfflowdn.models import FlowPrior
-from tfflowdn.optimizer import GuardedAdam
+from tfflowdn.training.optimizer import GuardedAdam
 
 FLAGS = flags.FLAGS
 DEFAULTS = {

@@ -24,7 +24,7 @@ import tensorflow as tf
 from absl import app, flags
 from ai_edge_litert.interpreter import Interpreter
 
-from tfflowdn import ResNetDenoiser, export, load_denoiser
+from tfflowdn import ResNetDenoiser, load_denoiser, serving
 
 FLAGS = flags.FLAGS
 NUM_CORES = len(os.sched_getaffinity(0))
@@ -73,7 +73,7 @@ LOADERS = {"saved_model": _saved_model, "litert": _litert, "onnx": _onnx}
 
 def _num_bytes(path):
     files = [path] if path.is_file() else path.rglob("*")
-    needed = [f for f in files if f.is_file() and export.EXTRA not in f.parts]
+    needed = [f for f in files if f.is_file() and serving.EXTRA not in f.parts]
     return sum(file.stat().st_size for file in needed)
 
 
@@ -108,7 +108,7 @@ def _main(argv):
     channels, sizes = network.channels, {}
     with tempfile.TemporaryDirectory() as folder:
         for name, load in LOADERS.items():
-            path = export.export_model(network, folder, "denoiser", format=name)
+            path = serving.export_model(network, folder, "denoiser", format=name)
             sizes[name], runs[name] = _num_bytes(path), load(path)
         rng, by_side = np.random.default_rng(0), {}
         for side in map(int, FLAGS.sides):

@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-from tfflowdn import Denoiser, ResNetDenoiser, data, evaluation
+from tfflowdn import Denoiser, ResNetDenoiser, data, inference
 from tfflowdn.scripts.denoise import denoise_files
 
 FLAGS = flags.FLAGS
@@ -137,8 +137,8 @@ def _measure_ensemble(_):
     )
     pairs = list(data.paired_images(noisy, reference).as_numpy_iterator())
     plain, ensemble = (
-        evaluation.summarize(
-            evaluation.score_pairs(
+        inference.summarize(
+            inference.score_pairs(
                 pairs, lambda picture, on=on: denoiser(picture, self_ensemble=on)
             )
         )["psnr"]

@@ -23,7 +23,8 @@ from absl import app, flags
 
 from tfflowdn import data
 from tfflowdn.models import FlowPrior, ResNetDenoiser, UnpairedDenoiser
-from tfflowdn.scripts.train_denoiser import noisy_pairs, with_pairs
+from tfflowdn.noise import GenericNoise
+from tfflowdn.stages.denoiser import noisy_pairs, with_pairs
 
 FLAGS = flags.FLAGS
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -56,7 +57,7 @@ def _parts(source):
     network = ResNetDenoiser(1, **denoiser_config.network)
     network.compile("adam", loss="mse")
     crops = data.RandomCrops(source, **denoiser_config.start.crops)
-    noise = data.GenericNoise(**denoiser_config.start.noise)
+    noise = GenericNoise(**denoiser_config.start.noise)
     yield "start", network, noisy_pairs(crops, noise, noise_seed=0)(0)
     denoiser = UnpairedDenoiser(network, prior, **denoiser_config.objective.loss)
     denoiser.compile("adam")

@@ -32,7 +32,7 @@ import tensorflow as tf
 from absl import app, flags
 
 from tfflowdn.models import FlowPrior, ResNetDenoiser, UnpairedDenoiser
-from tfflowdn.optimizer import GuardedAdam
+from tfflowdn.training.optimizer import GuardedAdam
 
 FLAGS = flags.FLAGS
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"

@@ -23,8 +23,8 @@ import keras
 import numpy as np
 from absl import app, flags
 
+from tfflowdn import devices
 from tfflowdn.models import FlowPrior, ResNetDenoiser, UnpairedDenoiser
-from tfflowdn.scripts import command
 
 FLAGS = flags.FLAGS
 TOOLS = Path(__file__).resolve().parent
@@ -105,7 +105,7 @@ def _run(way):
 def _main(argv):
     del argv
     if FLAGS.worker:
-        num_shards = command.share_cores() if FLAGS.worker == "parts" else 1
+        num_shards = devices.share_cores() if FLAGS.worker == "parts" else 1
         print(json.dumps(_measure(num_shards)))
         return
     steps = {way: {} for way in WAYS}

@@ -33,7 +33,8 @@ from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
-from tfflowdn import Denoiser, data, tiling
+from tfflowdn import Denoiser, data
+from tfflowdn.inference import tiling
 
 BROKEN_FILES = Metrics.counter("tfflowdn", "broken_files")
 

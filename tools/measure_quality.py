@@ -35,16 +35,16 @@ from absl import app, flags, logging
 from measure_softness import zoom_range
 from prepare_protocol import SYNTHETIC, add_noise, test_sigmas
 
-from tfflowdn import checkpoint, data, inference, noise_curves, training
-from tfflowdn.scripts import command
+from tfflowdn import data, devices, files, inference, training
+from tfflowdn.noise.curves import curves_of_model, curves_of_pairs, plot_curves
 from tfflowdn.scripts.evaluate import evaluate
-from tfflowdn.scripts.train_denoiser import (
+from tfflowdn.stages.denoiser import (
     make_network,
     noisy_pairs,
     train_denoiser,
     weighted_pairs,
 )
-from tfflowdn.scripts.train_noise import train_noise
+from tfflowdn.stages.noise import train_noise
 
 FLAGS = flags.FLAGS
 TOOLS = Path(__file__).resolve().parent
@@ -225,7 +225,7 @@ def publish(noise: str, method: str, scores: dict, results: Path) -> None:
     text = json.dumps(row, indent=2) + "\n"
     results.mkdir(parents=True, exist_ok=True)
     path = results / f"{noise}_{method}.json"
-    checkpoint.replace(path, lambda temporary: temporary.write_text(text))
+    files.replace(path, lambda temporary: temporary.write_text(text))
     write_table(results)
     print(text)
 
@@ -240,10 +240,10 @@ def _plot_noise(protocol: Protocol, path: Path) -> None:
     )
     pairs = data.paired_images(*sources).as_numpy_iterator()
     curves = {
-        "learned": noise_curves.curves_of_model(noise),
-        "true": noise_curves.curves_of_pairs(pairs),
+        "learned": curves_of_model(noise),
+        "true": curves_of_pairs(pairs),
     }
-    checkpoint.replace(path, lambda file: noise_curves.plot_curves(file, curves))
+    files.replace(path, lambda file: plot_curves(file, curves))
 
 
 def write_table(results: Path) -> None:
@@ -258,7 +258,7 @@ def write_table(results: Path) -> None:
         if any(cells):
             lines.append(f"| {method} | " + " | ".join(cells) + " |")
     text = "\n".join(lines) + "\n"
-    checkpoint.replace(results / "table.md", lambda path: path.write_text(text))
+    files.replace(results / "table.md", lambda path: path.write_text(text))
 
 
 def _cell(rows, noise, method, test):
@@ -274,7 +274,7 @@ def _cell(rows, noise, method, test):
 
 def _main(argv):
     del argv
-    precision = FLAGS.precision or command.faster_precision() or "float32"
+    precision = FLAGS.precision or devices.faster_precision() or "float32"
     protocol = Protocol(Path(FLAGS.pictures), Path(FLAGS.runs), FLAGS.noise, precision)
     scores = _scores(protocol, FLAGS.method)
     publish(FLAGS.noise, FLAGS.method, scores, Path(FLAGS.output))

@@ -21,10 +21,9 @@ import numpy as np
 from absl import app, flags, logging
 from matplotlib.figure import Figure
 
-from tfflowdn import checkpoint, inference
-from tfflowdn.scripts import command
+from tfflowdn import devices, files, inference
 from tfflowdn.scripts.evaluate import evaluate
-from tfflowdn.scripts.train_denoiser import train_denoiser
+from tfflowdn.stages.denoiser import train_denoiser
 
 FLAGS = flags.FLAGS
 TOOLS = Path(__file__).resolve().parent
@@ -39,7 +38,7 @@ def _train(num_blocks, hidden_channels):
     config.clean.spec = str(Path(FLAGS.pictures, "clean"))
     config.network.num_blocks = num_blocks
     config.network.hidden_channels = hidden_channels
-    config.network.precision = command.faster_precision() or "float32"
+    config.network.precision = devices.faster_precision() or "float32"
     config.start.training.num_steps = FLAGS.num_steps
     config.start.training.steps_per_epoch = FLAGS.num_steps // 2
     config.objective.training.num_steps = 0
@@ -99,8 +98,8 @@ def _main(argv):
     report = {"num_steps": FLAGS.num_steps, "sizes": rows}
     text = json.dumps(report, indent=2) + "\n"
     output = Path(FLAGS.output)
-    checkpoint.replace(output, lambda path: path.write_text(text))
-    checkpoint.replace(output.with_suffix(".png"), lambda path: _plot(rows, path))
+    files.replace(output, lambda path: path.write_text(text))
+    files.replace(output.with_suffix(".png"), lambda path: _plot(rows, path))
     print(text)
 
 

@@ -16,6 +16,7 @@ from absl import app, flags
 from PIL import Image
 
 from tfflowdn import data
+from tfflowdn.noise import add_noise
 
 FLAGS = flags.FLAGS
 NUM_TRAINING = 380
@@ -43,9 +44,7 @@ def _main(argv):
         top, left = ((size - SIDE) // 2 for size in picture.shape[:2])
         picture = picture[top : top + SIDE, left : left + SIDE]
         rng = np.random.default_rng([0, index])
-        noisy = data.add_noise(
-            data.to_float(picture), "gaussian", rng, noise_sigma=25 / 255
-        )
+        noisy = add_noise(data.to_float(picture), "gaussian", rng, noise_sigma=25 / 255)
         data.write_image(folders["clean"] / f"{path.stem}.png", picture)
         data.write_image(folders["noisy"] / f"{path.stem}.tif", noisy)
 

@@ -46,9 +46,9 @@ def add_noise(
 ) -> np.ndarray:
     """Adds noise of the protocol; Gaussian without a `sigma` has a random one."""
     if kind != "gaussian":
-        return data.add_noise(image, kind, rng)
+        return add_noise(image, kind, rng)
     sigma = rng.uniform(0, MAX_SIGMA) if sigma is None else sigma
-    return data.add_noise(image, kind, rng, noise_sigma=sigma)
+    return add_noise(image, kind, rng, noise_sigma=sigma)
 
 
 def test_sigmas(kind: str) -> dict[str, float | None]:

@@ -26,7 +26,7 @@ import tensorflow_datasets as tfds
 from absl import app, flags, logging
 
 from tfflowdn import data
-from tfflowdn.checkpoint import replace
+from tfflowdn.files import replace
 
 FLAGS = flags.FLAGS
 

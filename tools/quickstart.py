@@ -20,10 +20,10 @@ import skimage
 from absl import app, flags
 from PIL import Image
 
-from tfflowdn import data, denoise, evaluation
-from tfflowdn.scripts import command
-from tfflowdn.scripts.train_denoiser import train_denoiser
-from tfflowdn.scripts.train_prior import train_prior
+from tfflowdn import data, denoise, devices, inference
+from tfflowdn.noise import add_noise
+from tfflowdn.stages.denoiser import train_denoiser
+from tfflowdn.stages.prior import train_prior
 
 FLAGS = flags.FLAGS
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -48,9 +48,7 @@ def _photograph(name):
 
 def _add_noise(picture, index):
     rng = np.random.default_rng([0, index])
-    return data.add_noise(
-        data.to_float(picture), "gaussian", rng, noise_sigma=NOISE_SIGMA
-    )
+    return add_noise(data.to_float(picture), "gaussian", rng, noise_sigma=NOISE_SIGMA)
 
 
 def _write_pictures(folder):
@@ -81,11 +79,11 @@ def _main(argv):
     del argv
     start, folder = time.monotonic(), Path(FLAGS.output)
     _write_pictures(folder)
-    model = _train(folder, command.share_cores())
+    model = _train(folder, devices.share_cores())
     clean = data.to_float(_photograph(HELD_OUT))
     noisy = _add_noise(_photograph(HELD_OUT), len(NOISY))
     denoised = denoise(noisy, model)
-    row = evaluation.score_pairs([(noisy, clean)], lambda _: denoised)[0]
+    row = inference.score_pairs([(noisy, clean)], lambda _: denoised)[0]
     middle = (slice(60, 316), slice(128, 384))
     shown = np.concatenate([p[middle] for p in (noisy, denoised, clean)], axis=1)
     data.write_image(folder / "comparison.png", data.from_float(shown, np.uint8))

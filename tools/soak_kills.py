@@ -29,10 +29,10 @@ import numpy as np
 from absl import app, flags
 
 from tfflowdn import data
-from tfflowdn.checkpoint import Checkpoint
 from tfflowdn.models import FlowPrior
-from tfflowdn.scripts.train_denoiser import train_denoiser
-from tfflowdn.scripts.train_prior import train_prior
+from tfflowdn.stages.denoiser import train_denoiser
+from tfflowdn.stages.prior import train_prior
+from tfflowdn.training.checkpoint import Checkpoint
 
 FLAGS = flags.FLAGS
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"

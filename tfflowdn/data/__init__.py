@@ -1,4 +1,4 @@
-"""Pictures in files, collections of them, input pipelines, and noise."""
+"""Pictures in files, collections of them, and input pipelines."""
 
 from tfflowdn.data.crops import RandomCrops, image_batches, to_unit
 from tfflowdn.data.image_source import ImageSource
@@ -17,9 +17,7 @@ from tfflowdn.data.images import (
     read_pages,
     write_image,
 )
-from tfflowdn.data.jpeg import compress_jpeg
 from tfflowdn.data.memory import check_fits
-from tfflowdn.data.noise import NOISES, GenericNoise, add_noise
 from tfflowdn.data.pairs import pair_sources, paired_images
 from tfflowdn.data.pixel_range import (
     check_finite,
@@ -37,20 +35,16 @@ from tfflowdn.data.tfds_source import TfdsSource
 
 __all__ = [
     "IMAGE_SUFFIXES",
-    "NOISES",
     "FileSource",
-    "GenericNoise",
     "ImageHeader",
     "ImageReadError",
     "ImageSource",
     "Metadata",
     "RandomCrops",
     "TfdsSource",
-    "add_noise",
     "check_finite",
     "check_fits",
     "check_range",
-    "compress_jpeg",
     "find_limits",
     "from_float",
     "has_limits",

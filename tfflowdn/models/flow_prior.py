@@ -11,11 +11,12 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfflowdn import flows, likelihood
+from tfflowdn import flows
 from tfflowdn.data import check_range
+from tfflowdn.devices import map_shards
 from tfflowdn.layers import VariationalDequantizer
 from tfflowdn.metrics import bits_per_dim
-from tfflowdn.sharding import map_shards
+from tfflowdn.models import likelihood
 
 __all__ = ["FLOWS", "FlowPrior", "step_seed"]
 

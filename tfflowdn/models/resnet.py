@@ -6,8 +6,8 @@ import keras
 from keras import ops
 
 from tfflowdn.data import check_range
+from tfflowdn.devices import map_shards
 from tfflowdn.layers import ResidualBlock, depth_to_space, mirror_pad, space_to_depth
-from tfflowdn.sharding import map_shards
 
 __all__ = ["ResNetDenoiser"]
 

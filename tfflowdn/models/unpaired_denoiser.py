@@ -7,9 +7,9 @@ import math
 import keras
 import tensorflow as tf
 
-from tfflowdn import losses
 from tfflowdn.layers import GaussianBlur, mirror_pad
 from tfflowdn.metrics import PSNR
+from tfflowdn.models import losses
 from tfflowdn.models.flow_prior import step_seed
 
 __all__ = ["UnpairedDenoiser"]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,7 +14,7 @@ import tensorflow as tf
 from absl import app, flags
 from ml_collections import config_dict, config_flags
 
-from tfflowdn import checkpoint, distribution, training
+from tfflowdn import devices, files, training
 
 __all__ = [
     "EXIT_RESUME",
@@ -24,12 +22,9 @@ __all__ = [
     "define_strategy_flag",
     "define_training_flags",
     "denoiser_options",
-    "faster_precision",
     "make_deterministic",
-    "patches_pay",
     "publish",
     "run",
-    "share_cores",
     "sigterm_flag",
 ]
 
@@ -58,11 +53,11 @@ def define_training_flags(script: str) -> None:
 
 
 def define_strategy_flag() -> None:
-    """Defines `--strategy`, see `distribution.make_strategy`."""
+    """Defines `--strategy`, see `devices.make_strategy`."""
     flags.DEFINE_enum(
         "strategy",
         "auto",
-        distribution.STRATEGIES,
+        devices.STRATEGIES,
         "Devices: all GPUs of this machine (mirrored), those of all machines in "
         "TF_CONFIG (multi_worker), or whichever there are several of (auto).",
     )
@@ -127,7 +122,7 @@ def publish(report: dict, output: str | None) -> None:
     if output:
         path = Path(output)
         text = json.dumps(report, indent=2) + "\n"
-        checkpoint.replace(path, lambda temporary: temporary.write_text(text))
+        files.replace(path, lambda temporary: temporary.write_text(text))
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -152,61 +147,12 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     app.run(guarded)
 
 
-def share_cores() -> int:
-    """Gives each core its part of a batch, where there is no GPU.
-
-    Returns:
-      The number of parts: that of the cores, each with one thread an operation; 1
-      with a GPU.
-    """
-    if tf.config.list_physical_devices("GPU"):
-        return 1
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-
-
-def faster_precision() -> str | None:
-    """Returns "mixed_bfloat16" if this device trains convolutions faster in it.
-
-    Few processors have bfloat16, and the others take many times as long to imitate it.
-    """
-    seconds = {
-        dtype: _seconds_of_convolution(dtype) for dtype in ("float32", "bfloat16")
-    }
-    return "mixed_bfloat16" if seconds["bfloat16"] < seconds["float32"] else None
-
-
-def patches_pay() -> bool:
-    """Returns whether a flow trains faster with `patch_gradients`: without a GPU."""
-    return not tf.config.list_physical_devices("GPU")
-
-
 def _add_to_seeds(config, seed):
     for name, value in config.items():
         if isinstance(value, config_dict.ConfigDict):
             _add_to_seeds(value, seed)
         elif name == "seed":
             config[name] = value + seed
-
-
-def _seconds_of_convolution(dtype):
-    """Returns the least time of a 3x3 convolution and its gradient, of ten."""
-
-    @tf.function
-    def gradient(images, kernel):
-        with tf.GradientTape() as tape:
-            tape.watch([images, kernel])
-            result = tf.nn.conv2d(images, kernel, 1, "SAME")
-        return tape.gradient(result, [images, kernel])
-
-    def seconds():
-        start = time.perf_counter()
-        gradient(images, kernel)[1].numpy()
-        return time.perf_counter() - start
-
-    images, kernel = tf.ones((16, 32, 32, 64), dtype), tf.ones((3, 3, 64, 64), dtype)
-    gradient(images, kernel)
-    return min(seconds() for _ in range(10))
 
 
 def _table(report):

@@ -13,7 +13,7 @@ import functools
 
 from absl import flags
 
-from tfflowdn import data, evaluation, inference
+from tfflowdn import data, inference
 from tfflowdn.scripts import command
 
 __all__ = ["evaluate", "main"]
@@ -58,12 +58,12 @@ def evaluate(
         )
     )
     # The pictures of the pairs are in units of their range already.
-    rows = evaluation.score_pairs(
+    rows = inference.score_pairs(
         data.paired_images(*sources).as_numpy_iterator(),
         denoiser and functools.partial(denoiser, pixel_range="dtype", **options),
     )
     pictures = dict(zip(sources[0].names, rows, strict=True))
-    return {"mean": evaluation.summarize(rows), "pictures": pictures}
+    return {"mean": inference.summarize(rows), "pictures": pictures}
 
 
 def _main(argv):

@@ -17,7 +17,7 @@ from pathlib import Path
 import keras
 from absl import flags, logging
 
-from tfflowdn import export, inference
+from tfflowdn import inference, serving
 from tfflowdn.models import FlowPrior
 from tfflowdn.scripts import command
 
@@ -43,7 +43,7 @@ def _main(argv):
     if len(argv) != 2:
         raise ValueError(f"One MODEL must be named. Received: {argv[1:]}.")
     path = inference.find_model(argv[1])
-    target = export.export_model(
+    target = serving.export_model(
         _load(path),
         FLAGS.output,
         FLAGS.name,
@@ -60,7 +60,7 @@ def main():
     flags.DEFINE_string("name", None, "Name of the served model.")
     flags.DEFINE_string("output", "saved_models", "Folder of the served models.")
     flags.DEFINE_integer("version", None, "Version; the next free one by default.")
-    flags.DEFINE_enum("format", "saved_model", list(export.FORMATS), "What to write.")
+    flags.DEFINE_enum("format", "saved_model", list(serving.FORMATS), "What to write.")
     flags.DEFINE_integer(
         "max_pixels",
         2**20,

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags, logging
 
-from tfflowdn import data, evaluation, inference
+from tfflowdn import data, inference
 from tfflowdn.scripts import command
 
 __all__ = ["main", "score"]
@@ -54,7 +54,7 @@ def score(pictures: str, prior: str, maps: str | None = None) -> dict:
             rows[name]["highest"] = float(heat[name].max())
     if maps:
         _write_maps(heat, Path(maps))
-    return {"mean": evaluation.summarize(list(rows.values())), "pictures": rows}
+    return {"mean": inference.summarize(list(rows.values())), "pictures": rows}
 
 
 def _write_maps(heat, folder):

@@ -20,7 +20,7 @@ import bm3d
 import numpy as np
 from absl import app, flags, logging
 
-from tfflowdn import data, evaluation
+from tfflowdn import data, inference
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import measure_quality  # noqa: E402
@@ -46,7 +46,7 @@ def _denoise(job):
     colour = noisy.shape[-1] == 3
     result = bm3d.bm3d_rgb(noisy, sigma) if colour else bm3d.bm3d(noisy[..., 0], sigma)
     denoised = np.float32(result.reshape(noisy.shape))
-    (row,) = evaluation.score_pairs([(noisy, clean)], lambda _: denoised)
+    (row,) = inference.score_pairs([(noisy, clean)], lambda _: denoised)
     return row
 
 
@@ -55,7 +55,7 @@ def _mean(pool, noisy, clean, sigma=None, side=None):
     jobs = [(*pair, sigma, side) for pair in pairs]
     if any(one.stem != other.stem for one, other, *_ in jobs):
         raise ValueError(f"{noisy.name} and {clean.name} must hold the same names.")
-    return evaluation.summarize(pool.map(_denoise, jobs, chunksize=1))
+    return inference.summarize(pool.map(_denoise, jobs, chunksize=1))
 
 
 def _best_sigma(mean_of):

@@ -1,0 +1,246 @@
+"""The graph of a served denoiser: tiles, files of every kind, bad input."""
+
+import io
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from tfflowdn import Denoiser, ResNetDenoiser, data
+from tfflowdn.inference import tiling
+from tfflowdn.serving.graph import ServedDenoiser
+
+MAX_PIXELS = 1200
+ERROR = tf.errors.InvalidArgumentError
+
+
+class _Endpoints:
+    """The network of some channels and its endpoints, traced."""
+
+    def __init__(self, network):
+        self.network = network
+        self.served = ServedDenoiser(network, max_pixels=MAX_PIXELS)
+        shape = (None, None, None, network.channels)
+        for name, spec in (
+            ("serve", tf.TensorSpec(shape)),
+            ("uint8", tf.TensorSpec(shape, tf.uint8)),
+            ("encoded", tf.TensorSpec([None], tf.string)),
+        ):
+            function = getattr(self.served, name)
+            setattr(self, name, tf.function(function, input_signature=[spec]))
+
+
+@pytest.fixture(scope="module")
+def by_channels(randomize):
+    endpoints = {}
+    for channels in (1, 3):
+        network = ResNetDenoiser(channels, num_blocks=2, hidden_channels=4, seed=1)
+        randomize(network, scale=0.2)
+        endpoints[channels] = _Endpoints(network)
+    return endpoints
+
+
+@pytest.fixture(params=[1, 3])
+def endpoints(request, by_channels):
+    return by_channels[request.param]
+
+
+@pytest.fixture
+def gray(by_channels):
+    return by_channels[1]
+
+
+def _random(*shape):
+    return np.random.default_rng(0).random(shape, np.float32)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 67, 53), (2, 3, 401), (5, 200, 7), (7, 20, 30), (1, 1, 1)]
+)
+def test_tiles_give_the_result_of_the_whole(endpoints, shape):
+    noisy = _random(*shape, endpoints.network.channels)
+    whole = endpoints.network(noisy).numpy()
+    denoised = endpoints.serve(noisy)["denoised"]
+    np.testing.assert_allclose(denoised, whole, atol=1e-5)
+    assert np.abs(whole - noisy).mean() > 0.01
+
+
+def test_the_graph_makes_the_tiles_of_the_module(gray):
+    sizes = np.random.default_rng(0).integers(1, 300, (60, 2)).tolist()
+    sizes += [(1, 100_000), (35, 35), (34, 36), (33, 1000), (100_000, 70_000)]
+    options = {"margin": gray.served.margin, "multiple": gray.served.multiple}
+    graph = tf.function(
+        gray.served.spans, input_signature=[tf.TensorSpec([], tf.int64)] * 2
+    )
+    for height, width in sizes:
+        lengths = tiling.tile_lengths(height, width, MAX_PIXELS, options["multiple"])
+        for size, length, spans in zip(
+            (height, width), lengths, graph(height, width), strict=True
+        ):
+            assert spans.numpy().tolist() == [
+                list(span) for span in tiling.spans(size, length, **options)
+            ]
+
+
+def test_no_tile_has_more_pixels_than_allowed():
+    seen = []
+
+    class Seeing(keras.Model):
+        channels, scale, receptive_radius = 1, 2, 5
+
+        def call(self, noisy, training=None):
+            del training
+            tf.py_function(lambda s: seen.append(s.numpy()), [tf.shape(noisy)], [])
+            return noisy
+
+        def compute_output_shape(self, input_shape):
+            return input_shape
+
+    endpoints = _Endpoints(Seeing())
+    for shape in ((1, 100, 90, 1), (9, 20, 30, 1)):
+        noisy = _random(*shape)
+        np.testing.assert_array_equal(endpoints.serve(noisy)["denoised"], noisy)
+    assert len(seen) > 15
+    assert max(np.prod(shape) for shape in seen) <= MAX_PIXELS
+
+
+def test_a_network_of_unknown_reach_is_measured_or_not_tiled():
+    keras.utils.set_random_seed(0)
+    network = keras.Sequential(
+        [
+            keras.Input((None, None, 1)),
+            keras.layers.Conv2D(2, 5, padding="same"),
+            keras.layers.Conv2D(1, 3, padding="same"),
+        ]
+    )
+    noisy = _random(1, 150, 196, 1)
+    for max_pixels in (96 * 96, None):
+        served = ServedDenoiser(network, max_pixels=max_pixels)
+        denoised = served.serve(tf.constant(noisy))["denoised"]
+        np.testing.assert_allclose(denoised, network(noisy), atol=1e-5)
+        assert served.facts.get("receptive_radius", 3) == 3
+
+
+def test_tiles_no_longer_than_their_margins_are_refused(gray):
+    with pytest.raises(ValueError, match="longer than their margins"):
+        ServedDenoiser(gray.network, max_pixels=24 * 24)
+
+
+@pytest.mark.parametrize("max_value", [255, 128])
+def test_8_bit_pixels(endpoints, max_value):
+    shape = (2, 40, 50, endpoints.network.channels)
+    noisy = np.random.default_rng(0).integers(0, max_value, shape, np.uint8)
+    denoised = endpoints.uint8(noisy)["denoised"].numpy()
+    expected = Denoiser(endpoints.network)(noisy)
+    assert denoised.dtype == np.uint8
+    assert np.abs(denoised.astype(int) - expected).max() <= 1
+    assert (denoised != expected).mean() < 0.001
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_files_of_every_kind_keep_theirs(endpoints, channels, dtype):
+    rng = np.random.default_rng(0)
+    noisy = rng.integers(np.iinfo(dtype).max, size=(60, 43, channels), dtype=dtype)
+    (encoded,) = endpoints.encoded([tf.io.encode_png(noisy)])["denoised_bytes"]
+    # The depth of the file, then its colour type.
+    depth, kind = encoded.numpy()[24:26]
+    assert depth == 8 * np.dtype(dtype).itemsize
+    assert kind == {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    denoised = tf.io.decode_png(encoded, dtype=dtype).numpy()
+    expected = Denoiser(endpoints.network)(noisy)
+    # 1e-5 of the range is less than one step of 16 bits.
+    assert np.abs(denoised.astype(int) - expected).max() <= 1
+    if channels in (2, 4):
+        np.testing.assert_array_equal(denoised[..., -1], noisy[..., -1])
+
+
+def _saved(picture, kind, **options):
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def _colour():
+    picture = np.random.default_rng(0).integers(256, size=(10, 13, 3), dtype=np.uint8)
+    return Image.fromarray(picture).resize((52, 40))
+
+
+FILES = {
+    "palette": lambda: _saved(_colour().convert("P"), "PNG"),
+    "palette, alpha": lambda: _saved(_colour().convert("P"), "PNG", transparency=3),
+    "1 bit": lambda: _saved(_colour().convert("1"), "PNG"),
+    "4 bits": lambda: _saved(_colour().convert("L").quantize(16), "PNG", bits=4),
+    "gray JPEG": lambda: _saved(_colour().convert("L"), "JPEG"),
+    "CMYK JPEG": lambda: _saved(_colour().convert("CMYK"), "JPEG"),
+    "progressive": lambda: _saved(_colour(), "JPEG", progressive=True),
+}
+
+
+def _with_orientation(orientation, byte_order):
+    exif = Image.Exif()
+    exif.endian = byte_order
+    exif[0x010E] = "a description"
+    exif[0x0112] = orientation
+    return _saved(_colour(), "JPEG", exif=exif, quality=95)
+
+
+ORIENTATIONS = {
+    f"orientation {n}{order}": (lambda n=n, order=order: _with_orientation(n, order))
+    for n, order in itertools.product(range(1, 9), "<>")
+}
+
+
+@pytest.mark.parametrize("name", [*FILES, *ORIENTATIONS])
+def test_files_are_read_as_the_package_reads_them(gray, name, tmp_path):
+    file = {**FILES, **ORIENTATIONS}[name]()
+    (tmp_path / "file").write_bytes(file)
+    expected = Denoiser(gray.network)(data.read_image(tmp_path / "file"))
+    (encoded,) = gray.encoded([file])["denoised_bytes"]
+    denoised = tf.io.decode_png(encoded).numpy()
+    assert denoised.shape == expected.shape
+    assert np.abs(denoised.astype(int) - expected).max() <= 1
+
+
+def test_a_batch_holds_files_of_several_sizes(gray):
+    files = [FILES["gray JPEG"](), tf.io.encode_png(np.zeros((1, 1, 3), np.uint16))]
+    results = gray.encoded(files)["denoised_bytes"]
+    shapes = [tf.io.decode_png(r, dtype=tf.uint16).shape for r in results]
+    assert shapes == [(40, 52, 1), (1, 1, 3)]
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4, 1), (1, 0, 4, 1), (1, 4, 0, 1)])
+@pytest.mark.parametrize("name, dtype", [("serve", np.float32), ("uint8", np.uint8)])
+def test_an_empty_picture_is_refused(gray, name, dtype, shape):
+    with pytest.raises(ERROR, match="none of them 0. Received: noisy.shape="):
+        getattr(gray, name)(np.zeros(shape, dtype))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_pixels_that_are_not_finite_are_refused(gray, value):
+    noisy = np.zeros((1, 4, 4, 1), np.float32)
+    noisy[0, 2, 3] = value
+    with pytest.raises(ERROR, match="The pixels of noisy must be finite"):
+        gray.serve(noisy)
+
+
+@pytest.mark.parametrize(
+    "files, message",
+    [
+        ([], "noisy_bytes must hold a file"),
+        ([b""], "must be PNG or JPEG files"),
+        ([b"no picture"], "must be PNG or JPEG files"),
+        ([b"GIF89a" + bytes(50)], "must be PNG or JPEG files"),
+        ([b"\x89PNG\r\n\x1a\n"], "Invalid PNG"),
+        ([FILES["palette"]()[:200]], "Invalid PNG"),
+        ([b"\xff\xd8\xff"], "Invalid JPEG"),
+        ([FILES["progressive"]()[:300]], "Invalid JPEG"),
+        ([FILES["palette"](), b"no picture"], "must be PNG or JPEG files"),
+    ],
+)
+def test_what_is_no_picture_is_refused(gray, files, message):
+    with pytest.raises(ERROR, match=message):
+        gray.encoded(tf.constant(files, tf.string, [len(files)]))

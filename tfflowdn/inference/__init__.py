@@ -1,0 +1,29 @@
+"""Using trained models: loading, denoising by tiles, and evaluation."""
+
+from tfflowdn.inference.denoiser import Denoiser, denoise
+from tfflowdn.inference.evaluation import score_pairs, summarize
+from tfflowdn.inference.loading import (
+    FACTS,
+    SavedNetwork,
+    find_model,
+    load_denoiser,
+    load_noise,
+    load_prior,
+    num_channels,
+    pretrained_models,
+)
+
+__all__ = [
+    "FACTS",
+    "Denoiser",
+    "SavedNetwork",
+    "denoise",
+    "find_model",
+    "load_denoiser",
+    "load_noise",
+    "load_prior",
+    "num_channels",
+    "pretrained_models",
+    "score_pairs",
+    "summarize",
+]

@@ -1,0 +1,151 @@
+"""The noise from the calmest places of noisy pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from absl import logging
+
+from tfflowdn.noise.fit import NoiseCrops, check_pictures, fit_noise, tapered
+from tfflowdn.noise.noise_model import NoiseModel
+
+__all__ = ["estimate_calm_noise"]
+
+CLIPPED_SHARE = 0.1  # A crop with more of its pixels at the extremes is left out.
+
+
+def estimate_calm_noise(
+    noisy: Sequence[np.ndarray],
+    *,
+    crop_size: int = 32,
+    calm_share: float = 0.1,
+    kept_share: float = 0.7,
+    num_trims: int = 2,
+    batch_size: int = 64,
+    num_steps: int = 300,
+    learning_rate: float = 0.03,
+    model_options: Mapping[str, float] | None = None,
+) -> NoiseModel:
+    """Learns the noise from where the pictures have nothing else.
+
+    In the calmest crops of a picture all but a plane (least squares) is taken for
+    noise. Where a picture has no calm place they show texture, which is told by its
+    spectrum: what the flow makes white of noise is not white then. So the crops that
+    are least white after a fit are left out of the next (a trimmed likelihood;
+    Neykov and Mueller 2003).
+
+    It needs neither a denoiser nor clean pictures, and sees noise of any correlation,
+    also such as a denoiser leaves in the picture. It knows the noise of calm places
+    alone: a camera that smooths these leaves more elsewhere.
+
+    Args:
+      noisy: Noisy pictures, float32 [H, W, C], at least `crop_size` high and wide.
+      crop_size: Height and width of the crops, pixels.
+      calm_share: Part of each picture's crops that counts as calm.
+      kept_share: Part of the calm crops that is left after they are trimmed.
+      num_trims: How often they are trimmed, each time by the fit to those left before.
+      batch_size: Crops a step of a fit.
+      num_steps: Steps of a fit.
+      learning_rate: Adam's, it falls along a cosine.
+      model_options: Further arguments of NoiseModel.
+
+    Returns:
+      The model, with the level of each picture whose crops were kept.
+
+    Raises:
+      ValueError: If there are no pictures, one is smaller than a crop, a share is not
+        in (0, 1], or all crops are clipped or constant.
+    """
+    check_pictures(noisy, crop_size, "noisy")
+    _check_shares(calm_share=calm_share, kept_share=kept_share)
+    calm = _calm_crops(noisy, crop_size, calm_share)
+
+    def fit(crops):
+        pictures, index = np.unique(crops.index, return_inverse=True)
+        crops = crops.renumbered(np.int32(index))
+        model = NoiseModel(
+            noisy[0].shape[-1], num_pictures=len(pictures), **(model_options or {})
+        )
+        fit_noise(model, crops, num_steps, batch_size, learning_rate)
+        return model
+
+    logging.info("Fitting %d calm crops of %d pictures", len(calm.index), len(noisy))
+    model = fit(calm)
+    for _ in range(num_trims):
+        whiteness = _whiteness(model, calm)
+        model = fit(calm[whiteness >= np.quantile(whiteness, 1 - kept_share)])
+    return model
+
+
+def _check_shares(**shares):
+    for name, share in shares.items():
+        if not 0 < share <= 1:
+            raise ValueError(f"{name} must be in (0, 1]. Received: {name}={share}.")
+
+
+def _calm_crops(pictures, size, share):
+    index, signal, noise = [], [], []
+    for i, picture in enumerate(pictures):
+        crops = _without_clipped(_grid(picture, size), picture)
+        if not len(crops):
+            continue
+        planes = _planes(crops)
+        variance = np.mean((crops - planes) ** 2, (1, 2, 3))
+        calmest = np.argsort(variance)[: max(1, round(share * len(crops)))]
+        calmest = calmest[variance[calmest] > 0]
+        index.append(np.full(len(calmest), i))
+        signal.append(planes[calmest])
+        noise.append((crops - planes)[calmest])
+    if not sum(map(len, index)):
+        raise ValueError(
+            "noisy must have places that are neither clipped nor constant. "
+            f"Received: none in {len(pictures)} pictures."
+        )
+    index = np.int32(np.concatenate(index))
+    weight = np.ones(len(index), np.float32)
+    return NoiseCrops(index, np.concatenate(signal), np.concatenate(noise), weight)
+
+
+def _grid(picture, size):
+    """Returns crops that overlap by half, [n, size, size, C]."""
+    windows = np.lib.stride_tricks.sliding_window_view(picture, (size, size), (0, 1))
+    step = max(1, size // 2)
+    grid = np.moveaxis(windows[::step, ::step], 2, -1)
+    return grid.reshape(-1, size, size, picture.shape[-1])
+
+
+def _without_clipped(crops, picture):
+    extreme = (crops <= picture.min()) | (crops >= picture.max())
+    return crops[np.mean(extreme, (1, 2, 3)) <= CLIPPED_SHARE]
+
+
+def _planes(crops):
+    """Returns the plane of least squares of each crop and channel."""
+    size = crops.shape[1]
+    ramp = np.linspace(-1, 1, size, dtype=np.float32)
+    ramp /= np.sqrt(np.mean(ramp**2))
+    mean = crops.mean((1, 2), keepdims=True)
+    rows, columns = ramp[:, np.newaxis, np.newaxis], ramp[:, np.newaxis]
+    slope = [(crops * r).mean((1, 2), keepdims=True) * r for r in (rows, columns)]
+    return mean + sum(slope)
+
+
+def _whiteness(model, crops):
+    """Returns the spectral flatness of what the flow makes of each crop, [n].
+
+    It is the geometric mean of the power over its arithmetic mean, as a logarithm.
+    """
+    parts = [
+        _log_flatness(model, crops[start : start + 256])
+        for start in range(0, len(crops.index), 256)
+    ]
+    return np.concatenate(parts)
+
+
+def _log_flatness(model, crops):
+    # The flow scales by the brightness; the level of the picture does not matter.
+    flow = model.distribution(crops.signal).bijector
+    latents = flow.inverse(tapered(crops).noise).numpy()
+    power = np.abs(np.fft.fft2(latents, axes=(1, 2))) ** 2 + 1e-12
+    return np.log(power).mean((1, 2, 3)) - np.log(power.mean((1, 2, 3)))

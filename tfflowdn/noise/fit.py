@@ -1,0 +1,118 @@
+"""The fit of a noise model to crops of noise."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfflowdn.noise.noise_model import NoiseModel
+
+__all__ = ["NoiseCrops", "check_pictures", "fit_noise", "tapered"]
+
+
+@dataclasses.dataclass(frozen=True)
+class NoiseCrops:
+    """Crops of noise and of what lies beneath.
+
+    Attributes:
+      index: Of the picture, int32 [n].
+      signal: The picture without the noise, float32 [n, H, W, C] in [0, 1] units.
+      noise: Of the same shape.
+      weight: Of each crop in the fit, float32 [n].
+    """
+
+    index: np.ndarray
+    signal: np.ndarray
+    noise: np.ndarray
+    weight: np.ndarray
+
+    def __getitem__(self, chosen) -> NoiseCrops:
+        """Returns some of the crops, by a slice, a mask or their numbers."""
+        fields = dataclasses.fields(self)
+        return NoiseCrops(*(getattr(self, field.name)[chosen] for field in fields))
+
+    def renumbered(self, index: np.ndarray) -> NoiseCrops:
+        """Returns the crops with other numbers of their pictures."""
+        return dataclasses.replace(self, index=index)
+
+
+def check_pictures(pictures: Sequence[np.ndarray], crop_size: int, name: str) -> None:
+    """Raises ValueError unless there are pictures, none smaller than a crop."""
+    sizes = [picture.shape[:2] for picture in pictures]
+    if not sizes or min(min(size) for size in sizes) < crop_size:
+        raise ValueError(
+            f"{name} must hold pictures of at least {crop_size=} pixels a side. "
+            f"Received: {len(sizes)} pictures, the smallest {min(sizes, default=None)}."
+        )
+
+
+def fit_noise(
+    model: NoiseModel,
+    crops: NoiseCrops,
+    num_steps: int,
+    batch_size: int,
+    learning_rate: float,
+) -> None:
+    """Fits a model to crops by maximum likelihood.
+
+    Args:
+      model: Its levels start at those of the crops.
+      crops: Of each of the model's pictures, where it has any.
+      num_steps: Steps of Adam.
+      batch_size: Crops a step.
+      learning_rate: It falls along a cosine.
+    """
+    model.log_levels.assign(_log_levels(crops, model.num_pictures))
+    skew = model.noise_skew.weights
+    others = [w for w in model.trainable_weights if all(w is not s for s in skew)]
+    # A taper would pass for a density with a peak at zero, and hide the skew.
+    for weights, part in ((others, tapered(crops)), (skew, crops)):
+        _fit_weights(model, weights, part, num_steps, batch_size, learning_rate)
+    for weight in (*others, *skew):
+        weight.trainable = True
+
+
+def tapered(crops: NoiseCrops) -> NoiseCrops:
+    """Returns crops whose noise fades out towards the borders, at the same mean power.
+
+    The flow's correlation is periodic; without a taper the step from a crop's border
+    to the opposite one would hide how smooth correlated noise is.
+    """
+    taper = _taper(crops.noise.shape[1])
+    return dataclasses.replace(crops, noise=crops.noise * taper)
+
+
+def _log_levels(crops, num_pictures):
+    power = np.mean(crops.noise**2, (1, 2, 3))
+    count = np.bincount(crops.index, minlength=num_pictures)
+    total = np.bincount(crops.index, power, minlength=num_pictures)
+    mean = np.where(count > 0, total / np.maximum(count, 1), power.mean())
+    return np.float32(np.log(mean + 1e-12) / 2)
+
+
+def _taper(size):
+    """Returns a Hann window [size, size, 1] of mean power 1."""
+    window = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
+    window /= np.sqrt(np.mean(window**2))
+    return np.float32(window[:, np.newaxis] * window)[..., np.newaxis]
+
+
+def _fit_weights(model, weights, crops, num_steps, batch_size, learning_rate):
+    """Fits some of the weights, and leaves the others as they are."""
+    for weight in model.weights:
+        weight.trainable = any(weight is w for w in weights)
+    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, num_steps, 0.01)
+    model.compile(keras.optimizers.Adam(schedule))
+    batch_size = min(batch_size, len(crops.index))
+    data = ((crops.index, crops.signal), crops.noise, crops.weight)
+    batches = (
+        tf.data.Dataset.from_tensor_slices(data)
+        .shuffle(len(crops.index), seed=0)
+        .repeat()
+        .batch(batch_size, drop_remainder=True)
+    )
+    model.fit(batches, steps_per_epoch=num_steps, shuffle=False, verbose=0)

@@ -1,0 +1,21 @@
+"""Training runs: one `fit` for every stage, with its directory and callbacks."""
+
+from tfflowdn.training.callbacks import DivergenceError, PreemptionError, SampleGrid
+from tfflowdn.training.checkpoint import Checkpoint
+from tfflowdn.training.fit import check_steps, fit
+from tfflowdn.training.optimizer import OPTIMIZERS, GuardedAdam, GuardedMuon
+from tfflowdn.training.workdir import prepare_workdir, save_copy
+
+__all__ = [
+    "OPTIMIZERS",
+    "Checkpoint",
+    "DivergenceError",
+    "GuardedAdam",
+    "GuardedMuon",
+    "PreemptionError",
+    "SampleGrid",
+    "check_steps",
+    "fit",
+    "prepare_workdir",
+    "save_copy",
+]
