@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tfflowdn import data, models, training
+from tfflowdn import data, models, noise, training
 from tfflowdn.noise import GenericNoise, estimate_calm_noise, estimate_noise
-from tfflowdn.scripts import train_denoiser, train_prior
+from tfflowdn.stages import denoiser as train_denoiser
+from tfflowdn.stages import prior as train_prior
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
 # What the scripts add to a section themselves.
@@ -36,7 +37,7 @@ SECTIONS = {
         "objective.loss": (models.UnpairedDenoiser, "network prior kwargs"),
         "objective.training": (training.fit, FIT_GIVEN),
         "distill.crops": (data.RandomCrops, "source"),
-        "distill.noise": (models.NoiseModel.call, "self signal seed"),
+        "distill.noise": (noise.NoiseModel.call, "self signal seed"),
         "distill.loss": (train_denoiser.weighted_pairs, "pairs"),
         "distill.training": (training.fit, FIT_GIVEN),
     },
@@ -48,7 +49,7 @@ SECTIONS = {
             "denoise noisy clean model_options",
         ),
         "calm": (estimate_calm_noise, "noisy model_options"),
-        "model": (models.NoiseModel, "channels num_pictures kwargs"),
+        "model": (noise.NoiseModel, "channels num_pictures kwargs"),
     },
 }
 READ_BY_NAME = {

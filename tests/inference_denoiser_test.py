@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfflowdn import Denoiser, ResNetDenoiser, data, denoise, inference, serving
+from tfflowdn import Denoiser, ResNetDenoiser, data, denoise, serving
+from tfflowdn.inference import denoiser as denoiser_module
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +39,9 @@ def test_tiles_give_the_result_of_the_whole(networks, channels, shape, self_ense
 
 def test_no_tile_has_more_pixels_than_allowed(networks, monkeypatch):
     denoiser, seen = Denoiser(networks[1], max_pixels=1500), []
-    apply = inference._apply
+    apply = denoiser_module._apply
     monkeypatch.setattr(
-        inference,
+        denoiser_module,
         "_apply",
         lambda network, noisy: (seen.append(noisy.shape), apply(network, noisy))[1],
     )

@@ -5,6 +5,7 @@ import pytest
 
 import tfflowdn
 from tfflowdn import inference
+from tfflowdn.inference import denoiser
 from tfflowdn.noise import add_noise
 
 NAMES = list(inference.pretrained_models())
@@ -28,7 +29,7 @@ def test_each_has_a_card():
             assert f"## {heading}" in card
 
 
-@pytest.mark.parametrize("name", inference.GENERAL_DENOISERS)
+@pytest.mark.parametrize("name", denoiser.GENERAL_DENOISERS)
 @pytest.mark.parametrize("kind", ["gaussian", "poisson", "heteroscedastic"])
 def test_general_denoisers_denoise(name, kind):
     denoiser = tfflowdn.Denoiser.from_pretrained(name)
@@ -41,7 +42,7 @@ def test_general_denoisers_denoise(name, kind):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_general_denoiser_needs_no_name_and_takes_gray_and_colour(channels):
     noisy = _picture(channels)
-    name = inference.GENERAL_DENOISERS[channels // 2]
+    name = denoiser.GENERAL_DENOISERS[channels // 2]
     expected = tfflowdn.denoise(noisy, name)
     np.testing.assert_allclose(tfflowdn.denoise(noisy), expected, atol=1e-6)
     assert _psnr(expected, noisy) > 38  # A clean picture is left alone.

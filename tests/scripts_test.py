@@ -16,7 +16,6 @@ import tifffile
 
 from tfflowdn import FlowPrior, data, devices, inference, training
 from tfflowdn.devices import map_shards
-from tfflowdn.scripts import command
 from tfflowdn.scripts import denoise as denoise_script
 from tfflowdn.scripts.denoise import denoise_files
 from tfflowdn.scripts.evaluate import evaluate
@@ -180,16 +179,16 @@ def test_train_prior_saves_what_patch_gradients_trained_without_them(
 
 @pytest.mark.parametrize("gpus", [[], ["GPU:0"]])
 def test_patches_pay_without_a_gpu(gpus, monkeypatch):
-    devices = {"GPU": gpus}
-    monkeypatch.setattr(tf.config, "list_physical_devices", devices.get)
+    found = {"GPU": gpus}
+    monkeypatch.setattr(tf.config, "list_physical_devices", found.get)
     assert devices.patches_pay() == (not gpus)
 
 
 @pytest.mark.parametrize("seconds", [(2.0, 1.0), (1.0, 2.0)])
 def test_the_faster_precision_is_measured(monkeypatch, seconds):
-    assert command._seconds_of_convolution("bfloat16") > 0
+    assert devices._seconds_of_convolution("bfloat16") > 0
     times = dict(zip(["float32", "bfloat16"], seconds, strict=True))
-    monkeypatch.setattr(command, "_seconds_of_convolution", times.get)
+    monkeypatch.setattr(devices, "_seconds_of_convolution", times.get)
     expected = "mixed_bfloat16" if times["bfloat16"] < times["float32"] else None
     assert devices.faster_precision() == expected
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfflowdn import files, training
+from tfflowdn import data, files, training
 from tfflowdn.scripts import command
 from tfflowdn.training import checkpoint
 
@@ -175,19 +175,19 @@ def _can_mount():
 TRAIN_ON_A_SMALL_DISK = """
 import pathlib, sys
 sys.path.insert(0, {tests!r})
-import resume_test
+import training_resume_test
 directory = pathlib.Path({disk!r}) / "run"
-resume_test._fit(directory, num_steps=resume_test.STEPS)
+training_resume_test._fit(directory, num_steps=training_resume_test.STEPS)
 before = (directory / "checkpoint.npz").read_bytes()
 {spoil}
 try:
-    resume_test._fit(directory)
+    training_resume_test._fit(directory)
 except OSError as error:
     print("ERROR", error)
 assert (directory / "checkpoint.npz").read_bytes() == before
-resume_test.checkpoint.Checkpoint(directory / "checkpoint.npz").state()
+training_resume_test.checkpoint.Checkpoint(directory / "checkpoint.npz").state()
 {repair}
-_, record = resume_test._fit(directory)
+_, record = training_resume_test._fit(directory)
 print("STEPS", record.num_steps)
 """
 
@@ -260,7 +260,7 @@ def _write_pictures(folder):
             picture = np.random.default_rng(index).integers(
                 0, 256, (20, 24, 1), "uint8"
             )
-            training.write_image(folder / pool / f"{index}.png", picture)
+            data.write_image(folder / pool / f"{index}.png", picture)
 
 
 def _train_prior(folder, workdir, *flags):

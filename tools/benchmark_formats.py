@@ -73,7 +73,7 @@ LOADERS = {"saved_model": _saved_model, "litert": _litert, "onnx": _onnx}
 
 def _num_bytes(path):
     files = [path] if path.is_file() else path.rglob("*")
-    needed = [f for f in files if f.is_file() and serving.EXTRA not in f.parts]
+    needed = [f for f in files if f.is_file() and serving.export.EXTRA not in f.parts]
     return sum(file.stat().st_size for file in needed)
 
 

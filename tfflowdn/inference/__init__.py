@@ -1,6 +1,6 @@
 """Using trained models: loading, denoising by tiles, and evaluation."""
 
-from tfflowdn.inference.denoiser import Denoiser, denoise
+from tfflowdn.inference.denoiser import GENERAL, Denoiser, denoise
 from tfflowdn.inference.evaluation import score_pairs, summarize
 from tfflowdn.inference.loading import (
     FACTS,
@@ -15,6 +15,7 @@ from tfflowdn.inference.loading import (
 
 __all__ = [
     "FACTS",
+    "GENERAL",
     "Denoiser",
     "SavedNetwork",
     "denoise",

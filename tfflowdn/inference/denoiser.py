@@ -15,7 +15,7 @@ from tfflowdn import data
 from tfflowdn.inference import tiling
 from tfflowdn.inference.loading import load_denoiser, num_channels
 
-__all__ = ["Denoiser", "denoise"]
+__all__ = ["GENERAL", "Denoiser", "denoise"]
 
 GENERAL = "general"
 GENERAL_DENOISERS = ("denoiser_gray", "denoiser_rgb")  # In saved_models/.
