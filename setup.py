@@ -20,6 +20,13 @@ SCRIPTS = (
     "score",
 )
 BEAM = ["apache-beam>=2.65"]
+DOCS = [  # the site, and the notebook that a test runs
+    "ipykernel>=6.29",
+    "mkdocs-material>=9.5",
+    "mkdocstrings[python]>=0.27",
+    "nbclient>=0.10",
+    "nbformat>=5.10",
+]
 ONNX = ["onnx>=1.17", "tf2onnx>=1.16.1"]
 SERVING = ["tensorflow-serving-api>=2.19"]  # What the client sends; with gRPC.
 
@@ -55,11 +62,13 @@ setup(
     ],
     extras_require={
         "beam": BEAM,
+        "docs": DOCS,
         "onnx": ONNX,
         "quickstart": ["scikit-image>=0.25"],  # for the photographs in its wheel
         "serving": SERVING,
         "test": [
             *BEAM,
+            *DOCS,
             *ONNX,
             *SERVING,
             "ai-edge-litert>=2.0",
