@@ -13,6 +13,7 @@ import pytest
 import tfflowdn
 
 LAYERS = (
+    ("checks",),
     ("channels", "devices", "files"),
     ("bijectors", "layers", "data", "metrics"),
     ("flows",),

@@ -225,7 +225,7 @@ def test_a_disk_that_cannot_be_written_to(tmp_path, problem):
     )
     message = {
         "full": r"ERROR The disk must have room for (.|\n)*No space left",
-        "read_only": r"ERROR The work directory must be one to write to.*Read-only",
+        "read_only": r"ERROR The work directory must be writable.*Read-only",
     }[problem]
     assert re.search(message, done.stdout), done.stdout + done.stderr
     assert f"STEPS {2 * STEPS}" in done.stdout, done.stdout + done.stderr

@@ -10,6 +10,8 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from tfflowdn.checks import check_choice
+
 __all__ = [
     "STRATEGIES",
     "check_batch_size",
@@ -40,8 +42,7 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
       ValueError: For another name, or if TF_CONFIG names no workers for
         "multi_worker".
     """
-    if name not in STRATEGIES:
-        raise ValueError(f"strategy must be one of {STRATEGIES}. Received: {name!r}.")
+    check_choice("strategy", name, STRATEGIES)
     num_workers = _num_workers()
     if name == "multi_worker" and not num_workers:
         raise ValueError(

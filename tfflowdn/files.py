@@ -1,48 +1,81 @@
-"""Files that are written whole or not at all, and directories of one process."""
+"""Files that are written completely or not at all, and directories of one process."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
+import itertools
 import os
+import secrets
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import filelock
+import psutil
 
 __all__ = ["locked", "replace"]
 
+Result = TypeVar("Result")
 
-def replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Calls `write` with a path beside `path`, then renames that file to `path`.
+_PREFIX = ".tmp"
+_LONGEST_SUFFIX = 32  # Writers that choose a format by the suffix have short ones.
+_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+_RUN = secrets.token_hex(4)  # A process number is used again; this is not.
+_COUNTER = itertools.count()
 
-    Whenever the process or the machine ends, `path` is the old file or the new one.
+
+def replace(path: str | os.PathLike, write: Callable[[Path], Result]) -> Result:
+    """Calls `write` with a temporary path next to `path`, then renames it to `path`.
+
+    `path` is the old file or the complete new one, even if the process is killed or
+    the machine stops. The temporary file exists, is empty, and is used by no other
+    process; its name starts with a dot, ends in the suffix of `path`, and is short.
+    The first call in a directory deletes the temporary files of processes of this
+    machine that have ended.
+
+    Args:
+      path: The file to write; its directory must exist.
+      write: Writes the file at the path that it is given.
+
+    Returns:
+      The result of `write`.
 
     Raises:
-      OSError: If the file cannot be written, as on a full disk; `path` is unchanged.
+      OSError: If the file cannot be written, for instance on a full disk; `path` is
+        unchanged.
     """
-    temporary = path.with_name(f".tmp.{path.name}")
+    path = Path(path)
+    _delete_stale(path.parent.absolute())
+    temporary = path.with_name(_temporary_name(path.suffix))
     try:
-        write(temporary)
+        with temporary.open("xb"):
+            pass
+        result = write(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         kept = "is as it was before" if path.exists() else "was not written"
         raise OSError(
             f"The disk must have room for {path.name} and let it be written; "
             f"{path} {kept}. Received: {error}."
         ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    return result
 
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Makes a directory and keeps other processes out; a killed one keeps none out.
+    """Creates a directory and locks it; the lock of a killed process is void.
 
     Raises:
-      ValueError: If another process is in it.
-      OSError: If nothing can be written to it.
+      ValueError: If another process has locked it.
+      OSError: If the directory is not writable.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -51,13 +84,39 @@ def locked(directory: Path) -> Iterator[None]:
     except filelock.Timeout:
         raise ValueError(
             "No two processes may train in one work directory at the same time. "
-            f"Received: {str(directory)!r}, in which another one does."
+            f"Received: {str(directory)!r}, which another process is using."
         ) from None
     except OSError as error:
         raise OSError(
-            f"The work directory must be one to write to. Received: {error}."
+            f"The work directory must be writable. Received: {error}."
         ) from error
     try:
         yield
     finally:
         lock.release()
+
+
+def _temporary_name(suffix: str) -> str:
+    suffix = suffix if len(suffix) <= _LONGEST_SUFFIX else ""
+    return f"{_PREFIX}.{_HOST}-{os.getpid()}-{_RUN}-{next(_COUNTER)}{suffix}"
+
+
+@functools.lru_cache(maxsize=1024)  # Once per directory: listing it takes time.
+def _delete_stale(directory: Path) -> None:
+    """Deletes the temporary files of processes of this machine that have ended."""
+    with contextlib.suppress(OSError):
+        for file in directory.glob(f"{_PREFIX}.{_HOST}-*"):
+            if not _is_in_use(file):
+                file.unlink(missing_ok=True)
+
+
+def _is_in_use(temporary: Path) -> bool:
+    """Returns whether the process that a temporary file is named after still runs."""
+    try:
+        _, process, run, _ = temporary.name.split("-", 3)
+        process = int(process)
+    except ValueError:
+        return True  # The name is not one of ours.
+    if process == os.getpid():
+        return run == _RUN
+    return psutil.pid_exists(process)

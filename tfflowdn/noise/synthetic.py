@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tfflowdn.checks import check_choice
+
 __all__ = [
     "NOISES",
     "add_noise",
@@ -90,8 +92,7 @@ def add_noise(
     Raises:
       ValueError: `kind` is not known, or the image is not float [H, W, C].
     """
-    if kind not in NOISES:
-        raise ValueError(f"kind must be one of {sorted(NOISES)}. Received: {kind=}.")
+    check_choice("kind", kind, NOISES)
     if image.ndim != 3 or image.dtype.kind != "f":
         shape, dtype = image.shape, image.dtype.name
         raise ValueError(

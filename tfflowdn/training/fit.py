@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from tfflowdn import devices
+from tfflowdn.checks import check_choice
 from tfflowdn.files import locked
 from tfflowdn.training.callbacks import (
     Averaging,
@@ -33,15 +34,6 @@ def check_steps(num_steps: int, steps_per_epoch: int) -> None:
         raise ValueError(
             "num_steps must be a multiple of steps_per_epoch. "
             f"Received: {num_steps=}, {steps_per_epoch=}."
-        )
-
-
-def check_optimizer(name: str) -> None:
-    """Raises ValueError unless `name` is a key of `OPTIMIZERS`."""
-    if name not in OPTIMIZERS:
-        raise ValueError(
-            f"optimizer must be one of {sorted(OPTIMIZERS)}. "
-            f"Received: optimizer={name!r}."
         )
 
 
@@ -125,7 +117,7 @@ def fit(
         finite reaches the weights.
     """
     check_steps(num_steps, steps_per_epoch)
-    check_optimizer(optimizer)
+    check_choice("optimizer", optimizer, OPTIMIZERS)
     directory, strategy = Path(directory), model.distribute_strategy
     chief = devices.is_chief(strategy)
     checkpoint = Checkpoint(directory / "checkpoint.npz")
