@@ -1,0 +1,241 @@
+"""The documentation: its commands exist, its Python runs, its tables are fresh."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import json
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "saved_models").glob("*.md")),
+]
+SHELL = {  # Programs that are not part of the project.
+    "base64", "cd", "curl", "docker", "git", "jq", "mkdocs", "pip", "printf", "python3",
+    "ruff", "source", "tensorboard", "tfds",
+}  # fmt: skip
+FLAG = re.compile(r"DEFINE_\w+\(\s*\"(\w+)\"")
+PLACEHOLDERS = {"NAME", "DATA"}
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """Returns the words of every command in a page's blocks and in its tables."""
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    inline = re.findall(r"`((?:python tools/|[a-z_]+ )[^`\n]+)`", text)
+    lines = [line for block in blocks for line in joined_lines(block)]
+    starts = ("python tools/", *(f"{name} " for name in console_scripts()))
+    lines += [line for line in inline if line.startswith(starts)]
+    return [words for line in lines for words in split_commands(line)]
+
+
+def joined_lines(block: str) -> list[str]:
+    block = re.sub(r"(\\|\|)\n\s*", lambda match: match[1].strip("\\") + " ", block)
+    return [line for line in block.splitlines() if line.strip()]
+
+
+def split_commands(line: str) -> list[list[str]]:
+    """Splits a line at `|`, `&&` and `;` outside of quotes."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
+    lexer.whitespace_split = True
+    commands: list[list[str]] = [[]]
+    for word in lexer:
+        if set(word) <= set("|&;"):
+            commands.append([])
+        else:
+            commands[-1].append(word)
+    return [words for words in commands if words]
+
+
+def console_scripts() -> set[str]:
+    """Returns the names of the commands that the package installs."""
+    tree = ast.parse((ROOT / "setup.py").read_text("utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == "SCRIPTS":
+            return set(ast.literal_eval(node.value))
+    raise AssertionError("setup.py must list the commands in SCRIPTS.")
+
+
+def source_of(words: list[str]) -> Path | None:
+    """Returns the file of a command of the project, or None for another program."""
+    program = words[0].removeprefix(".venv/bin/")
+    if program in console_scripts():
+        return ROOT / f"tfflowdn/scripts/{program}.py"
+    if program == "python":
+        if words[1] == "-m":
+            return None
+        return ROOT / words[1]
+    if "/" in program:
+        return ROOT / program
+    assert program in SHELL, f"Unknown command: {program}"
+    return None
+
+
+def flags_of(source: Path) -> set[str]:
+    """Returns the flags that a script defines itself or by what scripts share."""
+    shared = [ROOT / "tfflowdn/scripts/command.py"]
+    if "tools" in source.parts:
+        shared = (
+            list((ROOT / "tools").glob("*.py"))
+            if "harness" in source.read_text()
+            else []
+        )
+    text = "\n".join(path.read_text("utf-8") for path in (source, *shared))
+    flags = set(FLAG.findall(text)) | set(
+        re.findall(r"add_argument\(\s*\"--(\w+)", text)
+    )
+    return flags | {"config", "help", "version"}
+
+
+def page_ids(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_ids)
+def test_every_command_and_flag_exists(page):
+    for words in commands_of(page.read_text("utf-8")):
+        source = source_of(words)
+        if source is None:
+            continue
+        assert source.exists(), f"{words[0]} must be a file. Received: {source}"
+        if source.suffix != ".py" or source.name == "denoise_beam.py":
+            continue  # Beam's own options pass through.
+        known = flags_of(source)
+        for word in words[1:]:
+            match = re.match(r"--(no)?(\w+)", word)
+            if match:
+                name = word[2:].split("=")[0].split(".")[0]
+                assert name in known, f"{source.name} must have --{name}: {words}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_ids)
+def test_every_configuration_and_key_exists(page):
+    for words in commands_of(page.read_text("utf-8")):
+        if "--config" not in words:
+            continue
+        config = get_config(words[words.index("--config") + 1])
+        for word in words:
+            if word.startswith("--config."):
+                check_key(config, word.removeprefix("--config.").split("=")[0])
+
+
+def test_every_key_of_the_key_table_exists():
+    text = (ROOT / "docs/engineer.md").read_text("utf-8")
+    table = text.split("### Keys")[1].split("\n## ")[0]
+    keys = re.findall(
+        r"`([a-z]+\.[a-z_.]+)`", "\n".join(re.findall(r"^\| (.*?) \|", table, re.M))
+    )
+    assert keys
+    configs = [get_config("denoiser_resnet"), get_config("denoiser_resnet:distill")]
+    for key in keys:
+        assert any(has_key(config, key) for config in configs), key
+
+
+def get_config(name: str):
+    name, _, variant = name.partition(":")
+    path = ROOT / "configs" / f"{Path(name).stem}.py"
+    assert path.exists(), f"--config must name a configuration. Received: {name}"
+    get = runpy.run_path(str(path))["get_config"]
+    return get(variant) if variant else get()
+
+
+def has_key(config, key: str) -> bool:
+    for part in key.split("."):
+        if part not in config:
+            return False
+        config = config[part]
+    return True
+
+
+def check_key(config, key: str) -> None:
+    assert has_key(config, key), f"The configuration must have the key {key}."
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=page_ids)
+def test_python_runs_and_prints_the_comments(page, tmp_path, monkeypatch):
+    snippets = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    if not snippets:
+        pytest.skip("This page has no Python.")
+    monkeypatch.chdir(tmp_path)
+    code = "\n".join(snippets)
+    expected = re.findall(r"^print\(.*\)  # (.*)$", code, re.MULTILINE)
+    assert expected
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code, page.name, "exec"), {"__name__": "page"})
+    lines = printed.getvalue().splitlines()
+    assert [line for line in lines if line in expected] == expected
+
+
+def test_tables_are_fresh():
+    command = [sys.executable, str(ROOT / "tools/make_tables.py"), "--check"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, f"Run tools/make_tables.py. {result.stdout}"
+
+
+def test_the_readme_is_short():
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert len(text.splitlines()) <= 150
+    assert len(text.split()) <= 1200
+
+
+def test_the_citation_has_the_version():
+    version = re.search(
+        r'__version__ = "(.+)"', (ROOT / "tfflowdn/__init__.py").read_text()
+    ).group(1)
+    assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+
+
+def test_the_site_builds_and_asks_for_nothing_from_the_network(tmp_path):
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("mkdocstrings_handlers.python")
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "-q",
+        "-d",
+        str(tmp_path),
+    ]
+    result = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    loaded = re.compile(
+        r"<(?:script|img|iframe)[^>]+src=\"?(https?:[^\s\">]+)|<link[^>]+rel=\"?(?:stylesheet|preconnect)[^>]+href=\"?(https?:[^\s\">]+)"
+    )
+    for page in tmp_path.rglob("*.html"):
+        assert not loaded.findall(page.read_text("utf-8")), page.name
+
+
+def test_the_notebook_runs(tmp_path):
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    text = (ROOT / "docs/tutorial.ipynb").read_text("utf-8")
+    assert not any(cell.get("outputs") for cell in json.loads(text)["cells"])
+    notebook = nbformat.reads(text, as_version=4)
+    nbformat.write(notebook, tmp_path / "tutorial.ipynb")
+    code = (
+        "import nbformat, nbclient; n = nbformat.read('tutorial.ipynb', 4); "
+        "nbclient.NotebookClient(n, timeout=300, kernel_name='python3').execute()"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
