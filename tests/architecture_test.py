@@ -14,7 +14,7 @@ import tfflowdn
 
 LAYERS = (
     ("checks",),
-    ("channels", "devices", "files"),
+    ("channels", "devices", "files", "sections"),
     ("bijectors", "layers", "data", "metrics"),
     ("flows",),
     ("models", "noise"),

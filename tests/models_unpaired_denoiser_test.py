@@ -89,75 +89,19 @@ def test_objective_is_that_of_the_paper(make, prior_weight):
     np.testing.assert_allclose(loss, expected_mse + weight * expected_nats, rtol=1e-4)
 
 
-def test_grid_is_shifted_by_every_whole_pixel_of_a_square(make_prior):
-    prior = make_prior("nice")
-    denoised, noisy = tf.constant(_pictures(2)), tf.constant(_pictures(2, seed=1))
-    options = {"prior_weight": 1.0, "dequantize": False}
-    model = UnpairedDenoiser(_network(), prior, shift_grid=True, **options)
-    side = prior.size_multiple
-    padded = np.pad(denoised, [(0, 0), (0, side), (0, side), (0, 0)], "symmetric")
-    shifts = [(y, x) for y in range(side) for x in range(side)]
-    expected = [
-        prior.log_prob(padded[:, y : y + 4, x : x + 4]) / -16 for y, x in shifts
-    ]
-    seen = set()
-    for step in range(12 * side**2):
-        _, mse, nats = model.objective(denoised, noisy, seed=(0, step))
-        seen |= {i for i, e in enumerate(expected) if np.allclose(nats, e, rtol=1e-5)}
-        assert any(np.allclose(nats, e, rtol=1e-5) for e in expected)
-    assert seen == set(range(side**2))
-    plain = UnpairedDenoiser(_network(), prior, **options)
-    np.testing.assert_array_equal(mse, plain.objective(denoised, noisy)[1])
-
-
-def test_weight_and_blur_are_annealed_over_the_steps(make):
-    annealed = {"initial_prior_factor": 9.0, "initial_blur_sigma": 1.1}
-    model = make(blur_sigma=0.5, prior_weight=0.1, annealing_steps=4, **annealed)
-    denoised, noisy = _pictures(2), _pictures(2, seed=1)
-    for progress, factor, sigma in [(0, 9, 1.1), (0.5, 3, 0.8), (1, 1, 0.5)]:
-        terms = model.objective(
-            tf.constant(denoised), tf.constant(noisy), progress=progress
-        )
-        radius = int(np.ceil(3 * 1.1))
-        difference = _blurred(denoised, sigma, radius) - _blurred(noisy, sigma, radius)
-        np.testing.assert_allclose(terms[1], (difference**2).mean((1, 2, 3)), rtol=1e-4)
-        expected = terms[1] + factor * 0.1 * terms[2]
-        np.testing.assert_allclose(terms[0], expected, rtol=1e-5)
-
-
-def test_annealing_goes_by_the_steps_of_the_optimizer(make):
-    noisy = _pictures(2)
-    start = {"initial_prior_factor": 4.0, "initial_blur_sigma": 1.0}
-    annealed = make(prior_weight=0.1, annealing_steps=2, **start)
-    for initial_factor, initial_sigma in [(4.0, 1.0), (2.0, 0.75), (1.0, 0.5)]:
-        plain = make(
-            prior_weight=0.1 * initial_factor,
-            blur_sigma=initial_sigma,
-            network=keras.models.clone_model(annealed.network),
-        )
-        plain.network.set_weights(annealed.network.get_weights())
-        plain.optimizer.iterations.assign(annealed.optimizer.iterations)
-        for model in (annealed, plain):
-            model.fit(noisy, batch_size=2, verbose=0)
-        for own, other in zip(
-            annealed.network.weights, plain.network.weights, strict=True
-        ):
-            np.testing.assert_allclose(own, other, atol=2e-6)
-
-
-@pytest.mark.parametrize(
-    ("options", "name"),
-    [
-        ({"initial_prior_factor": 0.0}, "initial_prior_factor"),
-        ({"annealing_steps": -1}, "annealing_steps"),
-        ({"initial_prior_factor": 2.0}, "annealing_steps"),
-        ({"initial_blur_sigma": 0.0}, "annealing_steps"),
-    ],
-)
-def test_annealing_is_checked(make, options, name):
-    value = options.get(name, 0)
-    with pytest.raises(ValueError, match=f"{name} must be .*Received: {name}={value}"):
-        make(**options)
+def test_saved_models_with_removed_arguments_load_if_they_had_no_effect(make):
+    config = make().get_config()
+    removed = {
+        "shift_grid": False,
+        "initial_prior_factor": 1.0,
+        "initial_blur_sigma": None,
+        "annealing_steps": 3,
+    }
+    loaded = UnpairedDenoiser.from_config({**config, **removed})
+    assert loaded.get_config().keys() == config.keys()
+    message = "shift_grid must be False.*Received: shift_grid=True"
+    with pytest.raises(ValueError, match=message):
+        UnpairedDenoiser.from_config({**config, "shift_grid": True})
 
 
 @pytest.mark.parametrize("prior_weight", [0.01, None])

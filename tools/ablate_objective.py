@@ -19,7 +19,7 @@ from pathlib import Path
 from absl import app, flags, logging
 
 from tfflowdn import devices, files
-from tfflowdn.stages.denoiser import train_denoiser
+from tfflowdn.stages import train_denoiser
 
 FLAGS = flags.FLAGS
 TOOLS = Path(__file__).resolve().parent
@@ -29,7 +29,6 @@ WEAKER = "0.35"
 AT_10 = {"loss.gradient_bound": 10.0}  # Before 1 was found to be better.
 AT_BASE = {**AT_10, "loss.map_factor": 0.45}
 ONE_LAMBDA = {**AT_10, "loss.prior_weight": 0.45 * 2 * (25 / 255) ** 2}
-ANNEALED = {**AT_10, "loss.annealing_steps": 300}
 # Variant: what is changed in the objective, and the variant to compare with.
 VARIANTS = {
     BASE: (AT_BASE, BASE),
@@ -49,19 +48,6 @@ VARIANTS = {
     "bounded at 3": ({**AT_BASE, "loss.gradient_bound": 3.0}, BASE),
     "averaged weights": ({**AT_BASE, "training.ema_momentum": 0.99}, BASE),
     "learning rate 1e-3": ({**AT_BASE, "training.learning_rate": 1e-3}, BASE),
-    "grid shifted": ({**AT_10, "loss.shift_grid": True}, WEAKER),
-    "prior from 3 times its weight": (
-        {**ANNEALED, "loss.initial_prior_factor": 3.0},
-        WEAKER,
-    ),
-    "prior from a third of its weight": (
-        {**ANNEALED, "loss.initial_prior_factor": 1 / 3},
-        WEAKER,
-    ),
-    "blur from 1.5 pixels to none": (
-        {**ANNEALED, "loss.initial_blur_sigma": 1.5},
-        WEAKER,
-    ),
     "bounded at 3, 0.35": ({"loss.gradient_bound": 3.0}, WEAKER),
     "bounded at 1, 0.35: the default": ({}, WEAKER),
     "not bounded, 0.35": ({"loss.gradient_bound": None}, WEAKER),
@@ -83,7 +69,8 @@ def _changes(name):
 
 
 def _baseline(name):
-    return WEAKER if name in PRIORS else VARIANTS[name][1]
+    # Rows of priors, and of choices that were measured and then removed.
+    return VARIANTS[name][1] if name in VARIANTS else WEAKER
 
 
 def _train(name, workdir, num_shards):

@@ -22,9 +22,9 @@ import numpy as np
 from absl import app, flags
 
 from tfflowdn import data
-from tfflowdn.models import FlowPrior, ResNetDenoiser, UnpairedDenoiser
+from tfflowdn.models import FlowPrior, UnpairedDenoiser, make_network
 from tfflowdn.noise import GenericNoise
-from tfflowdn.stages.denoiser import noisy_pairs, with_pairs
+from tfflowdn.stages import noisy_pairs, with_pairs
 
 FLAGS = flags.FLAGS
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -54,7 +54,7 @@ def _parts(source):
     prior.initialize(next(iter(crops())))
     prior.compile("adam")
     yield "prior", prior, crops()
-    network = ResNetDenoiser(1, **denoiser_config.network)
+    network = make_network(1, **denoiser_config.network)
     network.compile("adam", loss="mse")
     crops = data.RandomCrops(source, **denoiser_config.start.crops)
     noise = GenericNoise(**denoiser_config.start.noise)

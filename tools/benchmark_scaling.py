@@ -31,7 +31,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from tfflowdn.models import FlowPrior, ResNetDenoiser, UnpairedDenoiser
+from tfflowdn.models import FlowPrior, UnpairedDenoiser, make_network
 from tfflowdn.training.optimizer import GuardedAdam
 
 FLAGS = flags.FLAGS
@@ -60,7 +60,7 @@ def _model(stage):
     if stage == "prior":
         return prior, config.crops.batch_size, config.prior.image_shape[0]
     config = _config("denoiser_resnet")
-    network = ResNetDenoiser(1, **config.network)
+    network = make_network(1, **config.network)
     options = {**config.objective.loss, "dequantize": False, "rehearsal_weight": 0.0}
     crops = config.objective.crops
     return (

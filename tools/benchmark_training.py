@@ -24,7 +24,7 @@ import numpy as np
 from absl import app, flags
 
 from tfflowdn import devices
-from tfflowdn.models import FlowPrior, ResNetDenoiser, UnpairedDenoiser
+from tfflowdn.models import FlowPrior, UnpairedDenoiser, make_network
 
 FLAGS = flags.FLAGS
 TOOLS = Path(__file__).resolve().parent
@@ -80,9 +80,9 @@ def _measure(num_shards):
     for variant in ("full", "from_scratch"):
         config = _config("denoiser_resnet", variant)
         config.network.precision = FLAGS.precision
-        network = ResNetDenoiser(1, **config.network)
+        network = make_network(1, **config.network)
         network.num_shards = num_shards
-        if config.start.training.num_steps:
+        if "start" in config:
             noisy = _crops(config.start)
             steps["start"] = _milliseconds(network, noisy, noisy, loss="mse")
         denoiser = UnpairedDenoiser(network, prior, **config.objective.loss)

@@ -38,13 +38,13 @@ from prepare_protocol import SYNTHETIC, add_noise, test_sigmas
 from tfflowdn import data, devices, files, inference, training
 from tfflowdn.noise.curves import curves_of_model, curves_of_pairs, plot_curves
 from tfflowdn.scripts.evaluate import evaluate
-from tfflowdn.stages.denoiser import (
-    make_network,
+from tfflowdn.stages import (
+    Run,
     noisy_pairs,
     train_denoiser,
+    train_noise,
     weighted_pairs,
 )
-from tfflowdn.stages.noise import train_noise
 
 FLAGS = flags.FLAGS
 TOOLS = Path(__file__).resolve().parent
@@ -89,8 +89,7 @@ class Protocol:
     def _start(self):
         if self.is_real:
             return "denoiser_camera"
-        config = self._denoiser_config()
-        config.objective.training.num_steps = 0
+        config = self._denoiser_config("start")
         return self._train("start", train_denoiser, config)
 
     def _alone(self):
@@ -99,9 +98,13 @@ class Protocol:
 
     def _objective(self, name="objective", **loss):
         options = {"denoiser": self._start(), "prior": FLAGS.prior}
-        config = self._denoiser_config(**options)
-        config.start.training.num_steps = 0
+        config = self._denoiser_config("objective", **options)
         config.objective.loss.update(loss)
+        if self.is_real:  # Rehearse the start of `denoiser_camera`.
+            start = self._denoiser_config("camera").start
+            config.objective.rehearsal.noise.update(start.noise)
+            for key in ("zoom_range", "contrast_range"):
+                config.objective.rehearsal.crops[key] = start.crops[key]
         return self._train(f"{self.noise}/{name}", train_denoiser, config)
 
     def _unrehearsed(self):
@@ -116,24 +119,27 @@ class Protocol:
             self._config("noise", denoiser=self._start(), evidence=evidence),
             output="noise.keras",
         )
-        config = self._denoiser_config(denoiser=self._start(), noise=noise)
+        config = self._distill_config(denoiser=self._start(), noise=noise)
         if self.is_real:  # The cameras differ; what is to be denoised says how soft.
             (pictures,) = map(str, self.test.values())
             config.distill.crops.zoom_range = zoom_range(
                 pictures, str(self.clean), noise
             )
         name = f"{self.noise}/distilled"
-        return self._train(name, train_denoiser, config, stage="distill")
+        return self._train(name, train_denoiser, config)
 
     def _ensemble(self):
         return self._distilled()
 
     def _pairs(self):
-        config = self._denoiser_config(denoiser=self._start())
+        config = self._distill_config(denoiser=self._start())
         return self._train(f"{self.noise}/pairs", self._train_pairs, config)
 
-    def _denoiser_config(self, variant=None, **changes):
-        variant = variant or ("camera" if self.is_real else "full")
+    def _distill_config(self, **changes):
+        variant = "camera_distill" if self.is_real else "distill"
+        return self._denoiser_config(variant, **changes)
+
+    def _denoiser_config(self, variant, **changes):
         return self._config("denoiser_resnet", variant, **changes)
 
     def _config(self, name, variant="full", **changes):
@@ -155,8 +161,8 @@ class Protocol:
         return str(workdir / output)
 
     def _train_pairs(self, config, workdir):
-        """Does as `train_denoiser --stage distill` does, with pairs that are true."""
-        network = make_network(config)
+        """Does as the stage `distill` does, with true pairs."""
+        network = Run(config).network
         channels, part = network.channels, config.distill
         clean = data.open_source(str(self.clean), channels=channels)
         if not self.is_real:

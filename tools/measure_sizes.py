@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from tfflowdn import devices, files, inference
 from tfflowdn.scripts.evaluate import evaluate
-from tfflowdn.stages.denoiser import train_denoiser
+from tfflowdn.stages import train_denoiser
 
 FLAGS = flags.FLAGS
 TOOLS = Path(__file__).resolve().parent
@@ -34,14 +34,13 @@ SIDE = 1024
 
 def _train(num_blocks, hidden_channels):
     """Returns the path of a denoiser of a size."""
-    config = runpy.run_path(str(CONFIG))["get_config"]()
+    config = runpy.run_path(str(CONFIG))["get_config"]("start")
     config.clean.spec = str(Path(FLAGS.pictures, "clean"))
     config.network.num_blocks = num_blocks
     config.network.hidden_channels = hidden_channels
     config.network.precision = devices.faster_precision() or "float32"
     config.start.training.num_steps = FLAGS.num_steps
     config.start.training.steps_per_epoch = FLAGS.num_steps // 2
-    config.objective.training.num_steps = 0
     workdir = Path(FLAGS.runs, f"{num_blocks}x{hidden_channels}")
     logging.info("Training %s", workdir.name)
     return str(train_denoiser(config, str(workdir)))

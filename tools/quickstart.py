@@ -22,8 +22,7 @@ from PIL import Image
 
 from tfflowdn import data, denoise, devices, inference
 from tfflowdn.noise import add_noise
-from tfflowdn.stages.denoiser import train_denoiser
-from tfflowdn.stages.prior import train_prior
+from tfflowdn.stages import train_denoiser, train_prior
 
 FLAGS = flags.FLAGS
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"

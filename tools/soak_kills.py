@@ -30,8 +30,7 @@ from absl import app, flags
 
 from tfflowdn import data
 from tfflowdn.models import FlowPrior
-from tfflowdn.stages.denoiser import train_denoiser
-from tfflowdn.stages.prior import train_prior
+from tfflowdn.stages import train_denoiser, train_prior
 from tfflowdn.training.checkpoint import Checkpoint
 
 FLAGS = flags.FLAGS

@@ -19,19 +19,19 @@ train() {
         --workdir "$runs/$kind/$1" --config.clean.spec="$pictures/train" \
         --config.validation.clean="$pictures/clean" --config.validation.noisy="$pictures/noisy" \
         --config.network.precision="${PRECISION:-float32}" \
-        --config.start.training.num_steps="$3" --config.objective.training.num_steps=0 "${@:4}"
+        --config.start.training.num_steps="$3" "${@:4}"
     trained=$runs/$kind/$1/denoiser.keras
 }
 
 python "$tools/prepare_general.py" --data "$data" --output "$pictures" --channels "$channels"
 case $kind in
 gray)
-    train any_noise full 15000
-    train mostly_white full 3000 --config.denoiser="$trained" \
+    train any_noise start 15000
+    train mostly_white start 3000 --config.denoiser="$trained" \
         --config.start.training.learning_rate=1e-3 --config.start.crops.seed=3 \
         --config.start.noise.gain_probability=0.25 --config.start.noise.correlated_probability=0.1
     ;;
-rgb) train any_noise full 8000 --config.network.hidden_channels=80 --config.start.noise.shared_probability=0.0 ;;
+rgb) train any_noise start 8000 --config.network.hidden_channels=80 --config.start.noise.shared_probability=0.0 ;;
 camera) train weak_noise camera 8000 --config.denoiser=denoiser_rgb ;;
 esac
 cp "$trained" "$tools/../saved_models/denoiser_$kind.keras"

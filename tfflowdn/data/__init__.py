@@ -19,6 +19,7 @@ from tfflowdn.data.images import (
 )
 from tfflowdn.data.memory import check_fits
 from tfflowdn.data.pairs import pair_sources, paired_images
+from tfflowdn.data.picture_pool import PicturePool
 from tfflowdn.data.pixel_range import (
     check_finite,
     check_range,
@@ -40,6 +41,7 @@ __all__ = [
     "ImageReadError",
     "ImageSource",
     "Metadata",
+    "PicturePool",
     "RandomCrops",
     "TfdsSource",
     "check_finite",

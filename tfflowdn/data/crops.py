@@ -6,7 +6,7 @@ import tensorflow as tf
 from absl import logging
 
 from tfflowdn.data.image_source import ImageSource
-from tfflowdn.data.memory import check_fits
+from tfflowdn.data.picture_pool import PicturePool
 
 __all__ = [
     "RandomCrops",
@@ -24,7 +24,8 @@ class RandomCrops:
     without a batch before that step being made.
 
     Args:
-      source: The pictures; those smaller than a crop are skipped with a warning.
+      source: The pictures, such as a `PicturePool` that several RandomCrops share;
+        those smaller than a crop are skipped with a warning.
       crop_size: Height and width of a crop, pixels.
       batch_size: Crops a batch.
       augment: Whether crops are flipped and rotated by multiples of 90 degrees.
@@ -66,7 +67,8 @@ class RandomCrops:
         self._seed = seed
         self._zoom_range = tuple(zoom_range)
         self._contrast_range = tuple(contrast_range)
-        self._pool = _pool(source, crop_size).cache()
+        pool = source if isinstance(source, PicturePool) else PicturePool(source)
+        self._pool = _large_pictures(pool, crop_size)
 
     def __call__(self, first_step: int = 0) -> tf.data.Dataset:
         """Returns the batches from `first_step` (0 is the first) on.
@@ -200,27 +202,21 @@ def _shard_by_batch(batches: tf.data.Dataset) -> tf.data.Dataset:
     return batches.with_options(options)
 
 
-def _pool(source: ImageSource, crop_size: int) -> tf.data.Dataset:
-    """One element: number, size [2] and first pixel of each picture, and all pixels."""
+def _large_pictures(pool: PicturePool, crop_size: int) -> tf.data.Dataset:
+    """One element: number, size [2] and first pixel of each picture, and all pixels.
 
-    def flatten(number, image):
-        return number, tf.shape(image)[:2], tf.reshape(image, [-1, source.channels])
+    Pictures that are smaller than a crop have no number.
+    """
+    _large_enough(pool, crop_size)  # Raises an error if there is none.
 
-    def join(numbers, sizes, pixels):
-        if isinstance(pixels, tf.RaggedTensor):  # The pictures' sizes differ.
-            pixels = pixels.values
-        counts = tf.reduce_prod(tf.cast(sizes, tf.int64), axis=1)
-        pixels = tf.reshape(pixels, [-1, source.channels])
-        return numbers, sizes, tf.cumsum(counts, exclusive=True), pixels
+    def select(
+        sizes: tf.Tensor, starts: tf.Tensor, pixels: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        is_large = tf.reduce_min(sizes, axis=1) >= crop_size
+        numbers = tf.where(is_large)[:, 0]
+        return numbers, tf.gather(sizes, numbers), tf.gather(starts, numbers), pixels
 
-    pictures = _large_enough(source, crop_size)
-    if source.sizes is not None:
-        num_pixels = sum(h * w for h, w in source.sizes if min(h, w) >= crop_size)
-        dtype = pictures.element_spec[1].dtype.as_numpy_dtype
-        what = "all pictures of a source"
-        check_fits((num_pixels, source.channels), dtype, what=what)
-    pool = pictures.map(flatten).ragged_batch(len(source)).map(join)
-    return pool.apply(tf.data.experimental.assert_cardinality(1))
+    return pool.pixels().map(select).cache()  # Shares the tensor of the pixels.
 
 
 def _large_enough(source: ImageSource, crop_size: int) -> tf.data.Dataset:

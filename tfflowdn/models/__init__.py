@@ -1,7 +1,17 @@
-"""The Keras models of the three stages."""
+"""The Keras models: the prior, the networks and the training under the prior."""
 
 from tfflowdn.models.flow_prior import FLOWS, FlowPrior
+from tfflowdn.models.network import DenoisingNetwork
+from tfflowdn.models.networks import NETWORKS, make_network
 from tfflowdn.models.resnet import ResNetDenoiser
 from tfflowdn.models.unpaired_denoiser import UnpairedDenoiser
 
-__all__ = ["FLOWS", "FlowPrior", "ResNetDenoiser", "UnpairedDenoiser"]
+__all__ = [
+    "FLOWS",
+    "NETWORKS",
+    "DenoisingNetwork",
+    "FlowPrior",
+    "ResNetDenoiser",
+    "UnpairedDenoiser",
+    "make_network",
+]

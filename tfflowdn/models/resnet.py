@@ -5,15 +5,15 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from tfflowdn.data import check_range
 from tfflowdn.devices import map_shards
 from tfflowdn.layers import ResidualBlock, depth_to_space, mirror_pad, space_to_depth
+from tfflowdn.models.network import DenoisingNetwork
 
 __all__ = ["ResNetDenoiser"]
 
 
 @keras.saving.register_keras_serializable("tfflowdn")
-class ResNetDenoiser(keras.Model):
+class ResNetDenoiser(DenoisingNetwork):
     """Residual network without normalisation: noisy pictures plus a correction.
 
     Pictures [batch, H, W, channels] of any size to the same shape. The correction
@@ -53,16 +53,17 @@ class ResNetDenoiser(keras.Model):
         seed: int = 0,
         **kwargs,
     ):
-        super().__init__(**kwargs)
-        self.channels = channels
+        super().__init__(
+            channels,
+            scale=scale,
+            precision=precision,
+            pixel_range=pixel_range,
+            **kwargs,
+        )
         self.num_blocks = num_blocks
         self.hidden_channels = hidden_channels
-        self.scale = scale
         self.use_bias = use_bias
-        self.precision = precision
-        self.pixel_range = check_range(pixel_range)
         self.seed = seed
-        self.num_shards = 1
         self.head = keras.layers.Conv2D(
             hidden_channels,
             3,
@@ -127,20 +128,12 @@ class ResNetDenoiser(keras.Model):
         correction = depth_to_space(self.tail(hidden), self.scale)
         return noisy + correction[:, :height, :width]
 
-    def compute_output_shape(self, input_shape):
-        """Returns the input's shape."""
-        return input_shape
-
     def get_config(self):
         """Returns the constructor's arguments."""
         config = {
-            "channels": self.channels,
             "num_blocks": self.num_blocks,
             "hidden_channels": self.hidden_channels,
-            "scale": self.scale,
             "use_bias": self.use_bias,
-            "precision": self.precision,
-            "pixel_range": self.pixel_range,
             "seed": self.seed,
         }
         return {**super().get_config(), **config}

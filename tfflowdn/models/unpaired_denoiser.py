@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tfflowdn.layers import GaussianBlur, mirror_pad
+from tfflowdn.layers import GaussianBlur
 from tfflowdn.metrics import PSNR
 from tfflowdn.models import losses
 from tfflowdn.models.flow_prior import step_seed
@@ -17,6 +18,12 @@ __all__ = ["UnpairedDenoiser"]
 MIN_SIGMA = 1 / 255  # Pictures without noise have a gradient, too.
 MAX_LOSS = 1.0  # Of a picture in the logs; that of a black one for a white is 1.
 MAX_BITS_PER_DIM = 32.0
+NEUTRAL = {
+    "shift_grid": False,
+    "initial_prior_factor": 1.0,
+    "initial_blur_sigma": None,
+}
+"""Arguments that earlier versions saved, with the values that have no effect."""
 
 
 @keras.saving.register_keras_serializable("tfflowdn")
@@ -30,9 +37,7 @@ class UnpairedDenoiser(keras.Model):
     with D the network's output for the noisy pictures N, B a Gaussian blur, f_C the
     prior and lambda its weight (Kattakinda and Rajagopalan 2020, arXiv 2009.11532).
     A flow expects the dequantisation noise that it was trained with: `dequantize` adds
-    the same to D where the prior is evaluated, and the steps average over it. Its
-    squeezes see the picture in squares of a fixed grid: `shift_grid` moves D over that
-    grid, and the steps average over this, too.
+    the same to D where the prior is evaluated, and the steps average over it.
 
     A network that was trained with synthetic noise unlearns much of it under the
     objective alone. With rehearsal each step also minimises
@@ -56,13 +61,6 @@ class UnpairedDenoiser(keras.Model):
       map_factor: Factor on the MAP weight.
       dequantize: Whether the prior is evaluated at D plus its dequantisation noise;
         False for D itself.
-      shift_grid: Whether the prior is evaluated at D moved by random whole pixels, up
-        to the side of its coarsest square, the border mirrored.
-      initial_prior_factor: Factor on the prior's weight at the first step. It goes to
-        1, in geometric progression, in `annealing_steps`.
-      initial_blur_sigma: Standard deviation of B at the first step, pixels; None for
-        `blur_sigma`, to which it goes evenly in `annealing_steps`.
-      annealing_steps: Number of steps of the two, the optimizer's.
       gradient_bound: Bound on the gradient of each picture's objective for D, in units
         of 2 sigma / sqrt(dims), that of the data term where D is off by the noise; None
         for none. A flow's density falls beyond all bounds where it knows nothing, as at
@@ -86,10 +84,6 @@ class UnpairedDenoiser(keras.Model):
         prior_weight: float | None = None,
         map_factor: float = 0.45,
         dequantize: bool = True,
-        shift_grid: bool = False,
-        initial_prior_factor: float = 1.0,
-        initial_blur_sigma: float | None = None,
-        annealing_steps: int = 0,
         gradient_bound: float | None = 10.0,
         rehearsal_weight: float = 0.0,
         seed: int = 0,
@@ -97,20 +91,15 @@ class UnpairedDenoiser(keras.Model):
     ):
         super().__init__(**kwargs)
         _check_prior_weight(prior_weight)
-        _check_annealing(initial_prior_factor, initial_blur_sigma, annealing_steps)
         _check_rehearsal_weight(rehearsal_weight)
         self.network = network
         self.prior = prior
         self.prior.trainable = False
         self.blur_sigma = blur_sigma
-        self.initial_blur_sigma = initial_blur_sigma
-        self.blur = GaussianBlur(max(blur_sigma, initial_blur_sigma or 0.0))
+        self.blur = GaussianBlur(blur_sigma)
         self.prior_weight = prior_weight
         self.map_factor = map_factor
         self.dequantize = dequantize
-        self.shift_grid = shift_grid
-        self.initial_prior_factor = initial_prior_factor
-        self.annealing_steps = annealing_steps
         self.gradient_bound = gradient_bound
         self.rehearsal_weight = rehearsal_weight
         self.seed = seed
@@ -127,22 +116,19 @@ class UnpairedDenoiser(keras.Model):
             noisy = noisy[0]  # Under a strategy Keras builds it by a batch of `fit`.
         return self.network(noisy, training=training)
 
-    def objective(self, denoised, noisy, seed=(0, -1), progress=1.0):
+    def objective(self, denoised, noisy, seed=(0, -1)):
         """Returns (loss, blur_mse, nats per dimension) of each picture, [batch].
 
         Args:
           denoised: D, [batch, H, W, C] in [0, 1] units.
           noisy: N, of the same shape.
           seed: Two ints, of the dequantisation noise and of the grid's shift.
-          progress: Of the annealing, from 0 to 1.
         """
-        blur_mse = losses.blur_fidelity(denoised, noisy, self._blur_at(progress))
-        if self.shift_grid:
-            denoised = self._shifted(denoised, seed)
+        blur_mse = losses.blur_fidelity(denoised, noisy, self.blur)
         if self.dequantize:
             denoised = self.prior.dequantize(denoised, seed)
         nats = losses.negative_log_likelihood(self.prior, denoised)
-        weight = self._weight(noisy) * self.initial_prior_factor ** (1 - progress)
+        weight = self._weight(noisy)
         return blur_mse + weight * nats, blur_mse, nats
 
     def train_step(self, data):
@@ -158,7 +144,7 @@ class UnpairedDenoiser(keras.Model):
                 mse = tf.reduce_mean((self(synthetic, training=True) - clean) ** 2)
         with tf.GradientTape(watch_accessed_variables=False) as objective_tape:
             objective_tape.watch(denoised)
-            terms = self.objective(denoised, noisy, seed, self._progress())
+            terms = self.objective(denoised, noisy, seed)
         # The sum's gradient: each picture's own.
         gradient = self._bounded(objective_tape.gradient(terms[0], denoised), noisy)
         # Gradients are summed over the replicas.
@@ -201,10 +187,6 @@ class UnpairedDenoiser(keras.Model):
             "prior_weight": self.prior_weight,
             "map_factor": self.map_factor,
             "dequantize": self.dequantize,
-            "shift_grid": self.shift_grid,
-            "initial_prior_factor": self.initial_prior_factor,
-            "initial_blur_sigma": self.initial_blur_sigma,
-            "annealing_steps": self.annealing_steps,
             "gradient_bound": self.gradient_bound,
             "rehearsal_weight": self.rehearsal_weight,
             "seed": self.seed,
@@ -216,7 +198,7 @@ class UnpairedDenoiser(keras.Model):
         """Builds the model from `get_config()`."""
         deserialize = keras.saving.deserialize_keras_object
         models = {name: deserialize(config[name]) for name in ("network", "prior")}
-        return cls(**{**config, **models})
+        return cls(**{**_without_removed(config), **models})
 
     def _unpack(self, data):
         """Returns (noisy, synthetic, clean), the latter None without rehearsal."""
@@ -234,29 +216,6 @@ class UnpairedDenoiser(keras.Model):
             "where rehearsal_weight is above 0, and noisy pictures where it is 0. "
             f"Received: {_shapes(data)}, rehearsal_weight={self.rehearsal_weight}."
         )
-
-    def _progress(self):
-        if self.annealing_steps == 0:
-            return 1.0
-        step = tf.cast(self.optimizer.iterations, tf.float32)
-        return tf.minimum(step / self.annealing_steps, 1.0)
-
-    def _blur_at(self, progress):
-        if self.initial_blur_sigma is None:
-            return self.blur
-        sigma = self.initial_blur_sigma * (1 - progress) + self.blur_sigma * progress
-        return lambda images: self.blur(images, sigma=sigma)
-
-    def _shifted(self, images, seed):
-        seed = tf.random.experimental.stateless_fold_in(seed, 1)
-        shift = tf.random.stateless_uniform(
-            [2], seed, 0, self.prior.size_multiple, tf.int32
-        )
-        shifted = images
-        for axis in (1, 2):
-            by = shift[axis - 1]
-            shifted = mirror_pad(shifted, axis, -by, by)
-        return tf.ensure_shape(shifted, images.shape)
 
     def _weight(self, noisy):
         if self.prior_weight is None:
@@ -319,17 +278,17 @@ def _shapes(data):
     return tf.nest.map_structure(lambda x: None if x is None else tuple(x.shape), data)
 
 
-def _check_annealing(initial_prior_factor, initial_blur_sigma, annealing_steps):
-    if not initial_prior_factor > 0:
-        raise ValueError(
-            "initial_prior_factor must be above 0. "
-            f"Received: initial_prior_factor={initial_prior_factor}."
-        )
-    is_annealed = initial_prior_factor != 1 or initial_blur_sigma is not None
-    if annealing_steps < 0 or (is_annealed and annealing_steps == 0):
-        raise ValueError(
-            "annealing_steps must be 0 or more, and above 0 where the prior's weight "
-            "or the blur begins with another value. "
-            f"Received: {annealing_steps=}, {initial_prior_factor=}, "
-            f"{initial_blur_sigma=}."
-        )
+def _without_removed(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns the config of a saved model without arguments that no longer exist.
+
+    Raises:
+      ValueError: If one of them had an effect.
+    """
+    for name, neutral in NEUTRAL.items():
+        if config.get(name, neutral) != neutral:
+            raise ValueError(
+                f"{name} must be {neutral}, since this version cannot change it. "
+                f"Received: {name}={config[name]!r}."
+            )
+    removed = {*NEUTRAL, "annealing_steps"}
+    return {name: value for name, value in config.items() if name not in removed}

@@ -12,10 +12,11 @@ camera, which reaches over many pixels, or where no clean pictures resemble the 
         --config.evidence=calm --workdir WORKDIR
 
 fits it to the calmest places of the noisy pictures, and needs nothing else. WORKDIR
-gets noise.keras, for `train_denoiser --stage distill`, and noise.png and noise.json:
-the standard deviation and the skewness against brightness and the autocorrelation, with
-`--config.reference=CLEAN_SIDES` (pictures of the names of noisy ones) beside those of
-the true noise. It takes minutes; a run that was killed begins again.
+gets noise.keras, for the stage `distill` of `train_denoiser`, and noise.png and
+noise.json: the standard deviation and the skewness against brightness and the
+autocorrelation, with `--config.reference=CLEAN_SIDES` (pictures of the names of noisy
+ones) next to those of the true noise. It takes minutes; a run that was killed begins
+again.
 """
 
 from __future__ import annotations

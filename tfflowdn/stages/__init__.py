@@ -1,7 +1,19 @@
-"""The stages of training: prior, denoiser and noise."""
+"""Trainings: of the prior, of the denoiser in stages, and of the noise."""
 
-from tfflowdn.stages.denoiser import train_denoiser
+from tfflowdn.stages.denoiser import STAGES, train_denoiser
 from tfflowdn.stages.noise import train_noise
+from tfflowdn.stages.pairs import noisy_pairs, weighted_pairs, with_pairs
 from tfflowdn.stages.prior import train_prior
+from tfflowdn.stages.run import Run, Work
 
-__all__ = ["train_denoiser", "train_noise", "train_prior"]
+__all__ = [
+    "STAGES",
+    "Run",
+    "Work",
+    "noisy_pairs",
+    "train_denoiser",
+    "train_noise",
+    "train_prior",
+    "weighted_pairs",
+    "with_pairs",
+]

@@ -19,6 +19,7 @@ from tfflowdn import (
 )
 from tfflowdn.noise import estimate_calm_noise, estimate_noise
 from tfflowdn.noise.curves import curves_of_model, curves_of_pairs, plot_curves
+from tfflowdn.stages.pictures import check_given, open_pictures
 
 __all__ = [
     "train_noise",
@@ -69,28 +70,27 @@ def train_noise(config: config_dict.ConfigDict, workdir: str) -> Path:
 
 def _from_residuals(config):
     """Returns the estimate, still to be made, and the channels of the pictures."""
+    reason = "the noise is learned from what a denoiser removes"
+    check_given("denoiser", config.denoiser, "DENOISER.keras", reason)
     denoiser = inference.Denoiser.from_pretrained(config.denoiser)
 
     def denoise(picture):
         return denoiser(picture, pixel_range="dtype")  # They are in [0, 1] units.
 
-    pools = [
-        _pictures(pool, denoiser.channels, config)
-        for pool in (config.noisy, config.clean)
-    ]
+    pools = [_pictures(name, denoiser.channels, config) for name in ("noisy", "clean")]
     estimate = functools.partial(estimate_noise, denoise, *pools, **config.residuals)
     return estimate, denoiser.channels
 
 
 def _from_calm(config):
-    noisy = _pictures(config.noisy, None, config)
+    noisy = _pictures("noisy", None, config)
     estimate = functools.partial(estimate_calm_noise, noisy, **config.calm)
     return estimate, noisy[0].shape[-1]
 
 
-def _pictures(pool, channels, config):
+def _pictures(name, channels, config):
     """Returns pictures spread evenly over a pool, float32 [H, W, C]."""
-    source = data.open_source(**pool, channels=channels)
+    source = open_pictures(config, name, channels)
     step = max(1, len(source) // config.max_pictures)
     pictures = source.dataset().shard(step, 0).take(config.max_pictures)
     side = config.max_side

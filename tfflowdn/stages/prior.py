@@ -12,6 +12,7 @@ from ml_collections import config_dict
 
 from tfflowdn import data, devices, files, training
 from tfflowdn.models import FlowPrior
+from tfflowdn.stages.pictures import open_pictures
 
 __all__ = [
     "train_prior",
@@ -54,12 +55,10 @@ def train_prior(
     strategy = strategy or devices.make_strategy()
     crop_size, _, channels = config.prior.image_shape
     clean, held_out = (
-        data.open_source(
-            **{**config[name], "pixel_range": config.clean.pixel_range},
-            channels=channels,
-        )
+        open_pictures(config, name, channels, pixel_range=config.clean.pixel_range)
         for name in ("clean", "validation")
     )
+    clean = data.PicturePool(clean)
     clean.verify()
     held_out.verify()
     validation = data.image_batches(
@@ -74,7 +73,7 @@ def train_prior(
     options = arguments.pop("flow_options")
     chosen = options.pop("patch_gradients", None)
     patch_gradients = patch_gradients if chosen is None else chosen
-    precision = options["precision"] or _first_precision(workdir, precision)
+    precision = options.get("precision") or _first_precision(workdir, precision)
     with strategy.scope():
         prior = FlowPrior(
             **arguments,

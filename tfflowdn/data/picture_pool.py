@@ -1,0 +1,75 @@
+"""A collection of pictures that is decoded once and kept in memory."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfflowdn.data.image_source import ImageSource
+from tfflowdn.data.memory import check_fits
+
+__all__ = ["PicturePool"]
+
+
+class PicturePool(ImageSource):
+    """The pictures of another source, decoded at most once, for several `RandomCrops`.
+
+    Args:
+      source: The pictures.
+
+    Raises:
+      ValueError: If the pictures do not fit into memory.
+    """
+
+    def __init__(self, source: ImageSource):
+        self.source = source
+        self.channels = source.channels
+        self.pixel_range = source.pixel_range
+        self.names = source.names
+        self.sizes = source.sizes
+        self._pixels = None
+
+    def dataset(self) -> tf.data.Dataset:
+        """See `ImageSource.dataset`; this decodes the pictures again."""
+        return self.source.dataset()
+
+    def pixels(self) -> tf.data.Dataset:
+        """Returns one element, which is computed once: all pictures in one tensor.
+
+        Returns:
+          A dataset of one (sizes, starts, pixels). `sizes` [pictures, 2] are heights
+          and widths. `starts` [pictures] are the rows of `pixels` [all pixels, C] at
+          which the pictures begin.
+        """
+        if self._pixels is None:
+            self._pixels = _pixels(self.source).cache()
+        return self._pixels
+
+    def verify(self) -> None:
+        """See `ImageSource.verify`; the decoded pictures are kept."""
+        try:
+            for _ in self.pixels():
+                pass
+        except tf.errors.InvalidArgumentError:
+            self.source.verify()  # Raises the error with the name of the file.
+            raise
+
+
+def _pixels(source: ImageSource) -> tf.data.Dataset:
+    def flatten(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.shape(image)[:2], tf.reshape(image, [-1, source.channels])
+
+    def join(sizes: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        if isinstance(pixels, tf.RaggedTensor):  # The pictures' sizes differ.
+            pixels = pixels.values
+        counts = tf.reduce_prod(tf.cast(sizes, tf.int64), axis=1)
+        pixels = tf.reshape(pixels, [-1, source.channels])
+        return sizes, tf.cumsum(counts, exclusive=True), pixels
+
+    pictures = source.dataset()
+    if source.sizes is not None:
+        num_pixels = sum(height * width for height, width in source.sizes)
+        dtype = pictures.element_spec.dtype.as_numpy_dtype
+        what = "all pictures of a source"
+        check_fits((num_pixels, source.channels), dtype, what=what)
+    pixels = pictures.map(flatten).ragged_batch(len(source)).map(join)
+    return pixels.apply(tf.data.experimental.assert_cardinality(1))
