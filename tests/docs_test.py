@@ -6,6 +6,7 @@ import ast
 import contextlib
 import io
 import json
+import os
 import re
 import runpy
 import shlex
@@ -13,7 +14,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from tfflowdn import models, noise, stages
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -170,11 +175,63 @@ def test_python_runs_and_prints_the_comments(page, tmp_path, monkeypatch):
     code = "\n".join(snippets)
     expected = re.findall(r"^print\(.*\)  # (.*)$", code, re.MULTILINE)
     assert expected
+    script = tmp_path / f"{page.stem}_page.py"
+    script.write_text(code, "utf-8")
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile(code, page.name, "exec"), {"__name__": "page"})
+    with kept_tables(), contextlib.redirect_stdout(printed):
+        runpy.run_path(str(script))
     lines = printed.getvalue().splitlines()
     assert [line for line in lines if line in expected] == expected
+
+
+@contextlib.contextmanager
+def kept_tables():
+    """Removes the entries that a page adds to the tables of the package."""
+    tables = (models.FLOWS, models.NETWORKS, noise.NOISES, stages.STAGES)
+    before = [dict(table) for table in tables]
+    try:
+        yield
+    finally:
+        for table, entries in zip(tables, before, strict=True):
+            table.clear()
+            table.update(entries)
+
+
+def test_the_readme_adapts_to_pictures(tmp_path):
+    """Runs the section's commands with the smallest variants, on random pictures."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    section = text.split("## Adapt it to your pictures")[1].split("\n## ")[0]
+    script = re.search(r"```bash\n(.*?)```", section, re.DOTALL).group(1)
+    variants = {
+        "prior_glow:gray": "prior_glow:smoke",
+        "denoiser_resnet:distill": "denoiser_resnet:smoke_distill",
+        "denoiser_resnet ": "denoiser_resnet:smoke ",
+        "--config noise ": "--config noise:smoke ",
+    }
+    for name, smallest in variants.items():
+        assert name in script
+        script = script.replace(name, smallest)
+    rng = np.random.default_rng(0)
+    for folder in ("CLEAN", "NOISY", "HELD_OUT"):
+        (tmp_path / folder).mkdir()
+        for index in range(4):
+            picture = Image.fromarray(rng.integers(0, 256, (32, 40), np.uint8))
+            picture.save(tmp_path / folder / f"{index}.png")
+    functions = "".join(
+        f'{name}() {{ "{sys.executable}" -m tfflowdn.scripts.{name} "$@"; }}\n'
+        for name in console_scripts()
+    )
+    result = subprocess.run(
+        ["bash", "-ec", functions + script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    names = sorted(path.name for path in (tmp_path / "DENOISED").iterdir())
+    assert names == ["0.png", "1.png", "2.png", "3.png"]
 
 
 def test_tables_are_fresh():
