@@ -9,7 +9,8 @@ HERE = Path(__file__).parent
 VERSION = re.search(
     r'__version__ = "(.+)"', (HERE / "tfflowdn" / "__init__.py").read_text("utf-8")
 ).group(1)
-MODELS = "tfflowdn.saved_models"  # Where an installed package has its models.
+# Where an installed package has the folders that lie next to it in a clone.
+MODELS, CONFIGS = "tfflowdn.saved_models", "tfflowdn.configs"
 SCRIPTS = (
     "train_prior",
     "train_denoiser",
@@ -18,6 +19,9 @@ SCRIPTS = (
     "evaluate",
     "export_model",
     "score",
+    "denoise_beam",
+    "measure_softness",
+    "prepare_tfds",
 )
 BEAM = ["apache-beam>=2.65"]
 DOCS = [  # the site, and the notebook that a test runs
@@ -37,8 +41,8 @@ setup(
     long_description=(HERE / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=[*find_packages(include=["tfflowdn", "tfflowdn.*"]), MODELS],
-    package_dir={MODELS: "saved_models"},
+    packages=[*find_packages(include=["tfflowdn", "tfflowdn.*"]), MODELS, CONFIGS],
+    package_dir={MODELS: "saved_models", CONFIGS: "configs"},
     package_data={MODELS: ["*.keras", "*.md"]},
     python_requires=">=3.11,<3.14",
     install_requires=[

@@ -1,13 +1,17 @@
 """Denoises files.
 
-    denoise INPUT... [--model DENOISER.keras] --output DIR
+    denoise INPUT... --output DIR [--model MODEL]
 
-Each INPUT is a PNG, JPEG, WebP, TIFF or .npy file or a folder of them, whose tree DIR
-mirrors. The outputs keep name, format, dtype, alpha, colour profile, resolution and
-EXIF. TIFF stacks are denoised page by page, large pictures by tiles, with the same
-result. Pixel values are scaled as in the model's training, or by --range, and back. A
-file that cannot be denoised is named at the end, with code 1, and does not stop the
-others.
+Each INPUT is a PNG, JPEG, WebP, TIFF or .npy file, or a folder of such files, whose
+tree is repeated in DIR. The outputs keep name, format, dtype, alpha, color profile,
+resolution and EXIF. TIFF stacks are denoised page by page and large pictures tile by
+tile, with the same result. Pixel values are scaled as in the training of the model, or
+by --range, and scaled back. A file that cannot be denoised does not stop the others;
+it is named at the end, and the exit code is 1.
+
+Example: all pictures of a folder, with the general model:
+
+    denoise photos --output denoised
 """
 
 from __future__ import annotations
@@ -19,21 +23,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import tqdm
 from absl import flags, logging
 
-from tfflowdn import data, inference
+import tfflowdn
 from tfflowdn.scripts import command
 
 __all__ = ["denoise_files", "main"]
 
 FLAGS = flags.FLAGS
 ARRAY_SUFFIX = ".npy"
-SUFFIXES = (*data.IMAGE_SUFFIXES, ARRAY_SUFFIX)
+GENERAL = "general"
 NUM_THREADS, NUM_AHEAD, NUM_BEHIND = 4, 4, 4
 MAX_WAITING_BYTES = 2**28
-FAILURES = (ValueError, OSError, MemoryError)
+FORESEEN = (ValueError, OSError, MemoryError)
 
 
 class _Job(NamedTuple):
@@ -48,7 +51,7 @@ class _Job(NamedTuple):
 def denoise_files(
     inputs: list[str],
     output: str,
-    model: str | inference.Denoiser = inference.GENERAL,
+    model: str | tfflowdn.Denoiser = GENERAL,
     *,
     overwrite: bool = False,
     skip_existing: bool = False,
@@ -59,37 +62,40 @@ def denoise_files(
 ) -> list[Path]:
     """Denoises files and the files of folders; reads and writes others meanwhile.
 
+    Files below `output` are not inputs, unless `output` is the input folder itself.
+
     Args:
       inputs: Files and folders.
       output: Folder to write, made if it is absent.
       model: A denoiser, or the name or path of one, see
         `inference.Denoiser.from_pretrained`.
       overwrite: Whether files in `output` may be replaced.
-      skip_existing: Whether those that have an output already are left out.
-      max_pixels: Pixels to give at once to the network of a path, see
-        `inference.Denoiser`.
-      axes: The meaning of the axes of .npy files, see there.
+      skip_existing: Whether files that already have an output are left out.
+      max_pixels: Pixels to give to the network at once, see `inference.Denoiser`;
+        only for a model that is given by name or path.
+      axes: The meaning of the axes of .npy files, see `inference.Denoiser`.
       pixel_range: The values that become 0 and 1, see `data.check_range`, by default
-        the model's; percentiles are those of a stack's pages together.
-      **options: `strength`, `self_ensemble` and `luminance_only`, see there.
+        the range of the model. The percentiles of a stack are taken over all pages.
+      **options: `strength`, `self_ensemble` and `luminance_only`, see
+        `inference.Denoiser`.
 
     Returns:
       The paths written.
 
     Raises:
-      ValueError: Before any work, for an input without pictures, two inputs of one
-        output, an output that exists, or a bad range or option; after it, for files
-        that could not be read, denoised or written, while all others were.
+      ValueError: Before any work, if an input has no pictures, two inputs have the
+        same output, an output exists, or a range or option is not valid. After the
+        work, if some files could not be read, denoised or written; all others were.
     """
     pairs = [pair for path in inputs for pair in _plan(Path(path), Path(output))]
     if skip_existing:
         pairs = [(source, target) for source, target in pairs if not target.exists()]
     _check_outputs([target for _, target in pairs], overwrite)
     denoiser = model
-    if not isinstance(model, inference.Denoiser):
-        denoiser = inference.Denoiser.from_pretrained(model, max_pixels=max_pixels)
-    pixel_range = data.check_range(pixel_range or denoiser.pixel_range)
-    denoiser(np.zeros((1, 1), np.uint8), pixel_range="dtype", **options)  # Good ones?
+    if not isinstance(model, tfflowdn.Denoiser):
+        denoiser = tfflowdn.Denoiser.from_pretrained(model, max_pixels=max_pixels)
+    pixel_range = tfflowdn.data.check_range(pixel_range or denoiser.pixel_range)
+    denoiser([[0.0]], pixel_range="dtype", **options)  # Validates the options early.
     denoise = functools.partial(
         _denoise,
         denoise=functools.partial(denoiser, **options),
@@ -102,8 +108,8 @@ def denoise_files(
         for job in _in_turn(pool, pairs, denoise):
             try:
                 num_pixels = job.future.result()
-            except FAILURES as error:
-                failures.append(f"{job.source}: {error}")
+            except Exception as error:  # It belongs to this file.
+                failures.append(f"{job.source}: {_reason(error)}")
             else:
                 written.append(job.target)
                 megapixels += num_pixels / 1e6
@@ -111,12 +117,18 @@ def denoise_files(
             rate = megapixels / max(progress.format_dict["elapsed"], 1e-3)
             progress.set_postfix({"megapixels/s": f"{rate:.2f}"}, refresh=False)
     if failures:
-        shown = "\n".join(failures[:20])
+        shown = "\n".join(failures)
         raise ValueError(
             f"{len(failures)} of {len(pairs)} pictures failed, the others are in "
             f"{output}. Received:\n{shown}"
         )
     return written
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FORESEEN):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
 
 
 def _in_turn(
@@ -126,7 +138,7 @@ def _in_turn(
 ) -> Iterator[_Job]:
     """Denoises here, while the pool reads the next files and writes the last ones.
 
-    Few files wait, or but one where it takes more than `MAX_WAITING_BYTES`.
+    A few files wait in memory, and only one if it takes more than `MAX_WAITING_BYTES`.
     """
     reading, writing = collections.deque(), collections.deque()
     upcoming = ((*pair, _num_bytes(pair[0])) for pair in pairs)
@@ -152,26 +164,26 @@ def _start_writing(pool, job, denoise):
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
         return pool.submit(denoise(job))
-    except FAILURES as error:
+    except Exception as error:  # `denoise_files` gets it with the result.
         failed = Future()
         failed.set_exception(error)
         return failed
 
 
 def _num_bytes(path):
-    """Returns the bytes of a picture, 0 for what stays on disk or is broken."""
+    """Returns the bytes of a picture, 0 if it stays on disk or is broken."""
     try:
-        header = data.image_header(path)
-    except data.ImageReadError:
+        header = tfflowdn.data.image_header(path)
+    except tfflowdn.data.ImageReadError:
         return 0
     return header.height * header.width * header.channels * header.dtype.itemsize
 
 
 def _read(path):
-    """Returns pixels and metadata; None for what is read bit by bit."""
-    if path.suffix.lower() == ARRAY_SUFFIX or data.is_stack_or_large(path):
+    """Returns pixels and metadata; None for a file that is read part by part."""
+    if path.suffix.lower() == ARRAY_SUFFIX or tfflowdn.data.is_stack_or_large(path):
         return None
-    return data.read_image(path), data.read_metadata(path)
+    return tfflowdn.data.read_image(path), tfflowdn.data.read_metadata(path)
 
 
 def _denoise(job, denoise, pixel_range, axes):
@@ -180,12 +192,14 @@ def _denoise(job, denoise, pixel_range, axes):
     if read is None:
         if source.suffix.lower() == ARRAY_SUFFIX:
             denoise = functools.partial(denoise, axes=axes, pixel_range=pixel_range)
-            map_parts = data.map_array
+            map_parts = tfflowdn.data.map_array
         else:
-            pages = data.read_pages(source, target.parent)
-            limits = data.find_limits(pixel_range, pages, data.num_pages(source))
+            pages = tfflowdn.data.read_pages(source, target.parent)
+            limits = tfflowdn.data.find_limits(
+                pixel_range, pages, tfflowdn.data.num_pages(source)
+            )
             denoise = functools.partial(denoise, pixel_range=limits or "dtype")
-            map_parts = data.map_pages
+            map_parts = tfflowdn.data.map_pages
         num_pixels = map_parts(
             source, target, lambda pixels, out: denoise(pixels, out=out)
         )
@@ -196,7 +210,7 @@ def _denoise(job, denoise, pixel_range, axes):
     result = denoise(pixels, pixel_range=pixel_range)
 
     def write():
-        data.write_image(target, result, metadata)
+        tfflowdn.data.write_image(target, result, metadata)
         return result.shape[0] * result.shape[1]
 
     return write
@@ -206,19 +220,30 @@ def _plan(path, output):
     """Returns the pairs of a file to read and a file to write of one input."""
     if path.is_file():
         return [(path, output / path.name)]
-    found = sorted(file for file in path.rglob("*") if _is_input(file, path))
+    suffixes = (*tfflowdn.data.IMAGE_SUFFIXES, ARRAY_SUFFIX)
+    files = [f for f in path.rglob("*") if f.suffix.lower() in suffixes]
+    own = _files_below(output, path)
+    found = sorted(f for f in files if f not in own and _is_input(f, path))
     if not found:
         raise ValueError(
             "An input must be a picture or a folder with pictures "
-            f"({', '.join(SUFFIXES)}). Received: {str(path)!r}."
+            f"({', '.join(suffixes)}). Received: {str(path)!r}."
         )
     return [(file, output / file.relative_to(path)) for file in found]
+
+
+def _files_below(output, path):
+    """Returns the files of `path` in the folder `output`, if that lies below it."""
+    inner, outer = output.resolve(), path.resolve()
+    if inner == outer or not inner.is_relative_to(outer):
+        return frozenset()
+    return frozenset((path / inner.relative_to(outer)).rglob("*"))
 
 
 def _is_input(file, root):
     parts = file.relative_to(root).parts
     hidden = any(part.startswith(".") for part in parts)
-    return file.suffix.lower() in SUFFIXES and not hidden and file.is_file()
+    return not hidden and file.is_file()
 
 
 def _check_outputs(targets, overwrite):
@@ -235,8 +260,6 @@ def _check_outputs(targets, overwrite):
 
 
 def _main(argv):
-    if len(argv) < 2:
-        raise ValueError("Received: no INPUT. Name a picture or a folder of them.")
     written = denoise_files(
         argv[1:],
         FLAGS.output,
@@ -250,28 +273,30 @@ def _main(argv):
     logging.info("%d pictures are in %s", len(written), FLAGS.output)
 
 
-def main():
-    """Runs the script."""
+def main() -> None:
+    """Runs the command."""
     flags.DEFINE_string(
         "model",
-        inference.GENERAL,
-        "The denoiser: a .keras file, a SavedModel, or a name; the general ones, for "
-        "gray and for colour, know noise of many kinds.",
+        GENERAL,
+        "The denoiser: a .keras file, the folder of a SavedModel, or a name. The "
+        "general model, for gray and color pictures, knows many kinds of noise.",
     )
     flags.DEFINE_string("output", None, "Folder to write.")
     flags.DEFINE_bool("overwrite", False, "Replace files in the output folder.")
     flags.DEFINE_bool(
-        "skip_existing", False, "Leave out what has an output: go on after a kill."
+        "skip_existing",
+        False,
+        "Leave out files that have an output, to continue after a kill.",
     )
     flags.DEFINE_string(
-        "axes", None, "Axes of .npy files, such as TZYX; S stands for colours."
+        "axes", None, "Axes of .npy files, such as TZYX; S stands for the colors."
     )
     command.define_denoiser_flags()
     flags.DEFINE_integer(
-        "max_pixels", None, "Pixels of a tile; by default, what memory allows.", 1
+        "max_pixels", None, "Pixels of a tile; by default as many as memory allows.", 1
     )
-    flags.mark_flag_as_required("output")
-    command.run(_main)
+    command.require("output")
+    command.run(_main, arguments="INPUT...")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """Scores pictures against their references.
 
-    evaluate --noisy NOISY --reference CLEAN [--model DENOISER.keras] [--output JSON]
+    evaluate --noisy NOISY --reference CLEAN [--model MODEL] [--output JSON]
 
-prints PSNR and SSIM of each picture and their means: of the pictures in NOISY as they
+prints PSNR and SSIM of each picture and their means: for the pictures in NOISY as they
 are and, with a model, as `denoise` denoises them with the same flags. Files are matched
-by name without suffix.
+by their names without suffix.
+
+Example:
+    evaluate --noisy noisy --reference clean --model general
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import functools
 
 from absl import flags
 
-from tfflowdn import data, inference
+import tfflowdn
 from tfflowdn.scripts import command
 
 __all__ = ["evaluate", "main"]
@@ -32,11 +35,12 @@ def evaluate(
 
     Args:
       noisy: Folder, glob or file of pictures.
-      reference: The same of their references.
-      model: Path of a denoiser's `.keras` file or SavedModel's folder, or None.
+      reference: Folder, glob or file of their references.
+      model: Name or path of a denoiser, see `inference.Denoiser.from_pretrained`, or
+        None.
       pixel_range: The values that become 0 and 1, see `data.check_range`, and the
-        data range of the scores; by default the model's. Percentiles are the noisy
-        picture's, for its reference, too.
+        data range of the scores; by default the range of the model. The percentiles
+        of a noisy picture are also used for its reference.
       **options: `strength`, `self_ensemble` and `luminance_only`, see
         `inference.Denoiser`.
 
@@ -45,25 +49,28 @@ def evaluate(
 
     Raises:
       ValueError: If names or sizes do not match, a file is in both sources, or an
-        option is none.
+        option is not valid.
+      ImageReadError: If a picture cannot be read, before any is denoised.
     """
-    denoiser = inference.Denoiser.from_pretrained(model) if model else None
+    denoiser = tfflowdn.Denoiser.from_pretrained(model) if model else None
     is_one = model and len(denoiser.networks) == 1
     channels = denoiser.channels if is_one else None
     pixel_range = pixel_range or (denoiser.pixel_range if model else "dtype")
-    sources = data.pair_sources(
+    sources = tfflowdn.data.pair_sources(
         *(
-            data.open_source(spec, channels=channels, pixel_range=pixel_range)
+            tfflowdn.data.open_source(spec, channels=channels, pixel_range=pixel_range)
             for spec in (noisy, reference)
         )
     )
-    # The pictures of the pairs are in units of their range already.
-    rows = inference.score_pairs(
-        data.paired_images(*sources).as_numpy_iterator(),
+    for source in sources:
+        source.verify()
+    # The pictures of the pairs are already in units of their range.
+    rows = tfflowdn.inference.score_pairs(
+        tfflowdn.data.paired_images(*sources).as_numpy_iterator(),
         denoiser and functools.partial(denoiser, pixel_range="dtype", **options),
     )
     pictures = dict(zip(sources[0].names, rows, strict=True))
-    return {"mean": inference.summarize(rows), "pictures": pictures}
+    return {"mean": tfflowdn.inference.summarize(rows), "pictures": pictures}
 
 
 def _main(argv):
@@ -73,14 +80,14 @@ def _main(argv):
     command.publish(report, FLAGS.output)
 
 
-def main():
-    """Runs the script."""
+def main() -> None:
+    """Runs the command."""
     flags.DEFINE_string("noisy", None, "Pictures: a folder, a glob or a file.")
-    flags.DEFINE_string("reference", None, "Their references, of the same names.")
-    flags.DEFINE_string("model", None, "A denoiser; none: as they are.")
+    flags.DEFINE_string("reference", None, "Their references, with the same names.")
+    flags.DEFINE_string("model", None, "A denoiser, see denoise --help.")
     command.define_denoiser_flags()
     flags.DEFINE_string("output", None, "JSON file to write.")
-    flags.mark_flags_as_required(["noisy", "reference"])
+    command.require("noisy", "reference")
     command.run(_main)
 
 

@@ -1,33 +1,32 @@
-"""Trains a denoiser on noisy pictures and unrelated clean ones (stage 2).
+"""Trains a denoiser on noisy pictures and unrelated clean ones.
 
-    train_denoiser --config configs/denoiser_resnet.py --config.noisy.spec=NOISY \
-        --config.clean.spec=CLEAN --config.prior=PRIOR/best.keras --workdir WORKDIR
+    train_denoiser --config NAME[:VARIANT] --config.noisy.spec=NOISY \
+        --config.clean.spec=CLEAN --config.prior=PRIOR --workdir WORKDIR
 
-The configuration has a section for each stage that runs:
+The configuration has a section for each stage that runs, in this order:
 
   start: the network learns to remove generic synthetic noise from the clean pictures;
   objective: it learns on the noisy pictures under the prior, and rehearses the start;
-  distill: it learns to remove the noise of `--config.noise`, which `train_noise` has
+  distill: it learns to remove the noise of --config.noise, which `train_noise` has
     learned, from the clean pictures.
 
-`--config.denoiser=DENOISER.keras` continues with the weights of a trained denoiser.
-
-    train_denoiser --config configs/denoiser_resnet.py:distill \
-        --config.clean.spec=CLEAN --config.denoiser=WORKDIR/denoiser.keras \
-        --config.noise=NOISE/noise.keras --workdir DISTILLED
+--config.denoiser=DENOISER continues with the weights of a trained denoiser.
 
 WORKDIR/denoiser.keras is the trained network; start/, objective/ and distill/ hold
-checkpoints, history.csv and logs/. SIGTERM has it write a checkpoint and end with code
-143: give the same command again.
+checkpoints, history.csv and logs/ for TensorBoard. After SIGTERM the command writes a
+checkpoint and exits with code 143; the same command continues the training.
+
+Example:
+    train_denoiser --config denoiser_resnet --config.noisy.spec=noisy \
+        --config.clean.spec=clean --config.prior=prior_gray --workdir runs/denoiser
 """
 
 from __future__ import annotations
 
 from absl import flags
 
-from tfflowdn import devices
+import tfflowdn
 from tfflowdn.scripts import command
-from tfflowdn.stages.denoiser import train_denoiser
 
 __all__ = ["main"]
 
@@ -37,18 +36,18 @@ FLAGS = flags.FLAGS
 def _main(argv):
     del argv
     command.make_deterministic(FLAGS.config, FLAGS.seed)
-    num_shards = devices.share_cores()
-    train_denoiser(
+    num_shards = tfflowdn.devices.share_cores()
+    tfflowdn.stages.train_denoiser(
         FLAGS.config,
         FLAGS.workdir,
         num_shards=num_shards,
-        strategy=devices.make_strategy(FLAGS.strategy),
+        strategy=tfflowdn.devices.make_strategy(FLAGS.strategy),
         stop=command.sigterm_flag(),
     )
 
 
-def main():
-    """Runs the script."""
+def main() -> None:
+    """Runs the command."""
     command.define_training_flags("train_denoiser")
     command.define_strategy_flag()
     command.run(_main)

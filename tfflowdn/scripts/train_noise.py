@@ -1,30 +1,35 @@
-"""Learns the noise of noisy pictures, without pairs (stage 3).
+"""Learns the noise of noisy pictures, without pairs.
 
-    train_noise --config configs/noise.py --config.noisy.spec=NOISY \
-        --config.clean.spec=CLEAN --config.denoiser=DENOISER.keras --workdir WORKDIR
+    train_noise --config noise --config.noisy.spec=NOISY --config.clean.spec=CLEAN \
+        --config.denoiser=DENOISER --workdir WORKDIR
 
-fits a conditional flow to what the denoiser takes away from the noisy pictures, and
-corrects it by what the same denoiser takes away from clean ones with noise of the model
-(see tfflowdn.noise_estimation). Where a denoiser misses much of the noise, as that of a
-camera, which reaches over many pixels, or where no clean pictures resemble the noisy,
+fits a conditional flow to the residuals of the denoiser on the noisy pictures. The
+bias of that fit is measured by denoising clean pictures with noise of the model, and it
+is subtracted.
 
-    train_noise --config configs/noise.py --config.noisy.spec=NOISY \
-        --config.evidence=calm --workdir WORKDIR
+    train_noise --config noise --config.noisy.spec=NOISY --config.evidence=calm \
+        --workdir WORKDIR
 
-fits it to the calmest places of the noisy pictures, and needs nothing else. WORKDIR
-gets noise.keras, for the stage `distill` of `train_denoiser`, and noise.png and
-noise.json: the standard deviation and the skewness against brightness and the
-autocorrelation, with `--config.reference=CLEAN_SIDES` (pictures of the names of noisy
-ones) next to those of the true noise. It takes minutes; a run that was killed begins
-again.
+fits it to the calmest places of the noisy pictures instead, and needs nothing else. Use
+it if a denoiser misses much of the noise, as with a camera whose noise reaches over
+many pixels, or if no clean pictures resemble the noisy ones.
+
+WORKDIR gets noise.keras, for the stage `distill` of `train_denoiser`, and noise.png and
+noise.json: the standard deviation and the skewness against brightness, and the
+autocorrelation. --config.reference=CLEAN_SIDES adds the curves of the true noise. The
+fit takes minutes; a run that was killed begins again.
+
+Example:
+    train_noise --config noise --config.noisy.spec=noisy --config.clean.spec=clean \
+        --config.denoiser=general --workdir runs/noise
 """
 
 from __future__ import annotations
 
 from absl import flags
 
+import tfflowdn
 from tfflowdn.scripts import command
-from tfflowdn.stages.noise import train_noise
 
 __all__ = ["main"]
 
@@ -34,11 +39,11 @@ FLAGS = flags.FLAGS
 def _main(argv):
     del argv
     command.make_deterministic(FLAGS.config, FLAGS.seed)
-    train_noise(FLAGS.config, FLAGS.workdir)
+    tfflowdn.stages.train_noise(FLAGS.config, FLAGS.workdir)
 
 
-def main():
-    """Runs the script."""
+def main() -> None:
+    """Runs the command."""
     command.define_training_flags("train_noise")
     command.run(_main)
 

@@ -1,25 +1,13 @@
 """The Beam pipeline on this machine: bit by bit what `denoise` writes."""
 
-import importlib.util
-from pathlib import Path
-
 import apache_beam as beam
 import numpy as np
 import pytest
 import tifffile
 
 from tfflowdn import Denoiser, ResNetDenoiser, data, serving
+from tfflowdn.scripts.beam_pipeline import build
 from tfflowdn.scripts.denoise import denoise_files
-
-TOOL = Path(__file__).parent.parent / "tools" / "denoise_beam.py"
-
-
-@pytest.fixture(scope="module")
-def tool():
-    spec = importlib.util.spec_from_file_location("denoise_beam", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +31,7 @@ def test_a_saved_model_denoises_as_its_network(saved_model, randomize):
 @pytest.mark.parametrize(
     "options", [{}, {"pixel_range": "2%,98%", "strength": 0.7, "luminance_only": True}]
 )
-def test_the_pipeline_writes_what_denoise_writes(tool, saved_model, tmp_path, options):
+def test_the_pipeline_writes_what_denoise_writes(saved_model, tmp_path, options):
     rng, folder = np.random.default_rng(0), tmp_path / "in" / "deep"
     folder.mkdir(parents=True)
     for name, shape in [("a.png", (150, 210, 1)), ("b.tif", (40, 30, 3))]:
@@ -57,7 +45,7 @@ def test_the_pipeline_writes_what_denoise_writes(tool, saved_model, tmp_path, op
     (folder / "broken.tif").write_bytes(whole[: len(whole) - 1000])
     pattern, output = f"{tmp_path}/in/**", tmp_path / "out"
     with beam.Pipeline(runner="DirectRunner") as pipeline:
-        tool.build(pipeline, pattern, str(output), str(saved_model), 10_000, **options)
+        build(pipeline, pattern, str(output), str(saved_model), 10_000, **options)
     (folder / "broken.png").unlink()
     (folder / "broken.tif").unlink()
     local = tmp_path / "local"

@@ -1,20 +1,7 @@
-"""Denoises a file pattern on many machines: an Apache Beam pipeline.
-
-    pip install 'tfflowdn[beam]'
-    python tools/denoise_beam.py --input 'PICTURES/**.tif' --output DENOISED \
-        --model saved_models/denoiser/1
-
-runs on this machine; `--runner DataflowRunner`, `FlinkRunner` or `SparkRunner` and that
-runner's own options run it on a cluster. Patterns, outputs and the model may lie
-wherever Beam has a file system (`gs://`, `s3://`, `hdfs://`). Every picture and every
-page of a TIFF stack is cut into tiles of `--max_pixels`, which the workers denoise by
-RunInference; the result is that of `denoise` with the same SavedModel and options, bit
-by bit. A broken file is logged, not written, and counted as `broken_files`.
-"""
+"""The Apache Beam pipeline of `denoise_beam`: tiles of pictures on many workers."""
 
 from __future__ import annotations
 
-import argparse
 import collections
 import contextlib
 import functools
@@ -31,22 +18,23 @@ from apache_beam.io import fileio
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunInference
-from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
 from tfflowdn import Denoiser, data
 from tfflowdn.inference import tiling
 
+__all__ = ["DenoiserHandler", "build"]
+
 BROKEN_FILES = Metrics.counter("tfflowdn", "broken_files")
 
 
-# Plain tuples, which every worker can unpickle: where a tile lies (page, its height
-# and width, rows, columns), and a tile (stored pixels [H, W, C], range of its picture).
+# Every worker can unpickle plain tuples. The place of a tile: page, height and width
+# of the page, rows, columns. A tile: stored pixels [H, W, C], range of the picture.
 Place = tuple[int, int, int, tiling.Span, tiling.Span]
 Tile = tuple[np.ndarray, str | tuple[float, float]]
 
 
 class DenoiserHandler(ModelHandler[Tile, np.ndarray, Denoiser]):
-    """Denoises tiles by a SavedModel, with the options of a Denoiser's call."""
+    """Denoises tiles with a SavedModel and the options of a call of `Denoiser`."""
 
     def __init__(self, model: str, **options):
         super().__init__()
@@ -54,7 +42,7 @@ class DenoiserHandler(ModelHandler[Tile, np.ndarray, Denoiser]):
         self._options = options
 
     def load_model(self) -> Denoiser:
-        """Loads the SavedModel, once a worker."""
+        """Loads the SavedModel, once for each worker."""
         with tempfile.TemporaryDirectory() as folder:
             return Denoiser.from_pretrained(_local_copy(self._model, folder))
 
@@ -149,11 +137,11 @@ def build(
 
     Args:
       pipeline: The pipeline.
-      pattern: Of the files to denoise.
-      output: Folder to write; paths below the pattern's fixed part are kept.
+      pattern: Pattern of the files to denoise.
+      output: Folder to write; paths below the fixed part of the pattern are kept.
       model: The folder of a SavedModel.
       max_pixels: Pixels of a tile.
-      pixel_range: The values that become 0 and 1; by default the model's.
+      pixel_range: The values that become 0 and 1; by default the range of the model.
       **options: `strength`, `self_ensemble` and `luminance_only` of `Denoiser`.
     """
     handler = KeyedModelHandler(DenoiserHandler(model, **options))
@@ -181,7 +169,7 @@ def _pages(path):
 
 
 def _put_together(tiles, folder):
-    """Returns the pages that tiles make, by number, in files of a folder."""
+    """Returns the pages that are made of tiles, by number, in files of a folder."""
     pages = {}
     for (number, height, width, row, column), tile in tiles:
         if number not in pages:
@@ -234,37 +222,3 @@ def _copy(source, target):
     with FileSystems.open(source) as reader, FileSystems.create(target) as writer:
         while chunk := reader.read(2**20):
             writer.write(chunk)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the pipeline; arguments that are not its own are the runner's."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--input", required=True, help="Pattern of the files.")
-    parser.add_argument("--output", required=True, help="Folder to write.")
-    parser.add_argument("--model", required=True, help="Folder of a SavedModel.")
-    parser.add_argument("--max_pixels", type=int, default=2**20, help="Of a tile.")
-    parser.add_argument("--range", help="Pixel values that become 0 and 1.")
-    parser.add_argument("--strength", type=float, default=1.0, help="0 to 1.")
-    for option in ("--self_ensemble", "--luminance_only"):
-        parser.add_argument(option, action="store_true", help="See denoise.")
-    own, rest = parser.parse_known_args(argv)
-    options = PipelineOptions(rest)
-    options.view_as(SetupOptions).save_main_session = True
-    with beam.Pipeline(options=options) as pipeline:
-        build(
-            pipeline,
-            own.input,
-            own.output,
-            own.model,
-            own.max_pixels,
-            pixel_range=own.range,
-            strength=own.strength,
-            self_ensemble=own.self_ensemble,
-            luminance_only=own.luminance_only,
-        )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,16 +1,13 @@
-"""tools/prepare_tfds.py: a folder as sharded records."""
-
-import runpy
-from pathlib import Path
+"""prepare_tfds: a folder as sharded records."""
 
 import numpy as np
 import pytest
 
 from tfflowdn import data
+from tfflowdn.scripts import prepare_tfds
+from tfflowdn.scripts.prepare_tfds import prepare
 
 pytest.importorskip("tensorflow_datasets")
-TOOL = runpy.run_path(str(Path(__file__).parent.parent / "tools" / "prepare_tfds.py"))
-prepare = TOOL["prepare"]
 
 
 def _write(folder, count, dtype=np.uint8, seed=0):
@@ -61,7 +58,7 @@ def test_a_picture_stays_in_its_split(tmp_path):
 def test_it_goes_on_after_a_kill_and_does_nothing_twice(tmp_path, monkeypatch):
     source = _write(tmp_path / "in", 20)
     folder = tmp_path / "out" / "some" / "1.0.0"
-    write_shard, written = TOOL["_write_shard"], []
+    write_shard, written = prepare_tfds._write_shard, []
 
     def killed(path, *arguments):
         if len(written) == 2:
@@ -69,11 +66,11 @@ def test_it_goes_on_after_a_kill_and_does_nothing_twice(tmp_path, monkeypatch):
         written.append(path)
         write_shard(path, *arguments)
 
-    monkeypatch.setitem(prepare.__globals__, "_write_shard", killed)
+    monkeypatch.setattr(prepare_tfds, "_write_shard", killed)
     with pytest.raises(KeyboardInterrupt):
         prepare(source, folder, shard_size=4)
     before = {path: path.stat().st_mtime_ns for path in written}
-    monkeypatch.setitem(prepare.__globals__, "_write_shard", write_shard)
+    monkeypatch.setattr(prepare_tfds, "_write_shard", write_shard)
     prepare(source, folder, shard_size=4)
     assert before == {path: path.stat().st_mtime_ns for path in written}
     splits = [_read(tmp_path / "out", split) for split in ("train", "validation")]

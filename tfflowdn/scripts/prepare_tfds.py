@@ -1,14 +1,17 @@
 """Prepares a folder of pictures as a TFDS data set of sharded records.
 
-    python tools/prepare_tfds.py --input PICTURES --name NAME --data_dir DATA
+    prepare_tfds --input PICTURES --name NAME --data_dir DATA
 
-writes DATA/NAME/VERSION, which trainings read with `--config.clean.spec=tfds:NAME` (or
-`tfds:NAME:VERSION:SPLIT`) and `--config.clean.data_dir=DATA`, and `tfds.load` anywhere:
-the features are `image` (PNG of 8 or 16 bits) and `name`. A picture belongs to
-`validation` if the hash of its file says so: copies of a picture fall into one split,
-and a picture stays in its split when others are added. Each shard is written whole or
-not at all: the same command goes on after a kill, and does nothing when all is there.
-Other pictures under the same version are an error.
+writes DATA/NAME/VERSION. Trainings read it with --config.clean.spec=tfds:NAME (or
+tfds:NAME:VERSION:SPLIT) and --config.clean.data_dir=DATA; `tfds.load` also reads it.
+The features are `image` (PNG of 8 or 16 bits) and `name`. The hash of a file decides
+whether a picture belongs to the split `validation`: copies of a picture are in the same
+split, and a picture stays in its split when others are added. Each shard is written
+whole or not at all. The same command continues after a kill, and does nothing if all
+shards are there. Other pictures under the same version are an error.
+
+Example:
+    prepare_tfds --input photos --name photos --data_dir data
 """
 
 from __future__ import annotations
@@ -20,13 +23,12 @@ import math
 import os
 from pathlib import Path
 
-import numpy as np
-import tensorflow as tf
-import tensorflow_datasets as tfds
-from absl import app, flags, logging
+from absl import flags, logging
 
-from tfflowdn import data
-from tfflowdn.files import replace
+import tfflowdn
+from tfflowdn.scripts import command
+
+__all__ = ["main", "prepare"]
 
 FLAGS = flags.FLAGS
 
@@ -49,7 +51,7 @@ def _check_same(folder, splits, shard_size):
     digest = hashlib.sha256(json.dumps(plan).encode()).hexdigest()
     path = folder / ".plan"
     if not path.exists():
-        replace(path, lambda temporary: temporary.write_text(digest))
+        tfflowdn.files.replace(path, lambda temporary: temporary.write_text(digest))
     elif path.read_text() != digest:
         raise ValueError(
             "A version must hold the pictures, the split and the shards that it was "
@@ -58,8 +60,12 @@ def _check_same(folder, splits, shard_size):
 
 
 def _write_shard(path, features, source, numbers):
+    import numpy as np
+    import tensorflow as tf
+
     def serialize(number):
-        image, _ = data.split_alpha(data.read_image(source.paths[number]))
+        picture = tfflowdn.data.read_image(source.paths[number])
+        image, _ = tfflowdn.data.split_alpha(picture)
         if source.dtype == "uint16" and image.dtype == np.uint8:
             image = image.astype(np.uint16) * np.uint16(257)
         return features.serialize_example(
@@ -74,11 +80,11 @@ def _write_shard(path, features, source, numbers):
             for record in pool.map(serialize, numbers):
                 writer.write(record)
 
-    replace(path, write)
+    tfflowdn.files.replace(path, write)
 
 
 def prepare(
-    source: data.FileSource,
+    source: tfflowdn.data.FileSource,
     folder: Path,
     *,
     validation_share: float = 0.1,
@@ -89,13 +95,16 @@ def prepare(
     Args:
       source: The pictures, of 8 or 16 bits.
       folder: NAME/VERSION in TFDS's directory.
-      validation_share: Share of the pictures in the split `validation`, about.
-      shard_size: Pictures a file.
+      validation_share: Approximate share of the pictures in the split `validation`.
+      shard_size: Pictures in a file.
 
     Raises:
-      ValueError: For float pictures, or other ones than `folder` was begun with.
-      ImageReadError: For a picture that cannot be read.
+      ValueError: If pictures are floats, or are not the pictures that `folder` was
+        begun with.
+      ImageReadError: If a picture cannot be read.
     """
+    import tensorflow_datasets as tfds
+
     if source.dtype == "float32":
         raise ValueError(
             "A TFDS data set of pictures must have 8 or 16 bits. Received: "
@@ -105,7 +114,7 @@ def prepare(
         {
             "image": tfds.features.Image(
                 shape=(None, None, source.channels),
-                dtype=getattr(np, source.dtype),
+                dtype=source.dtype,
                 encoding_format="png",
             ),
             "name": tfds.features.Text(),
@@ -146,7 +155,7 @@ def prepare(
 
 def _main(argv):
     del argv
-    source = data.open_source(FLAGS.input, channels=FLAGS.channels)
+    source = tfflowdn.data.open_source(FLAGS.input, channels=FLAGS.channels)
     folder = Path(os.path.expanduser(FLAGS.data_dir)) / FLAGS.name / FLAGS.version
     prepare(
         source,
@@ -157,13 +166,20 @@ def _main(argv):
     logging.info("%d pictures are in %s", len(source), folder)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Runs the command."""
     flags.DEFINE_string("input", None, "Folder, or another source of files.")
     flags.DEFINE_string("name", None, "Name of the data set.")
     flags.DEFINE_string("version", "1.0.0", "Version of the data set.")
     flags.DEFINE_string("data_dir", "~/tensorflow_datasets", "TFDS's directory.")
-    flags.DEFINE_integer("channels", None, "1 or 3; by default the first picture's.")
+    flags.DEFINE_integer(
+        "channels", None, "1 or 3; by default the channels of the first picture."
+    )
     flags.DEFINE_float("validation_share", 0.1, "Share of the validation split.")
-    flags.DEFINE_integer("shard_size", 256, "Pictures a file.")
-    flags.mark_flags_as_required(["input", "name"])
-    app.run(_main)
+    flags.DEFINE_integer("shard_size", 256, "Pictures in a file.")
+    command.require("input", "name")
+    command.run(_main)
+
+
+if __name__ == "__main__":
+    main()

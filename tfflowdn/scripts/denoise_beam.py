@@ -1,0 +1,84 @@
+"""Denoises a file pattern on many machines: an Apache Beam pipeline.
+
+    denoise_beam --input PATTERN --output DIR --model SAVED_MODEL [runner's flags]
+
+runs on this machine; --runner DataflowRunner, FlinkRunner or SparkRunner, with the
+flags of that runner, runs it on a cluster, whose workers need tfflowdn. Patterns,
+outputs and the model may be in any file system of Beam (gs://, s3://, hdfs://). Every
+picture and every page of a TIFF stack is cut into tiles of --max_pixels, which the
+workers denoise; the result is equal to the result of `denoise` with the same SavedModel
+and flags. A broken file is logged, not written, and counted as `broken_files`. Needs
+`pip install 'tfflowdn[beam]'`.
+
+Example:
+    denoise_beam --input 'pictures/**.tif' --output denoised --model served/denoiser/1
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Sequence
+
+import tfflowdn
+
+__all__ = ["main"]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="denoise_beam",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--input", required=True, help="Pattern of the files.")
+    parser.add_argument("--output", required=True, help="Folder to write.")
+    parser.add_argument("--model", required=True, help="Folder of a SavedModel.")
+    parser.add_argument(
+        "--max_pixels",
+        type=int,
+        default=2**20,
+        help="Pixels of a tile (default: %(default)s).",
+    )
+    parser.add_argument("--range", help="Pixel values that become 0 and 1.")
+    parser.add_argument(
+        "--strength",
+        type=float,
+        default=1.0,
+        help="Part of the correction, 0 to 1 (default: %(default)s).",
+    )
+    for option in ("--self_ensemble", "--luminance_only"):
+        parser.add_argument(option, action="store_true", help="See denoise --help.")
+    parser.add_argument(
+        "--version", action="version", version=f"tfflowdn {tfflowdn.__version__}"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the pipeline; flags that are not its own go to the runner."""
+    own, rest = _parser().parse_known_args(argv)
+    if importlib.util.find_spec("apache_beam") is None:
+        sys.exit("Apache Beam is required: pip install 'tfflowdn[beam]'.")
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    from tfflowdn.scripts import beam_pipeline
+
+    with beam.Pipeline(options=PipelineOptions(rest)) as pipeline:
+        beam_pipeline.build(
+            pipeline,
+            own.input,
+            own.output,
+            own.model,
+            own.max_pixels,
+            pixel_range=own.range,
+            strength=own.strength,
+            self_ensemble=own.self_ensemble,
+            luminance_only=own.luminance_only,
+        )
+
+
+if __name__ == "__main__":
+    main()
