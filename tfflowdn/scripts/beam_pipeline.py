@@ -19,8 +19,8 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunInference
 
-from tfflowdn import Denoiser, data
-from tfflowdn.inference import tiling
+from tfflowdn import data
+from tfflowdn.inference import Denoiser, tiling
 
 __all__ = ["DenoiserHandler", "build"]
 
