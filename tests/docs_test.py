@@ -81,6 +81,8 @@ def source_of(words: list[str]) -> Path | None:
         return ROOT / words[1]
     if "/" in program:
         return ROOT / program
+    if re.match(r"\w+=", program):
+        return None  # An assignment.
     assert program in SHELL, f"Unknown command: {program}"
     return None
 
