@@ -13,7 +13,7 @@ from tfflowdn.inference import denoiser as denoiser_module
 
 @pytest.fixture(scope="module")
 def networks(randomize):
-    """Gray and colour networks whose correction is far from zero."""
+    """Gray and color networks whose correction is far from zero."""
     result = {}
     for channels in (1, 3):
         network = ResNetDenoiser(channels, num_blocks=2, hidden_channels=4, seed=1)
@@ -131,14 +131,14 @@ def test_a_network_that_sees_everything_cannot_be_tiled():
 
 
 def test_each_network_denoises_pictures_of_its_channels(networks):
-    gray, colour, both = (
+    gray, color, both = (
         Denoiser(*(networks[channels] for channels in pair), max_pixels=900)
         for pair in ((1,), (3,), (1, 3))
     )
     for picture in (_picture(50, 60), _picture(50, 60, 1), _picture(50, 60, 2)):
         np.testing.assert_allclose(both(picture), gray(picture), atol=1e-6)
     for picture in (_picture(50, 60, 3), _picture(2, 50, 60, 4)):
-        np.testing.assert_allclose(both(picture), colour(picture), atol=1e-6)
+        np.testing.assert_allclose(both(picture), color(picture), atol=1e-6)
         assert np.abs(both(picture) - gray(picture)).max() > 0.1
 
 
@@ -233,8 +233,8 @@ def test_luminance_only_keeps_the_chroma(networks, channels, shape):
     result = denoiser(picture, luminance_only=True)
     before, after = ((p[..., :3] @ weights)[..., None] for p in (picture, result))
     np.testing.assert_allclose(after, denoiser(before), atol=1e-5)
-    for colours in ([0, 1], [1, 2]):
-        differences = (np.diff(p[..., colours]) for p in (result, picture))
+    for colors in ([0, 1], [1, 2]):
+        differences = (np.diff(p[..., colors]) for p in (result, picture))
         np.testing.assert_allclose(*differences, atol=1e-5)
     np.testing.assert_array_equal(result[..., 3:], picture[..., 3:])
     gray = denoiser(before, luminance_only=True)
@@ -255,5 +255,52 @@ def test_out_is_filled_wherever_it_lies(networks, tmp_path):
     assert denoiser(picture, out=out) is out
     expected = Denoiser(networks[1])(picture)
     assert np.abs(np.int64(out) - expected).max() <= 1
-    with pytest.raises(ValueError, match=r"out must be .*Received: out.shape=\(4,"):
+    with pytest.raises(ValueError, match=r"out must have .*Received: out.shape=\(4,"):
         denoiser(picture, out=out[:4])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float16", "float64", "bool"])
+def test_strength_0_returns_the_picture_exactly(networks, dtype):
+    picture = (1e5 * _picture(9, 8, 3) / 3).astype(dtype)
+    for kind in (np.asarray, tf.constant):
+        options = {"strength": 0, "pixel_range": "1%,99%"}
+        result = denoise(kind(picture), networks[1], **options)
+        np.testing.assert_array_equal(result, picture)
+    out = np.empty_like(picture)
+    assert denoise(picture, networks[1], out=out, **options) is out
+
+
+def test_two_networks_must_have_different_channels(networks):
+    with pytest.raises(ValueError, match=r"different numbers.*channels=\[3, 3\]"):
+        Denoiser(networks[3], networks[3])
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        keras.Sequential([keras.layers.Conv2D(1, 3, padding="same")]),
+        np.copy,
+        "denoiser_gray",
+        None,
+    ],
+)
+def test_a_network_must_be_a_built_model(network):
+    with pytest.raises(ValueError, match="must be a built Keras model.*Received: "):
+        Denoiser(network)
+
+
+@pytest.mark.parametrize("max_pixels", [None, 1200])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_network_with_damaged_weights_is_refused(networks, dtype, max_pixels):
+    network = ResNetDenoiser.from_config(networks[1].get_config())
+    weights = networks[1].get_weights()
+    weights[0].flat[0] = np.nan
+    network.set_weights(weights)
+    with pytest.raises(ValueError, match="must return finite values.*num_bad=.* from"):
+        denoise(np.ones((60, 50), dtype), Denoiser(network, max_pixels=max_pixels))
+
+
+def test_a_range_that_float32_cannot_tell_apart_is_refused(networks):
+    picture = np.full((12, 12), 3e7, np.float32)
+    with pytest.raises(ValueError, match="wider than.*pixel_range='1%,99%'"):
+        denoise(picture, networks[1], pixel_range="1%,99%")

@@ -1,9 +1,11 @@
-"""Using trained models: loading, denoising by tiles, and evaluation."""
+"""Use of trained models: loading, denoising in tiles, and evaluation."""
 
-from tfflowdn.inference.denoiser import GENERAL, Denoiser, denoise
+from tfflowdn.inference.denoiser import Denoiser, denoise
 from tfflowdn.inference.evaluation import score_pairs, summarize
 from tfflowdn.inference.loading import (
     FACTS,
+    GENERAL,
+    GENERAL_DENOISERS,
     SavedNetwork,
     find_model,
     load_denoiser,
@@ -16,6 +18,7 @@ from tfflowdn.inference.loading import (
 __all__ = [
     "FACTS",
     "GENERAL",
+    "GENERAL_DENOISERS",
     "Denoiser",
     "SavedNetwork",
     "denoise",

@@ -15,15 +15,16 @@ def score_pairs(
     pairs: Iterable[tuple[np.ndarray, np.ndarray]],
     denoise: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> list[dict[str, float]]:
-    """Scores pictures before and, with `denoise`, after it.
+    """Scores pictures and, with `denoise`, denoised pictures.
 
     Args:
       pairs: (picture, reference), each float32 [H, W, C] in [0, 1] units.
-      denoise: Maps a picture to a denoised one.
+      denoise: Maps a picture to a denoised picture.
 
     Returns:
-      For each pair `noisy_psnr` (dB) and `noisy_ssim`, and with `denoise` also `psnr`
-      and `ssim`; pictures and references are clipped to [0, 1], data range 1.
+      A dictionary for each pair, with `noisy_psnr` (dB) and `noisy_ssim`, and with
+      `denoise` also `psnr` and `ssim`. Pictures and references are clipped to [0, 1];
+      the data range is 1.
     """
     rows = []
     for picture, reference in pairs:

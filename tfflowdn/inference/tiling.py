@@ -1,11 +1,11 @@
-"""Large pictures by overlapping tiles, with the same result as in one piece."""
+"""Large pictures in overlapping tiles, with the same result as in one piece."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,7 @@ __all__ = ["Span", "apply_by_tiles", "measure_radius", "spans", "tile_lengths", 
 
 
 class Span(NamedTuple):
-    """A tile along one axis: it reads [start, stop) and writes [begin, end)."""
+    """A tile along one axis, which reads [start, stop) and writes [begin, end)."""
 
     start: int
     stop: int
@@ -23,31 +23,31 @@ class Span(NamedTuple):
 
 def apply_by_tiles(
     function: Callable[[np.ndarray], np.ndarray],
-    source,
-    target,
+    source: Any,
+    target: Any,
     *,
     margin: int,
     multiple: int,
     max_pixels: int,
 ) -> None:
-    """Writes `function(source)` into `target`, one tile after the other.
+    """Writes `function(source)` into `target`, tile by tile.
 
-    The result is that of the whole picture, if a pixel of the function's depends on
-    no pixel further away than `margin`, and in the same way on all of them after a
-    shift by `multiple`. The tiles begin at multiples of `multiple` and end at one or
-    where the picture does.
+    The result equals `function` of the whole picture if each result pixel depends only
+    on pixels within `margin`, and the function commutes with shifts by `multiple`. The
+    tiles begin at multiples of `multiple`; they end at such a multiple or at the end of
+    the picture.
 
     Args:
       function: Maps [h, w, C] to the same height and width.
-      source: Picture [H, W, C], an array or anything of `shape` that gives an array
-        for `source[rows, columns]`, such as a file that is read by window.
+      source: Picture [H, W, C]: an array, or an object with `shape` whose
+        `source[rows, columns]` is an array, such as a file that is read by window.
       target: The same, for `target[rows, columns] = array`.
-      margin: Pixels around a pixel that its result depends on.
-      multiple: Period of the function, such as the factor of its strides.
-      max_pixels: Largest number of pixels to give to the function at once.
+      margin: Largest distance in pixels at which a pixel affects a result pixel.
+      multiple: Period of the function, for instance the product of its strides.
+      max_pixels: Largest number of pixels that the function gets at once.
 
     Raises:
-      ValueError: If `max_pixels` leaves nothing of a tile inside of its margins.
+      ValueError: If tiles of `max_pixels` are not larger than their margins.
     """
     options = {"margin": margin, "multiple": multiple, "max_pixels": max_pixels}
     for row, column in tiles(*source.shape[:2], **options):
@@ -74,7 +74,7 @@ def tiles(
 def tile_lengths(
     height: int, width: int, max_pixels: int, multiple: int
 ) -> tuple[int, int]:
-    """Returns height and width of the tiles, as square as the picture allows."""
+    """Returns the height and width of tiles that are as square as possible."""
     if height * width <= max_pixels:
         return height, width
     side = math.isqrt(max_pixels)
@@ -86,14 +86,15 @@ def tile_lengths(
 
 
 def spans(size: int, length: int, *, margin: int, multiple: int) -> list[Span]:
-    """Returns the tiles along an axis of `size` pixels, what they write in turn.
+    """Returns the tiles along an axis of `size` pixels, in order.
 
     Args:
-      size: Pixels of the axis.
-      length: Most pixels of a tile, a multiple of `multiple` unless it is all of
-        `size`; the last one may have up to `multiple - 1` more.
-      margin: What a tile reads on either side of what it writes, where there is any.
-      multiple: What the starts are multiples of.
+      size: Number of pixels along the axis.
+      length: Largest number of pixels of a tile, a multiple of `multiple` unless it is
+        at least `size`. The last tile may have up to `multiple - 1` more.
+      margin: Number of pixels that a tile reads on either side of the pixels that it
+        writes, except at the ends of the axis.
+      multiple: Each tile starts at a multiple of it.
 
     Raises:
       ValueError: If the tiles are not longer than their margins.
@@ -104,10 +105,10 @@ def spans(size: int, length: int, *, margin: int, multiple: int) -> list[Span]:
     step = length - 2 * margin
     if step < 1:
         raise ValueError(
-            "The tiles must be longer than their margins; more pixels at once are "
-            f"needed. Received: {length=}, {margin=}."
+            "The tiles must be longer than their margins; increase max_pixels. "
+            f"Received: {length=}, {margin=}."
         )
-    # As many tiles as it takes, all of them as short as that allows.
+    # The smallest number of tiles, and the shortest tiles for this number.
     count = math.ceil((size - 2 * margin) / step)
     step = multiple * math.ceil((size - 2 * margin) / count / multiple)
     length = step + 2 * margin
@@ -122,11 +123,11 @@ def spans(size: int, length: int, *, margin: int, multiple: int) -> list[Span]:
 def measure_radius(
     function: Callable[[np.ndarray], np.ndarray], channels: int, largest: int = 512
 ) -> int:
-    """Returns how many pixels away a change of a pixel changes the result, at most.
+    """Returns the largest distance in pixels at which a change affects the result.
 
     Args:
       function: Maps [1, h, w, channels] to the same height and width.
-      channels: Channels of its pictures.
+      channels: Number of channels of its pictures.
       largest: Height and width of the largest picture to try.
 
     Raises:
@@ -140,13 +141,13 @@ def measure_radius(
             return radius
         size *= 2
     raise ValueError(
-        "A pixel must not change the whole result, or a picture cannot be denoised by "
-        f"tiles. Received: a network that reaches beyond {largest // 2} pixels."
+        "A pixel must not affect the whole result, or tiles cannot be used. "
+        f"Received: a network that reaches beyond {largest // 2} pixels."
     )
 
 
 def _reach(function, channels, size, rng):
-    """Returns how far around a patch of 16 x 16 the result changes with it."""
+    """Returns how far from a patch of 16 x 16 pixels its change affects the result."""
     picture = rng.random((1, size, size, channels), np.float32)
     changed, middle = picture.copy(), slice(size // 2 - 8, size // 2 + 8)
     changed[:, middle, middle] = rng.random((1, 16, 16, channels), np.float32)

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfflowdn.layers import GaussianBlur
-from tfflowdn.metrics import PSNR
+from tfflowdn.metrics import PSNR, bits_per_dim
 from tfflowdn.models import losses
 from tfflowdn.models.flow_prior import step_seed
 
@@ -236,10 +236,10 @@ class UnpairedDenoiser(keras.Model):
         return tf.math.multiply_no_nan(gradient, scale[:, None, None, None])
 
     def _update_trackers(self, loss, blur_mse, nats, rehearsal_mse=None):
-        bits_per_dim = nats / tf.math.log(2.0) + 8
+        bits = bits_per_dim(-nats, 1)
         if self.gradient_bound is not None:  # One picture would drown their means.
             loss = tf.minimum(loss, MAX_LOSS)
-            bits_per_dim = tf.minimum(bits_per_dim, MAX_BITS_PER_DIM)
+            bits = tf.minimum(bits, MAX_BITS_PER_DIM)
         trackers = [
             self.loss_tracker,
             self.blur_mse_tracker,
@@ -251,7 +251,7 @@ class UnpairedDenoiser(keras.Model):
             trackers.append(self.rehearsal_mse_tracker)
         self.loss_tracker.update_state(loss)
         self.blur_mse_tracker.update_state(blur_mse)
-        self.prior_bits_per_dim_tracker.update_state(bits_per_dim)
+        self.prior_bits_per_dim_tracker.update_state(bits)
         return {tracker.name: tracker.result() for tracker in trackers}
 
 
