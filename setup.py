@@ -22,6 +22,7 @@ SCRIPTS = (
     "denoise_beam",
     "measure_softness",
     "prepare_tfds",
+    "denoise_client",
 )
 BEAM = ["apache-beam>=2.65"]
 DOCS = [  # the site, and the notebook that a test runs

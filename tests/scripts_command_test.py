@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from tfflowdn import devices, inference, serving
-from tfflowdn.scripts import command, configuration, denoise, export_model
+from tfflowdn import devices, inference
+from tfflowdn.scripts import command, configuration, denoise
 
 ROOT = Path(__file__).parent.parent
 SETUP = (ROOT / "setup.py").read_text()
@@ -156,7 +156,6 @@ def test_traceback_shows_where_an_error_occurred(tmp_path):
 
 def test_choices_and_defaults_are_those_of_the_library():
     assert command.STRATEGIES == devices.STRATEGIES
-    assert tuple(serving.FORMATS) == export_model.FORMATS
     assert denoise.GENERAL == inference.GENERAL
 
 

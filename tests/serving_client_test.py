@@ -1,15 +1,17 @@
-"""The client of tools/serving, by REST and gRPC, against a model as it is served.
+"""The client, by REST and gRPC, against a served model and against a hostile server.
 
-The server's stand-in runs in a process of its own, which has TensorFlow and can import
-neither tfflowdn nor Keras, and loads what `export_model` wrote as the server does.
+The stand-in of the server runs in a separate process that cannot import tfflowdn or
+Keras. It loads the SavedModel as the server does.
 """
 
 import base64
-import importlib.util
+import contextlib
+import http.server
 import json
 import re
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -17,10 +19,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+import tifffile
 from google.protobuf import json_format, text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from tfflowdn import Denoiser, ResNetDenoiser, data, serving
+from tfflowdn.serving import client
 
 ROOT = Path(__file__).parent.parent
 SERVING = ROOT / "tools" / "serving"
@@ -31,14 +35,6 @@ sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 NUM_FAILURES = 2
-
-
-@pytest.fixture(scope="module")
-def client():
-    spec = importlib.util.spec_from_file_location("client", SERVING / "client.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +66,7 @@ def server(saved_model):
 
 
 @pytest.fixture(scope="module", params=["rest", "grpc"])
-def connection(request, client, server):
+def connection(request, server):
     kind = {"rest": client.RestClient, "grpc": client.GrpcClient}[request.param]
     return kind(f"localhost:{server[request.param]}", pause=0.01, retries=NUM_FAILURES)
 
@@ -82,7 +78,7 @@ def _post(server, body, model="denoiser"):
         return json.load(response)
 
 
-def test_a_full_queue_is_asked_again(client, server):
+def test_a_full_queue_is_asked_again(server):
     # The first of this module: the stand-in has failures for it alone.
     hasty = client.RestClient(f"localhost:{server['rest']}", retries=0)
     with pytest.raises(client.ServerError, match="after 1 requests: The batch"):
@@ -125,7 +121,7 @@ def test_arrays(connection, network):
         connection.denoise_array(np.zeros((1, 4, 4, 1)))
 
 
-def test_more_than_4_mib_by_grpc(client, server, network):
+def test_more_than_4_mib_by_grpc(server, network):
     connection = client.GrpcClient(f"localhost:{server['grpc']}")
     noisy = np.random.default_rng(0).random((1, 1100, 1000, 1), np.float32)
     assert noisy.nbytes > 4 * 2**20
@@ -135,7 +131,7 @@ def test_more_than_4_mib_by_grpc(client, server, network):
     connection.close()
 
 
-def test_more_than_a_message_holds(client, monkeypatch):
+def test_more_than_a_message_holds(monkeypatch):
     monkeypatch.setattr(client, "MAX_MESSAGE_BYTES", 100)
     connection = client.GrpcClient("localhost:1")
     with pytest.raises(client.RequestError, match="Received: 101 bytes"):
@@ -143,7 +139,7 @@ def test_more_than_a_message_holds(client, monkeypatch):
     connection.close()
 
 
-def test_what_the_server_refuses_is_not_asked_again(connection, client):
+def test_what_the_server_refuses_is_not_asked_again(connection):
     with pytest.raises(client.RequestError, match="must be PNG or JPEG files"):
         connection.denoise_files([b"no picture"])
     with pytest.raises(client.RequestError, match="not compatible with expected shape"):
@@ -151,7 +147,7 @@ def test_what_the_server_refuses_is_not_asked_again(connection, client):
 
 
 @pytest.mark.parametrize("kind", ["RestClient", "GrpcClient"])
-def test_another_model_and_no_server(client, server, kind):
+def test_another_model_and_no_server(server, kind):
     port = server["rest" if kind == "RestClient" else "grpc"]
     other = getattr(client, kind)(f"localhost:{port}", model="other")
     with pytest.raises(client.RequestError, match="Servable not found"):
@@ -161,13 +157,13 @@ def test_another_model_and_no_server(client, server, kind):
         absent.denoise_files([b""])
 
 
-def test_an_answer_that_takes_too_long_is_not_waited_for_again(client, server):
+def test_an_answer_that_takes_too_long_is_not_waited_for_again(server):
     hasty = client.RestClient(f"localhost:{server['rest']}", timeout=1e-3)
     with pytest.raises(client.RequestError, match="No answer in 0.001 seconds"):
         hasty.denoise_array(np.zeros((1, 300, 300, 1), np.uint8))
 
 
-def test_rest_bodies(client, server, network):
+def test_rest_bodies(server, network):
     noisy = np.random.default_rng(0).integers(256, size=(2, 6, 7, 1), dtype=np.uint8)
     expected = Denoiser(network)(noisy)
     for form, key in (("row", "predictions"), ("column", "outputs")):
@@ -203,7 +199,7 @@ def test_rest_bodies(client, server, network):
         _post(server, {"signature_name": "encoded", "inputs": {"other": [1]}})
 
 
-def test_grpc_requests_fit_the_signatures(client, saved_model):
+def test_grpc_requests_fit_the_signatures(saved_model):
     loaded = tf.saved_model.load(str(saved_model))
     for signature, inputs in (
         ("serving_default", {"noisy": np.zeros((1, 4, 4, 1), np.float32)}),
@@ -223,44 +219,221 @@ def test_grpc_requests_fit_the_signatures(client, saved_model):
             assert spec.shape.is_compatible_with(value.shape)
 
 
-def test_the_command(client, server, network, tmp_path, capsys):
-    noisy = np.random.default_rng(0).integers(256, size=(20, 30, 1), dtype=np.uint8)
+def _noisy(*shape, dtype=np.uint8):
+    rng = np.random.default_rng(0)
+    return rng.integers(np.iinfo(dtype).max, size=shape, dtype=dtype)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of two pictures, and a third file; returns its pixels also."""
+    noisy = _noisy(20, 30, 1)
     (tmp_path / "noisy" / "deep").mkdir(parents=True)
     data.write_image(tmp_path / "noisy" / "deep" / "a.png", noisy)
     data.write_image(tmp_path / "b.jpg", noisy)
-    arguments = [str(tmp_path / "noisy"), str(tmp_path / "b.jpg")]
-    for options in (
-        ["--grpc", f"--server=localhost:{server['grpc']}"],
-        [f"--server=localhost:{server['rest']}"],
-    ):
-        output = tmp_path / f"denoised{len(options)}"
-        assert client.main([*arguments, f"--output={output}", *options]) == 0
+    return [tmp_path / "noisy", tmp_path / "b.jpg"], noisy
+
+
+def test_folders(connection, network, pictures, tmp_path):
+    sources, noisy = pictures
+    (tmp_path / "noisy" / "broken.png").write_bytes(b"no picture")
+    output = tmp_path / "noisy" / "denoised"
+    for _ in range(2):  # The second call does not denoise the outputs of the first.
+        failures = client.denoise_folder(connection, sources, output)
+        ((path, message),) = failures.items()
+        assert path.name == "broken.png"
+        assert re.search(r"must be PNG or JPEG files. Received: other bytes", message)
+        assert "node" not in message and "[" not in message
         found = sorted(str(p.relative_to(output)) for p in output.rglob("*.*"))
         assert found == ["b.png", "deep/a.png"]
-        denoised = data.read_image(output / "deep" / "a.png")
-        assert np.abs(denoised.astype(int) - Denoiser(network)(noisy)).max() <= 1
+    denoised = data.read_image(output / "deep" / "a.png")
+    assert np.abs(denoised.astype(int) - Denoiser(network)(noisy)).max() <= 1
+
+
+def test_the_command(server, pictures, tmp_path):
+    sources, _ = pictures
     (tmp_path / "noisy" / "broken.png").write_bytes(b"no picture")
-    output = tmp_path / "rest"
-    assert client.main([*arguments, f"--output={output}", *options]) == 1
-    assert re.search(r"broken\.png: .*must be PNG or JPEG", capsys.readouterr().err)
-    assert len(list(output.rglob("*.png"))) == 2
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "tfflowdn.scripts.denoise_client"),
+            *(*map(str, sources), "--output", str(tmp_path / "out")),
+            f"--server=localhost:{server['rest']}",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert re.search(r"broken\.png: .*must be PNG or JPEG", done.stderr)
+    assert "Traceback" not in done.stderr
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 2
+
+
+@pytest.mark.parametrize(
+    "name, dtype, pages",
+    [
+        ("a.tif", np.uint8, 1),
+        ("a.tif", np.uint16, 1),
+        ("a.tif", np.uint16, 3),
+        ("a.webp", np.uint8, 1),
+    ],
+)
+def test_files_that_are_converted(connection, network, tmp_path, name, dtype, pages):
+    stack = _noisy(pages, 20, 30, 3, dtype=dtype)
+    if pages > 1:
+        tifffile.imwrite(tmp_path / name, stack, photometric="rgb")
+    else:
+        data.write_image(tmp_path / name, stack[0])
+    target = tmp_path / "out" / name
+    target = target if name == "a.tif" else target.with_suffix(".png")
+    assert not client.denoise_folder(connection, [tmp_path / name], tmp_path / "out")
+    for page, noisy in zip(_pages(target), stack, strict=True):
+        assert page.dtype == dtype
+        assert np.abs(page.astype(int) - Denoiser(network)(noisy)).max() <= 1
+
+
+def _pages(path):
+    is_tiff = path.suffix == ".tif"
+    return data.read_pages(path, path.parent) if is_tiff else [data.read_image(path)]
+
+
+def test_pixels_that_the_server_does_not_take_are_refused(connection, tmp_path):
+    for pages, name in ((1, "a.tif"), (2, "b.tif")):
+        tifffile.imwrite(tmp_path / name, np.zeros((pages, 8, 9), np.float32))
+    failures = client.denoise_folder(connection, [tmp_path], tmp_path / "out")
+    assert len(failures) == 2
+    for message in failures.values():
+        assert message.startswith("The server takes unsigned pixels of 8 or 16 bits")
+        assert "Received: dtype=float32" in message
 
 
 @pytest.mark.parametrize(
     "names, message",
     [
         (["a.png", "a.jpg"], "must have different names"),
-        ([], "must be PNG or JPEG files. Received"),
+        ([], "There must be pictures"),
     ],
 )
-def test_the_command_checks_the_files_first(client, tmp_path, capsys, names, message):
+def test_the_files_are_checked_first(tmp_path, names, message):
     (tmp_path / "in").mkdir()
     for name in names:
         (tmp_path / "in" / name).write_bytes(b"")
-    arguments = [str(tmp_path / "in"), f"--output={tmp_path / 'out'}"]
-    assert client.main([*arguments, "--server=localhost:1", "--retries=0"]) == 1
-    assert message in capsys.readouterr().err
+    with pytest.raises(ValueError, match=message):
+        client.denoise_folder(None, [tmp_path / "in"], tmp_path / "out")
+    with pytest.raises(ValueError, match=r"must be a picture .* Received: '.*x.npy'"):
+        client.denoise_folder(None, [tmp_path / "x.npy"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def _png(*shape, dtype=np.uint8):
+    return tf.io.encode_png(np.zeros(shape, dtype)).numpy()
+
+
+def _answer(content):
+    return {"predictions": [{"b64": base64.b64encode(content).decode()}]}
+
+
+@contextlib.contextmanager
+def _hostile_server(answers):
+    """Gives the answers in turn, (status, body), then the last one again."""
+    answers, requests = list(answers), []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):  # noqa: N802
+            self.rfile.read(int(self.headers["Content-Length"]))
+            requests.append(self.path)
+            answer = answers.pop(0) if len(answers) > 1 else answers[0]
+            if answer is None:
+                return self.connection.close()
+            status, body = answer
+            body = body if isinstance(body, bytes) else json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    hostile = http.server.ThreadingHTTPServer(("localhost", 0), Handler)
+    threading.Thread(target=hostile.serve_forever, daemon=True).start()
+    try:
+        yield hostile.server_port, requests
+    finally:
+        hostile.shutdown()
+        hostile.server_close()
+
+
+GOOD = (200, _answer(_png(6, 5, 1)))
+TRUNCATED = _png(6, 5, 1)[:-14]
+
+
+@pytest.mark.parametrize(
+    "bad, message, is_retried",
+    [
+        ((200, b""), "the answer is not valid JSON", True),
+        ((200, b'{"predictions": ['), "the answer is not valid JSON", True),
+        ((503, b"busy"), "HTTP 503: busy", True),
+        (None, "http://localhost", True),
+        ((200, {"foo": 1}), "list 'predictions'", False),
+        ((200, [1]), "list 'predictions'", False),
+        ((200, {"error": "no such model"}), "no such model", False),
+        ((404, {"error": "no such model"}), "no such model", False),
+        ((200, {"predictions": []}), "must be one file", False),
+        ((200, {"predictions": [1.5]}), "must be one file", False),
+        ((200, {"predictions": [{"b64": "!!!*"}]}), "must be base64", False),
+        ((200, {"predictions": [{"b64": 5}]}), "must be base64", False),
+        ((200, _answer(b"no picture")), "must be a PNG file", False),
+        ((200, _answer(TRUNCATED)), "must be a PNG file", False),
+        ((200, _answer(_png(6, 6, 1))), r"size=\(5, 6\)", False),
+        ((200, _answer(_png(6, 5, 1, dtype=np.uint16))), "depth=8", False),
+        ((200, b" " * 3000), "at most 2000 bytes", False),
+    ],
+)
+def test_a_wrong_answer_belongs_to_one_file(tmp_path, bad, message, is_retried):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(_png(6, 5, 1))
+    options = {"retries": 1, "pause": 0.01, "max_reply_bytes": 2000}
+    for answers, failing in (([bad] * 2 + [GOOD], 1), ([bad, GOOD], not is_retried)):
+        output = tmp_path / f"out{failing}"
+        if not is_retried:
+            answers = [bad, GOOD]
+        with _hostile_server(answers) as (port, _):
+            rest = client.RestClient(f"localhost:{port}", **options)
+            sources = [tmp_path / "a.png", tmp_path / "b.png"]
+            failures = client.denoise_folder(rest, sources, output, parallel=1)
+        assert [path.name for path in failures] == ["a.png"] * failing
+        assert all(re.search(message, text) for text in failures.values())
+        written = sorted(path.name for path in output.iterdir())
+        assert written == ["a.png", "b.png"][failing:]
+
+
+def test_arrays_of_another_shape_are_refused():
+    noisy = np.zeros((1, 6, 5, 1), np.float32)
+    for outputs in ([[1.0, 2.0]], np.full(noisy.shape, np.nan).tolist(), [{"a": 1}]):
+        with _hostile_server([(200, {"outputs": outputs})]) as (port, _):
+            rest = client.RestClient(f"localhost:{port}")
+            with pytest.raises(client.RequestError, match="The answer must be"):
+                rest.denoise_array(noisy)
+
+
+def test_a_server_that_never_answers_is_not_asked_for_all_files(tmp_path):
+    for index in range(9):
+        (tmp_path / f"{index}.png").write_bytes(_png(6, 5, 1))
+    with _hostile_server([(503, b"")]) as (port, requests):
+        rest = client.RestClient(f"localhost:{port}", retries=0)
+        failures = client.denoise_folder(rest, [tmp_path], tmp_path / "o", parallel=1)
+    assert len(failures) == 9
+    assert len(requests) == client.MAX_SILENT_FILES
+    assert "was not sent" in list(failures.values())[-1]
+
+
+def test_the_client_does_not_import_tensorflow():
+    code = """
+import sys
+sys.modules["tensorflow"] = None
+import tfflowdn.serving.client
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_health_check_finds_the_model_available(server):

@@ -1,5 +1,6 @@
 """Exported SavedModels work in a process without tfflowdn."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -12,11 +13,13 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
+import tfflowdn
 from tfflowdn import (
     Denoiser,
     FlowPrior,
     ResNetDenoiser,
     denoise,
+    files,
     load_denoiser,
     serving,
 )
@@ -132,31 +135,81 @@ def test_what_comes_with_a_model(saved_model, network):
     facts = json.loads((extra / "model.json").read_text())
     rebuilt = keras.saving.deserialize_keras_object(facts.pop("model"))
     assert rebuilt.get_config() == network.get_config()
-    assert facts.pop("versions")["tensorflow"] == tf.__version__
+    versions = facts.pop("versions")
+    assert versions["tensorflow"] == tf.__version__
+    assert versions["tfflowdn"] == tfflowdn.__version__
     assert facts == {
         "kind": "denoiser",
+        "format_version": 1,
         "pixel_range": "dtype",
         "parameters": network.count_params(),
         "channels": 1,
         "max_pixels": 900,
+        "max_request_pixels": 100_000_000,
         "receptive_radius": network.receptive_radius,
         "scale": 2,
     }
-    # Each weight once.
+    # Each weight is stored once.
     variables = tf.train.list_variables(str(saved_model / "variables" / "variables"))
     assert len([name for name, _ in variables if "VALUE" in name]) == len(
         network.weights
     )
 
 
-def test_a_model_of_another_range_takes_units_alone(tmp_path):
+def test_a_model_of_another_range_has_all_signatures(tmp_path):
     network = ResNetDenoiser(num_blocks=0, hidden_channels=2, pixel_range="0,4095")
     folder = serving.export_model(network, tmp_path, "denoiser")
     assert set(tf.saved_model.load(str(folder)).signatures) == {
+        "encoded",
         "serve",
         "serving_default",
+        "uint8",
     }
     assert load_denoiser(folder).pixel_range == network.pixel_range
+
+
+@pytest.mark.parametrize(
+    "name", ["../escape", "a/b", "", ".", "..", ".a", "a\\b", "/a"]
+)
+def test_a_name_is_one_component_of_a_path(network, tmp_path, name):
+    with pytest.raises(ValueError, match="name must be one component of a path"):
+        serving.export_model(network, tmp_path / "models", name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_explained(network, tmp_path, monkeypatch):
+    for error in (
+        OSError(28, "No space left on device"),
+        tf.errors.ResourceExhaustedError(None, None, "No space left on device"),
+    ):
+
+        def write(*_, error=error):
+            raise error
+
+        monkeypatch.setattr("tfflowdn.serving.export._write_saved_model", write)
+        with pytest.raises(OSError, match="must have room for .* No space left"):
+            serving.export_model(network, tmp_path, "denoiser")
+        assert not list((tmp_path / "denoiser").iterdir())
+
+
+def test_the_folder_of_a_killed_export_is_deleted(network, tmp_path, monkeypatch):
+    (tmp_path / "denoiser").mkdir()
+    monkeypatch.setattr("tfflowdn.files.os.getpid", lambda: 2**22 + 1)
+    stale = tmp_path / "denoiser" / files._temporary_name("")
+    monkeypatch.undo()
+    stale.mkdir()
+    (stale / "saved_model.pb").write_bytes(b"")
+    serving.export_model(network, tmp_path, "denoiser", format="litert")
+    assert [path.name for path in stale.parent.iterdir()] == ["1.tflite"]
+
+
+def test_the_manifest_has_the_checksum_of_every_file(saved_model):
+    manifest = json.loads((saved_model / "assets.extra" / "manifest.json").read_text())
+    paths = {p.relative_to(saved_model).as_posix(): p for p in saved_model.rglob("*")}
+    found = {name for name, path in paths.items() if path.is_file()}
+    assert found == {*manifest, "assets.extra/manifest.json"}
+    for name, checksum in manifest.items():
+        assert hashlib.sha256(paths[name].read_bytes()).hexdigest() == checksum
 
 
 def test_warm_up_requests_fit_the_signatures(make_prior, saved_model, tmp_path):
@@ -190,13 +243,13 @@ def test_a_model_without_the_package_of_the_warm_up(
     assert not (folder / "assets.extra" / "tf_serving_warmup_requests").exists()
 
 
-def test_a_saved_model_tells_its_reach(saved_model, network, tmp_path):
+def test_a_saved_model_has_its_receptive_radius(saved_model, network, tmp_path):
     loaded = Denoiser(load_denoiser(saved_model), max_pixels=900)
     expected = Denoiser(network, max_pixels=900)
     assert (loaded.margin, loaded.multiple) == (expected.margin, expected.multiple)
     picture = np.random.default_rng(0).random((60, 70), np.float32)
     np.testing.assert_allclose(loaded(picture), expected(picture), atol=1e-5)
-    # Without tiles, and as of a version before, it is measured.
+    # It is measured without tiles, and for models of older versions.
     whole = serving.export_model(network, tmp_path, "whole", max_pixels=None)
     shutil.copytree(whole, tmp_path / "1")
     (tmp_path / "1" / "assets.extra" / "model.json").unlink()

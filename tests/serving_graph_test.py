@@ -2,6 +2,8 @@
 
 import io
 import itertools
+import struct
+import zlib
 
 import keras
 import numpy as np
@@ -14,6 +16,7 @@ from tfflowdn.inference import tiling
 from tfflowdn.serving.graph import ServedDenoiser
 
 MAX_PIXELS = 1200
+MAX_REQUEST_PIXELS = 1_000_000
 ERROR = tf.errors.InvalidArgumentError
 
 
@@ -22,7 +25,9 @@ class _Endpoints:
 
     def __init__(self, network):
         self.network = network
-        self.served = ServedDenoiser(network, max_pixels=MAX_PIXELS)
+        self.served = ServedDenoiser(
+            network, max_pixels=MAX_PIXELS, max_request_pixels=MAX_REQUEST_PIXELS
+        )
         shape = (None, None, None, network.channels)
         for name, spec in (
             ("serve", tf.TensorSpec(shape)),
@@ -146,7 +151,7 @@ def test_files_of_every_kind_keep_theirs(endpoints, channels, dtype):
     rng = np.random.default_rng(0)
     noisy = rng.integers(np.iinfo(dtype).max, size=(60, 43, channels), dtype=dtype)
     (encoded,) = endpoints.encoded([tf.io.encode_png(noisy)])["denoised_bytes"]
-    # The depth of the file, then its colour type.
+    # The depth of the file, then its color type.
     depth, kind = encoded.numpy()[24:26]
     assert depth == 8 * np.dtype(dtype).itemsize
     assert kind == {1: 0, 2: 4, 3: 2, 4: 6}[channels]
@@ -164,33 +169,35 @@ def _saved(picture, kind, **options):
     return file.getvalue()
 
 
-def _colour():
+def _color():
     picture = np.random.default_rng(0).integers(256, size=(10, 13, 3), dtype=np.uint8)
     return Image.fromarray(picture).resize((52, 40))
 
 
 FILES = {
-    "palette": lambda: _saved(_colour().convert("P"), "PNG"),
-    "palette, alpha": lambda: _saved(_colour().convert("P"), "PNG", transparency=3),
-    "1 bit": lambda: _saved(_colour().convert("1"), "PNG"),
-    "4 bits": lambda: _saved(_colour().convert("L").quantize(16), "PNG", bits=4),
-    "gray JPEG": lambda: _saved(_colour().convert("L"), "JPEG"),
-    "CMYK JPEG": lambda: _saved(_colour().convert("CMYK"), "JPEG"),
-    "progressive": lambda: _saved(_colour(), "JPEG", progressive=True),
+    "palette": lambda: _saved(_color().convert("P"), "PNG"),
+    "palette, alpha": lambda: _saved(_color().convert("P"), "PNG", transparency=3),
+    "1 bit": lambda: _saved(_color().convert("1"), "PNG"),
+    "4 bits": lambda: _saved(_color().convert("L").quantize(16), "PNG", bits=4),
+    "gray JPEG": lambda: _saved(_color().convert("L"), "JPEG"),
+    "CMYK JPEG": lambda: _saved(_color().convert("CMYK"), "JPEG"),
+    "progressive": lambda: _saved(_color(), "JPEG", progressive=True),
 }
 
 
-def _with_orientation(orientation, byte_order):
+def _with_orientation(orientation, byte_order, kind):
     exif = Image.Exif()
     exif.endian = byte_order
     exif[0x010E] = "a description"
     exif[0x0112] = orientation
-    return _saved(_colour(), "JPEG", exif=exif, quality=95)
+    return _saved(_color(), kind, exif=exif, quality=95)
 
 
 ORIENTATIONS = {
-    f"orientation {n}{order}": (lambda n=n, order=order: _with_orientation(n, order))
-    for n, order in itertools.product(range(1, 9), "<>")
+    f"{kind}, orientation {n}{order}": (
+        lambda a=(n, order, kind): _with_orientation(*a)
+    )
+    for n, order, kind in itertools.product(range(1, 9), "<>", ("JPEG", "PNG"))
 }
 
 
@@ -227,10 +234,72 @@ def test_pixels_that_are_not_finite_are_refused(gray, value):
         gray.serve(noisy)
 
 
+def _bomb_png(width, height):
+    """A PNG whose header declares another size than its pixels have."""
+    file = tf.io.encode_png(np.zeros((1, 1, 1), np.uint8)).numpy()
+    header = b"IHDR" + struct.pack(">ii", width, height) + file[24:29]
+    checksum = struct.pack(">I", zlib.crc32(header))
+    return file[:12] + header + checksum + file[33:]
+
+
+def _bomb_jpeg(width, height):
+    file = _saved(Image.new("L", (1, 1)), "JPEG")
+    start = file.index(b"\xff\xc0") + 5
+    return file[:start] + struct.pack(">HH", height, width) + file[start + 4 :]
+
+
+@pytest.mark.parametrize("name, dtype", [("serve", np.float32), ("uint8", np.uint8)])
+def test_an_array_of_too_many_pixels_is_refused(gray, name, dtype):
+    noisy = np.zeros((2, 600, 1000, 1), dtype)
+    with pytest.raises(ERROR, match="noisy must have at most 1000000 pixels"):
+        getattr(gray, name)(noisy)
+    assert gray.uint8(np.zeros((1, 1, 2, 1), np.uint8))["denoised"].shape[2] == 2
+
+
+def test_a_limit_must_be_positive(gray):
+    with pytest.raises(ValueError, match="Received: max_request_pixels=0"):
+        ServedDenoiser(gray.network, max_request_pixels=0)
+
+
+RANGES = ["0,4095", "100,356.5", "1%,99%", "0%,100%"]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("pixel_range", RANGES)
+def test_a_pixel_range_is_part_of_the_graph(randomize, pixel_range, dtype):
+    options = {"num_blocks": 1, "hidden_channels": 4, "pixel_range": pixel_range}
+    network = ResNetDenoiser(1, **options)
+    randomize(network, scale=0.2)
+    endpoints = _Endpoints(network)
+    rng = np.random.default_rng(0)
+    noisy = rng.integers(np.iinfo(dtype).max // 2, size=(2, 30, 43, 1), dtype=dtype)
+    noisy[1] //= 3
+    expected = np.stack([Denoiser(network)(picture) for picture in noisy])
+    assert np.abs(expected.astype(int) - noisy).max() > 2
+    files = [tf.io.encode_png(picture).numpy() for picture in noisy]
+    encoded = endpoints.encoded(files)["denoised_bytes"]
+    denoised = np.stack([tf.io.decode_png(f, dtype=dtype).numpy() for f in encoded])
+    assert np.abs(denoised.astype(int) - expected).max() <= 1
+    if dtype == np.uint8:
+        denoised = endpoints.uint8(noisy)["denoised"].numpy()
+        assert np.abs(denoised.astype(int) - expected).max() <= 1
+
+
+def test_percentiles_of_a_constant_picture():
+    network = ResNetDenoiser(1, num_blocks=0, hidden_channels=2, pixel_range="1%,99%")
+    noisy = np.full((1, 8, 8, 1), 77, np.uint8)
+    denoised = _Endpoints(network).uint8(noisy)["denoised"]
+    np.testing.assert_array_equal(denoised, Denoiser(network)(noisy))
+
+
 @pytest.mark.parametrize(
     "files, message",
     [
         ([], "noisy_bytes must hold a file"),
+        ([_bomb_png(20_000, 20_000)], "at most 1000000 pixels .* Received:"),
+        ([_bomb_png(-1, -1)], "Invalid PNG"),
+        ([_bomb_jpeg(20_000, 20_000)], "at most 1000000 pixels in a request"),
+        ([tf.io.encode_png(np.zeros((600, 1000, 1), np.uint8)).numpy()] * 2, "at most"),
         ([b""], "must be PNG or JPEG files"),
         ([b"no picture"], "must be PNG or JPEG files"),
         ([b"GIF89a" + bytes(50)], "must be PNG or JPEG files"),

@@ -9,7 +9,7 @@ import pytest
 
 from tfflowdn import FlowPrior, ResNetDenoiser, serving
 
-# Of what the converters and Keras' export do inside.
+# The converters and Keras' export cause warnings.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 TOOL = Path(__file__).parent.parent / "tools" / "benchmark_formats.py"
@@ -89,7 +89,7 @@ def test_versions_are_counted_over_all_formats(tmp_path):
 def test_what_cannot_be_written_is_refused(tmp_path):
     options = {"num_levels": 1, "num_steps": 1, "hidden_channels": 2}
     prior = FlowPrior("glow", (4, 4, 1), flow_options=options)
-    with pytest.raises(ValueError, match="SavedModel alone. Received: format='onnx'"):
+    with pytest.raises(ValueError, match="for a prior. Received: format='onnx'"):
         serving.export_model(prior, tmp_path, "prior", format="onnx")
     with pytest.raises(ValueError, match="one of .* Received: format='pb'"):
         serving.export_model(prior, tmp_path, "prior", format="pb")

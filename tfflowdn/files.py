@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import os
 import secrets
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TypeVar
 import filelock
 import psutil
 
-__all__ = ["locked", "replace"]
+__all__ = ["locked", "replace", "temporary_folder"]
 
 Result = TypeVar("Result")
 
@@ -70,6 +71,25 @@ def replace(path: str | os.PathLike, write: Callable[[Path], Result]) -> Result:
 
 
 @contextlib.contextmanager
+def temporary_folder(parent: str | os.PathLike) -> Iterator[Path]:
+    """Yields a new folder in `parent`, which is deleted at the end.
+
+    Its name is chosen as the names of temporary files, see `replace`.
+
+    Raises:
+      OSError: If the folder cannot be made.
+    """
+    parent = Path(parent)
+    _delete_stale(parent.absolute())
+    folder = parent / _temporary_name("")
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Creates a directory and locks it; the lock of a killed process is void.
 
@@ -105,9 +125,13 @@ def _temporary_name(suffix: str) -> str:
 def _delete_stale(directory: Path) -> None:
     """Deletes the temporary files of processes of this machine that have ended."""
     with contextlib.suppress(OSError):
-        for file in directory.glob(f"{_PREFIX}.{_HOST}-*"):
-            if not _is_in_use(file):
-                file.unlink(missing_ok=True)
+        for path in directory.glob(f"{_PREFIX}.{_HOST}-*"):
+            if _is_in_use(path):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _is_in_use(temporary: Path) -> bool:

@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
 import importlib.util
 import json
 import logging
+import math
 import os
+import re
 import shutil
-import tempfile
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfflowdn import inference
+from tfflowdn import files, inference
+from tfflowdn.checks import check_choice
 from tfflowdn.models import FlowPrior
-from tfflowdn.serving import portable
+from tfflowdn.serving import FORMATS, MAX_REQUEST_PIXELS, portable
 from tfflowdn.serving.graph import ServedDenoiser
 
-__all__ = ["FORMATS", "export_model"]
+__all__ = ["FORMAT_VERSION", "MANIFEST", "export_model"]
 
-FORMATS = {"saved_model": "", "litert": ".tflite", "onnx": ".onnx"}  # and suffixes
+FORMAT_VERSION = 1
+"""Version of the contents of `assets.extra`; it increases when old code fails."""
+
+MANIFEST = "assets.extra/manifest.json"
+"""SHA-256 checksums of all other files of a SavedModel, by their relative paths."""
+
 WRITERS = {"litert": portable.write_litert, "onnx": portable.write_onnx}
 
-# Where TF Serving and its users look for what comes with a model.
+# TensorFlow raises these when it cannot write a file.
+WRITE_ERRORS = (
+    OSError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.ResourceExhaustedError,
+    tf.errors.UnknownError,
+)
+
+# TF Serving and its users expect additional files here.
 EXTRA = "assets.extra"
 WARM_UP_SIZE = 256
 
-# A queue: the server denoises as many pictures at once as it has batch threads, and
-# never puts pictures of several requests together, which differ in size.
+# The server denoises as many pictures at once as it has batch threads. It never
+# combines pictures of several requests, because their sizes differ.
 BATCHING_PARAMETERS = """\
 max_batch_size { value: 1024 }
 max_execution_batch_size { value: 1 }
@@ -47,105 +65,132 @@ def export_model(
     *,
     format: str = "saved_model",  # noqa: A002
     max_pixels: int | None = 2**20,
+    max_request_pixels: int | None = MAX_REQUEST_PIXELS,
     card: str | os.PathLike | None = None,
 ) -> Path:
-    """Writes a model as `<root>/<name>/<version>`, in one rename.
+    """Writes a model as `<root>/<name>/<version>`, completely or not at all.
 
-    "saved_model" is a folder for TF Serving. A denoiser's `serve` (also
-    `serving_default`) takes `noisy` float32 [batch, H, W, C] in [0, 1] units and gives
-    `denoised` of the same shape; `uint8` does so for 8-bit pixels; `encoded` takes
-    `noisy_bytes`, PNG and JPEG files of any sizes and depths, and gives
-    `denoised_bytes`, PNG files; a model of another range of pixel values than its
-    dtype's has the first alone. All of them take pictures of any size and denoise large
-    ones by tiles, see `ServedDenoiser`. A prior has `log_prob` (also
-    `serving_default`) and `bits_per_dim`, each of `images` to [batch], and `sample` of
-    `num_samples` and `temperature` to images of the training's size. In its
-    `assets.extra` are `model.json`, what is known of the model, the card, and the
-    requests that TF Serving warms it up with, if tensorflow-serving-api is installed.
+    "saved_model" is a folder for TF Serving. A denoiser has three signatures, each for
+    pictures of any size; large pictures are denoised by tiles, see `ServedDenoiser`:
+
+    - `serve` (also named `serving_default`) maps `noisy`, float32 [batch, H, W, C], to
+      `denoised` of the same shape. Pixels are in units of the model's pixel range,
+      which is [0, 1] for most models.
+    - `uint8` does the same for stored 8-bit pixels.
+    - `encoded` maps `noisy_bytes`, PNG and JPEG files of any sizes and depths, to
+      `denoised_bytes`, PNG files. Pixels are stored values: the graph applies the
+      model's pixel range, and its inverse to the result.
+
+    A prior has the signatures `log_prob` (also `serving_default`) and `bits_per_dim`,
+    which map `images` to [batch], and `sample`, which maps `num_samples` and
+    `temperature` to images of the size that the prior was trained on.
+
+    The folder `assets.extra` contains metadata (`model.json`), the card, checksums
+    (`manifest.json`), and the warm-up requests of TF Serving if tensorflow-serving-api
+    is installed.
 
     "litert" and "onnx" are files `<version>.tflite` and `<version>.onnx` of a
-    denoiser, from `noisy` float32 [batch, H, W, C] of any size to `denoised`, without
-    tiles.
+    denoiser. They map `noisy`, float32 [batch, H, W, C] of any size, to `denoised`
+    without tiles.
 
     Args:
-      model: A FlowPrior, or a denoiser's network.
+      model: A FlowPrior, or the network of a denoiser.
       root: Folder of the served models.
-      name: The model's name in the server.
-      version: A positive integer; by default the next one that is free.
+      name: Name of the model in the server; one component of a path.
+      version: A positive integer; by default the next free version.
       format: "saved_model", "litert" or "onnx".
-      max_pixels: Of a SavedModel of a denoiser: pixels that its network gets at once;
-        None for all of a request's.
-      card: Of a SavedModel: a file to keep beside the model, such as a description of
-        what it was trained on.
+      max_pixels: Number of pixels that the network of a denoiser's SavedModel
+        processes at once. None means all pixels of a request.
+      max_request_pixels: Largest number of pixels of a request to a denoiser's
+        SavedModel, which is checked before files are decoded. None means no limit.
+      card: File to copy into a SavedModel, such as a description of its training.
 
     Returns:
-      The folder or file written.
+      The folder or file.
 
     Raises:
-      ValueError: If the version is there already or not positive, the card is no file,
-        the format is none of these or not for priors, or the denoiser's tiles would be
-        no longer than their margins.
+      ValueError: If `name` is not one component of a path, the version exists or is
+        not positive, the card is not a file, the format is unknown or not available
+        for priors, or the tiles of the denoiser are not longer than their margins.
       ImportError: If the format needs a package that is not installed.
+      OSError: If the model cannot be written, for instance on a full disk.
     """
+    _check_name(name)
     _check_format(format, model)
     if card is not None and not os.path.isfile(card):
         raise ValueError(f"card must be a file. Received: card={str(card)!r}.")
-    target = _target(Path(root) / name, version, format)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # A server polls for folders named by a number: it never sees this one.
-    folder = Path(tempfile.mkdtemp(prefix=".tmp.", dir=target.parent))
-    try:
-        temporary = folder / target.name
+    folder = Path(root) / name
+    target = _target(folder, version, format)
+
+    def write(temporary):
         if format == "saved_model":
-            _write_saved_model(model, name, temporary, max_pixels, card)
+            served = _served(model, max_pixels, max_request_pixels)
+            _write_saved_model(model, served, name, temporary, card)
         else:
             WRITERS[format](model, temporary)
-        os.rename(temporary, target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # A server looks for folders that are named by a number and ignores this one.
+        with files.temporary_folder(folder) as temporary:
+            write(temporary / target.name)
+            os.rename(temporary / target.name, target)
+    except WRITE_ERRORS as error:
+        raise OSError(
+            f"The disk must have room for {target} and let it be written; {target} was "
+            f"not written. Received: {error}."
+        ) from error
     return target
 
 
-def _write_saved_model(model, name, folder, max_pixels, card):
-    archive = keras.export.ExportArchive()
+def _served(model, max_pixels, max_request_pixels):
+    """Returns the endpoints of a denoiser, or None for a prior."""
     if isinstance(model, FlowPrior):
+        return None
+    return ServedDenoiser(
+        model, max_pixels=max_pixels, max_request_pixels=max_request_pixels
+    )
+
+
+def _write_saved_model(model, served, name, folder, card):
+    archive = keras.export.ExportArchive()
+    if served is None:
         requests, facts = _add_prior_endpoints(archive, model), {}
     else:
-        served = ServedDenoiser(model, max_pixels=max_pixels)
-        requests = _add_denoiser_endpoints(archive, served, _pixel_range(model))
-        facts = served.facts
+        requests, facts = _add_denoiser_endpoints(archive, served), served.facts
     archive.write_out(folder, verbose=False)
     extra = folder / EXTRA
     extra.mkdir()
-    (folder / inference.FACTS).write_text(
-        json.dumps(_facts(model, facts), indent=2) + "\n"
-    )
+    _write_json(folder / inference.FACTS, _facts(model, facts))
     if card is not None:
         shutil.copy(card, extra)
-    if not isinstance(model, FlowPrior):
+    if served is not None:
         (folder / "batching_params.pbtxt").write_text(BATCHING_PARAMETERS)
     _write_warm_up(extra / "tf_serving_warmup_requests", name, requests)
+    _write_json(folder / MANIFEST, _checksums(folder))
 
 
-def _add_denoiser_endpoints(archive, served, pixel_range):
+def _add_denoiser_endpoints(archive, served):
     """Adds the endpoints and returns a request for each of them."""
     shape = (None, None, None, served.channels)
     archive.add_endpoint("serve", served.serve, [_pictures(served.channels, "noisy")])
-    picture = np.zeros((WARM_UP_SIZE, WARM_UP_SIZE, served.channels), np.uint8)
-    requests = {"serving_default": {"noisy": picture[np.newaxis].astype(np.float32)}}
-    if pixel_range != "dtype":  # The others know no other range.
-        return requests
     archive.add_endpoint(
         "uint8", served.uint8, [tf.TensorSpec(shape, tf.uint8, "noisy")]
     )
     archive.add_endpoint(
         "encoded", served.encoded, [tf.TensorSpec([None], tf.string, "noisy_bytes")]
     )
-    files = [tf.io.encode_png(picture.astype(t)).numpy() for t in (np.uint8, np.uint16)]
+    side = WARM_UP_SIZE
+    if served.max_request_pixels is not None:
+        side = min(side, math.isqrt(served.max_request_pixels // 2))
+    picture = np.zeros((max(side, 1), max(side, 1), served.channels), np.uint8)
+    encoded = [
+        tf.io.encode_png(picture.astype(t)).numpy() for t in (np.uint8, np.uint16)
+    ]
     return {
-        **requests,
+        "serving_default": {"noisy": picture[np.newaxis].astype(np.float32)},
         "uint8": {"noisy": picture[np.newaxis]},
-        "encoded": {"noisy_bytes": np.array(files, object)},
+        "encoded": {"noisy_bytes": np.array(encoded, object)},
     }
 
 
@@ -180,24 +225,40 @@ def _add_prior_endpoints(archive, prior):
 def _facts(model, facts):
     return {
         "kind": "prior" if isinstance(model, FlowPrior) else "denoiser",
+        "format_version": FORMAT_VERSION,
         "parameters": model.count_params(),
-        "pixel_range": _pixel_range(model),
+        "pixel_range": getattr(model, "pixel_range", "dtype"),
         **facts,
-        "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
+        "versions": {
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+            "tfflowdn": importlib.metadata.version("tfflowdn"),
+        },
         "model": keras.saving.serialize_keras_object(model),
     }
 
 
-def _pixel_range(model):
-    return getattr(model, "pixel_range", "dtype")
+def _checksums(folder):
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(
+            path.read_bytes()
+        ).hexdigest()
+        for path in paths
+    }
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2) + "\n")
 
 
 def _write_warm_up(path, name, requests):
-    """Writes one request for each signature, as TF Serving replays them."""
+    """Writes one request for each signature, in the format of TF Serving."""
     if importlib.util.find_spec("tensorflow_serving") is None:
         logging.getLogger(__name__).warning(
-            "tensorflow-serving-api is not installed (pip install 'tfflowdn[serving]'):"
-            " the model has no warm-up requests, and its first answers are slow."
+            "The model has no warm-up requests, and its first answers will be slow, "
+            "because tensorflow-serving-api is not installed. "
+            "Run: pip install 'tfflowdn[serving]'"
         )
         return
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
@@ -218,25 +279,34 @@ def _pictures(channels, name):
     return keras.InputSpec("float32", (None, None, None, channels), name=name)
 
 
-def _check_format(format, model):  # noqa: A002
-    if format not in FORMATS:
+def _check_name(name):
+    if not re.fullmatch(r"[^./\\\0][^/\\\0]*", name):
         raise ValueError(
-            f"format must be one of {tuple(FORMATS)}. Received: {format=}."
+            "name must be one component of a path and must not start with a dot. "
+            f"Received: {name=}."
         )
+
+
+def _check_format(format, model):  # noqa: A002
+    check_choice("format", format, FORMATS)
     if format != "saved_model" and isinstance(model, FlowPrior):
         raise ValueError(
-            f"A prior is exported as a SavedModel alone. Received: {format=}."
+            f"format must be 'saved_model' for a prior. Received: {format=}."
         )
 
 
 def _target(folder, version, format):  # noqa: A002
-    """Returns the path of a version that no format has, unless it is asked for."""
-    versions = [int(p.stem) for p in folder.glob("*") if p.stem.isdigit()]
+    """Returns the path of the version; by default no format has this version."""
+    try:
+        versions = [int(p.stem) for p in folder.glob("*") if p.stem.isdecimal()]
+    except OSError:
+        versions = []  # Making the folder fails with an explanation.
     if version is None:
         version = max(versions, default=0) + 1
     target = folder / f"{version}{FORMATS[format]}"
     if version < 1 or target.exists():
         raise ValueError(
-            f"version must be positive and not in {folder}. Received: {version=}."
+            "version must be positive and must not exist. "
+            f"Received: {version=}, {str(folder)!r}."
         )
     return target

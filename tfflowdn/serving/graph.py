@@ -4,47 +4,75 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tfflowdn import inference
+from tfflowdn import data, inference
 from tfflowdn.inference import tiling
+from tfflowdn.serving import MAX_REQUEST_PIXELS
 
 __all__ = ["ServedDenoiser"]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
-_DEPTH_OF_PNG = 24  # Place of the byte that tells the bits of a channel.
-_EXIF_SIZE = 2**17  # EXIF has one segment of at most 64 KiB, one of the first.
+_PNG_HEADER_SIZE = 33  # The signature and the chunk IHDR.
+_PNG_SIZE_OFFSET = 16  # Width and height, four bytes each.
+_PNG_DEPTH_OFFSET = 24
+_MAX_PNG_CHUNKS = 1000  # Chunks in front of the pixels that are searched for EXIF.
+_EXIF_SIZE = 2**17  # EXIF is one segment of at most 64 KiB, among the first ones.
+_EXIF = b"Exif\x00\x00"
 # The first entry for the orientation, little- or big-endian, and its value 1 to 8.
 _ORIENTATION = (
     r"^\C*?Exif\x00\x00\C*?(?:\x12\x01\x03\x00\x01\x00\x00\x00"
     r"|\x01\x12\x00\x03\x00\x00\x00\x01\x00)([\x01-\x08])\C*$"
 )
+_MAX_SAMPLE = 2**22  # Pixels that percentiles are computed from, as in `data`.
 
 
 class ServedDenoiser:
     """The endpoints of a denoiser.
 
-    Pictures of more than `max_pixels` are denoised by overlapping tiles inside of the
-    graph, one after the other and with the same result, so that a request needs no
-    more memory than a tile does, beside its own pixels. Bad input is an
+    Pictures of more than `max_pixels` are denoised by overlapping tiles inside the
+    graph, one after the other and with the same result. In addition to its own pixels,
+    a request needs the memory of one tile. Invalid input raises an
     InvalidArgumentError that says what must hold.
 
+    `serve` takes and returns pixels in units of the pixel range of the network, which
+    is [0, 1] for the range "dtype". `uint8` and `encoded` take and return stored
+    pixels, as `inference.Denoiser` does.
+
     Args:
-      network: Keras model of pictures [batch, H, W, C], C 1 or 3, to the same shape.
-      max_pixels: Pixels to give to the network at once; None for all of a request's.
+      network: Keras model that maps pictures [batch, H, W, C] to the same shape. C is
+        1 or 3. Its attribute `pixel_range` ("dtype" if it is absent) gives the stored
+        values that become 0 and 1; percentiles are computed for each picture.
+      max_pixels: Number of pixels that the network processes at once. None means all
+        pixels of a request.
+      max_request_pixels: Largest number of pixels of a request. The size of a file is
+        read from its header before it is decoded. None means no limit.
 
     Raises:
-      ValueError: If the network is none of these, or its tiles would be no longer
-        than their margins.
+      ValueError: If the network has other shapes, the tiles are not longer than their
+        margins, or `max_request_pixels` is not positive.
     """
 
-    def __init__(self, network: keras.Model, *, max_pixels: int | None = 2**20):
+    def __init__(
+        self,
+        network: keras.Model,
+        *,
+        max_pixels: int | None = 2**20,
+        max_request_pixels: int | None = MAX_REQUEST_PIXELS,
+    ) -> None:
+        if max_request_pixels is not None and max_request_pixels < 1:
+            raise ValueError(
+                f"max_request_pixels must be positive. Received: {max_request_pixels=}."
+            )
         self._network = network
         self.channels = inference.num_channels(network)
+        self.pixel_range = data.check_range(getattr(network, "pixel_range", "dtype"))
         self.max_pixels = max_pixels
+        self.max_request_pixels = max_request_pixels
         denoise = self._denoise_at_once
         if max_pixels is not None:
             denoiser = inference.Denoiser(network)
@@ -52,25 +80,29 @@ class ServedDenoiser:
             self._check_tiles()
             denoise = self._denoise_by_tiles
         shape = (None, None, None, self.channels)
-        # Traced once for all of the endpoints.
+        # All endpoints share one traced function.
         self._denoise = tf.function(denoise, input_signature=[tf.TensorSpec(shape)])
 
     @property
-    def facts(self) -> dict:
-        """What a caller of the graph may want to know, as JSON types."""
-        facts = {"channels": self.channels, "max_pixels": self.max_pixels}
+    def facts(self) -> dict[str, Any]:
+        """Metadata for callers of the graph, as JSON types."""
+        facts = {
+            "channels": self.channels,
+            "max_pixels": self.max_pixels,
+            "max_request_pixels": self.max_request_pixels,
+        }
         if self.max_pixels is None:
             return facts
         return {**facts, "receptive_radius": self.margin, "scale": self.multiple}
 
     def serve(self, noisy: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Denoises pictures in [0, 1] units.
+        """Denoises pictures in units of the network's pixel range.
 
         Args:
           noisy: float32 [batch, H, W, C].
 
         Returns:
-          `denoised`, of the same shape and dtype.
+          `denoised` of the same shape and dtype.
         """
         noisy = tf.debugging.check_numerics(
             self._checked(noisy), "The pixels of noisy must be finite"
@@ -84,30 +116,28 @@ class ServedDenoiser:
           noisy: uint8 [batch, H, W, C].
 
         Returns:
-          `denoised`, of the same shape and dtype.
+          `denoised` of the same shape and dtype.
         """
-        noisy = _to_float(self._checked(noisy))
-        return {"denoised": _from_float(self._denoise(noisy), tf.uint8)}
+        pixels = tf.cast(self._checked(noisy), tf.float32)
+        low, high = self._limits(pixels, 255.0)
+        denoised = self._denoise((pixels - low) / (high - low))
+        return {"denoised": _to_integers(denoised * (high - low) + low, tf.uint8)}
 
     def encoded(self, noisy_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Denoises files, which may differ in size, kind and depth.
+        """Denoises files, which may differ in size, format and depth.
 
-        Colour goes through a network for gray by the channel, gray through one for
-        colour as three equal channels; alpha is carried through. A JPEG's EXIF
-        orientation is applied.
+        A network for gray pictures denoises each color channel separately. A network
+        for color pictures denoises gray as three equal channels. Alpha is copied. The
+        EXIF orientation is applied.
 
         Args:
-          noisy_bytes: string [batch], PNG of up to 16 bits or JPEG.
+          noisy_bytes: string [batch], PNG files of up to 16 bits or JPEG files.
 
         Returns:
-          `denoised_bytes`, string [batch]: PNG of 16 bits where `noisy_bytes` has
-          them, of 8 bits elsewhere.
+          `denoised_bytes`, string [batch]: PNG files of 16 bits for files of 16 bits,
+          and of 8 bits for all others.
         """
-        check = tf.debugging.Assert(
-            tf.size(noisy_bytes) > 0,
-            ["noisy_bytes must hold a file. Received: a batch of none."],
-        )
-        with tf.control_dependencies([check]):
+        with tf.control_dependencies(self._checks_of_files(noisy_bytes)):
             noisy_bytes = tf.identity(noisy_bytes)
         denoised = tf.map_fn(
             self._denoise_file,
@@ -117,8 +147,57 @@ class ServedDenoiser:
         )
         return {"denoised_bytes": denoised}
 
+    def _checks_of_files(self, noisy_bytes):
+        """Returns assertions that need the headers of the files only."""
+        check = tf.debugging.Assert(
+            tf.size(noisy_bytes) > 0,
+            ["noisy_bytes must hold a file. Received: an empty batch."],
+        )
+        num_pixels = tf.map_fn(
+            _num_pixels,
+            noisy_bytes,
+            fn_output_signature=tf.TensorSpec([], tf.int64),
+            parallel_iterations=1,
+        )
+        total = tf.reduce_sum(num_pixels)
+        return [check, self._size_check(total, "noisy_bytes", total)]
+
+    def _size_check(self, num_pixels, name, received):
+        if self.max_request_pixels is None:
+            return tf.no_op()
+        return tf.debugging.Assert(
+            tf.cast(num_pixels, tf.int64) <= self.max_request_pixels,
+            [
+                f"{name} must have at most {self.max_request_pixels} pixels in a "
+                "request. Received:",
+                received,
+            ],
+            summarize=4,
+        )
+
+    def _limits(self, pixels, largest):
+        """Returns the stored values that become 0 and 1, each [batch, 1, 1, 1].
+
+        Args:
+          pixels: float32 [batch, H, W, C], without alpha.
+          largest: Largest value of the stored integer type.
+        """
+        if self.pixel_range == "dtype":
+            return tf.zeros([1, 1, 1, 1]), tf.reshape(largest, [1, 1, 1, 1])
+        ends = self.pixel_range.split(",")
+        percentages = [float(end.removesuffix("%")) for end in ends]
+        if "%" not in self.pixel_range:
+            low, high = (tf.constant(end, shape=[1, 1, 1, 1]) for end in percentages)
+            return low, high
+        limits = tf.map_fn(
+            lambda picture: _percentiles(picture, percentages),
+            pixels,
+            fn_output_signature=tf.TensorSpec([2]),
+        )
+        return tf.split(limits[:, tf.newaxis, tf.newaxis], 2, axis=-1)
+
     def _check_tiles(self):
-        """Raises ValueError where the tiles of a large picture cannot be made."""
+        """Raises ValueError if large pictures cannot be divided into tiles."""
         size = 2 * math.isqrt(max(self.max_pixels, 0)) + 1
         tiling.tiles(
             size,
@@ -129,40 +208,46 @@ class ServedDenoiser:
         )
 
     def _checked(self, noisy):
+        shape = tf.shape(noisy, tf.int64)
         check = tf.debugging.Assert(
             tf.size(noisy) > 0,
             [
                 "noisy must be [batch, height, width, channels], none of them 0. "
                 "Received: noisy.shape=",
-                tf.shape(noisy),
+                shape,
             ],
             summarize=4,
         )
-        with tf.control_dependencies([check]):
+        size = self._size_check(tf.reduce_prod(shape[:3]), "noisy", shape)
+        with tf.control_dependencies([check, size]):
             # A server does not compare the shape of a request with the signature's.
             return tf.ensure_shape(noisy, (None, None, None, self.channels))
 
     def _denoise_file(self, contents):
         pixels, is_deep = _decode(contents)
-        num_colours = tf.shape(pixels)[-1]
-        num_colours -= 1 - num_colours % 2  # The last of 2 or 4 is alpha.
-        colour, alpha = pixels[..., :num_colours], pixels[..., num_colours:]
-        result = tf.concat([self._denoise_colour(colour), alpha], -1)
+        num_colors = tf.shape(pixels)[-1]
+        num_colors -= 1 - num_colors % 2  # The last of 2 or 4 channels is alpha.
+        color, alpha = pixels[..., :num_colors], pixels[..., num_colors:]
+        largest = tf.where(is_deep, 65535.0, 255.0)
+        low, high = self._limits(color[tf.newaxis], largest)
+        denoised = self._denoise_color((color - low[0]) / (high - low)[0])
+        denoised = denoised * (high - low)[0] + low[0]
+        result = tf.concat([denoised, alpha], -1)
         return tf.cond(
             is_deep,
-            lambda: tf.io.encode_png(_from_float(result, tf.uint16)),
-            lambda: tf.io.encode_png(_from_float(result, tf.uint8)),
+            lambda: tf.io.encode_png(_to_integers(result, tf.uint16)),
+            lambda: tf.io.encode_png(_to_integers(result, tf.uint8)),
         )
 
-    def _denoise_colour(self, colour):
-        """Denoises [H, W, 1 or 3] by a network of either."""
+    def _denoise_color(self, color):
+        """Denoises [H, W, 1 or 3] with a network of 1 or 3 channels."""
         if self.channels == 1:
-            planes = tf.transpose(colour, (2, 0, 1))[..., tf.newaxis]
+            planes = tf.transpose(color, (2, 0, 1))[..., tf.newaxis]
             return tf.transpose(self._denoise(planes)[..., 0], (1, 2, 0))
-        shape = tf.concat([tf.shape(colour)[:2], [self.channels]], 0)
-        denoised = self._denoise(tf.broadcast_to(colour, shape)[tf.newaxis])[0]
+        shape = tf.concat([tf.shape(color)[:2], [self.channels]], 0)
+        denoised = self._denoise(tf.broadcast_to(color, shape)[tf.newaxis])[0]
         return tf.cond(
-            tf.shape(colour)[-1] == 1,
+            tf.shape(color)[-1] == 1,
             lambda: tf.reduce_mean(denoised, -1, keepdims=True),
             lambda: denoised,
         )
@@ -171,7 +256,7 @@ class ServedDenoiser:
         return self._network(noisy, training=False)
 
     def _denoise_by_tiles(self, noisy):
-        """Denoises [batch, H, W, C]: several pictures, one or a part of one at once."""
+        """Denoises several pictures at once, one picture, or one tile of a picture."""
         batch, height, width = tf.unstack(tf.shape(noisy, tf.int64)[:3])
         at_once = tf.clip_by_value(self.max_pixels // (height * width), 1, batch)
         rows, columns = self.spans(height, width)
@@ -202,14 +287,15 @@ class ServedDenoiser:
         ]
 
     def spans(self, height: tf.Tensor, width: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the tiles along each axis as `tiling.tiles` makes them.
+        """Returns the same tiles along each axis as `tiling.tiles`.
 
         Args:
           height: Scalar, int64.
           width: Scalar, int64.
 
         Returns:
-          `start, stop, begin, end` of `tiling.Span`, int64 [tiles, 4], for either axis.
+          `start, stop, begin, end` of `tiling.Span` for the rows and for the columns,
+          int64 [tiles, 4] each.
         """
         side = math.isqrt(self.max_pixels)
         fits = height * width <= self.max_pixels
@@ -226,7 +312,7 @@ class ServedDenoiser:
         return spans(height, width), spans(width, height)
 
     def _spans(self, size, length):
-        """Returns `tiling.spans` of an axis that takes several tiles."""
+        """Returns `tiling.spans` of an axis with several tiles."""
         margin = self.multiple * math.ceil(self.margin / self.multiple)
         inner = size - 2 * margin
         count = _ceil_divide(inner, length - 2 * margin)
@@ -242,7 +328,7 @@ class ServedDenoiser:
 
 
 def _concat_map(function: Callable, elements: tf.Tensor, axis: int) -> tf.Tensor:
-    """Concatenates function(element), [batch, H, W, C], in turn and along an axis."""
+    """Concatenates function(element), [batch, H, W, C], along an axis, in sequence."""
     swap = [0, 1, 2, 3]
     swap[0], swap[axis] = axis, 0  # A TensorArray concatenates along its first axis.
     count = tf.shape(elements)[0]
@@ -259,40 +345,87 @@ def _concat_map(function: Callable, elements: tf.Tensor, axis: int) -> tf.Tensor
     return tf.transpose(results.concat(), swap)
 
 
-def _decode(contents):
-    """Returns pixels [H, W, C] in [0, 1] units, and whether they have 16 bits."""
-    is_png = tf.strings.substr(contents, 0, len(_PNG)) == _PNG
-    is_jpeg = tf.strings.substr(contents, 0, len(_JPEG)) == _JPEG
+def _num_pixels(contents):
+    """Returns the number of pixels in the header of a file, int64."""
+    is_png, is_jpeg = _starts_with(contents, _PNG), _starts_with(contents, _JPEG)
     check = tf.debugging.Assert(
         is_png | is_jpeg,
         [
-            "noisy_bytes must be PNG or JPEG files. Received: bytes of neither, as "
-            "many as",
+            "noisy_bytes must be PNG or JPEG files. Received: other bytes, in number",
             tf.strings.length(contents),
         ],
     )
     with tf.control_dependencies([check]):
         contents = tf.identity(contents)
     return tf.cond(
-        is_png, lambda: _decode_png(contents), lambda: _decode_jpeg(contents)
+        is_png,
+        lambda: tf.reduce_prod(_png_size(contents)),
+        lambda: tf.reduce_prod(
+            tf.io.extract_jpeg_shape(contents, output_type=tf.int64)[:2]
+        ),
+    )
+
+
+def _png_size(contents):
+    """Returns width and height; 0 for a file that ends before them."""
+    head = tf.strings.substr(contents, 0, _PNG_HEADER_SIZE) + bytes(_PNG_HEADER_SIZE)
+    size = tf.strings.substr(head, _PNG_SIZE_OFFSET, 8)
+    return tf.cast(_big_endian(size), tf.int64)
+
+
+def _decode(contents):
+    """Returns stored pixels as float32 [H, W, C], and whether they have 16 bits."""
+    return tf.cond(
+        _starts_with(contents, _PNG),
+        lambda: _decode_png(contents),
+        lambda: _decode_jpeg(contents),
     )
 
 
 def _decode_png(contents):
-    # 8 bits become 16 by a factor of 257 = 65535 / 255.
-    pixels = tf.io.decode_png(contents, dtype=tf.uint16)
-    with tf.control_dependencies([pixels]):  # Whose error is that of a broken file.
-        is_deep = tf.strings.substr(contents, _DEPTH_OF_PNG, 1) == b"\x10"
-    return _to_float(pixels), is_deep
+    pixels = tf.cast(tf.io.decode_png(contents, dtype=tf.uint16), tf.float32)
+    with tf.control_dependencies([pixels]):  # It reports a broken file.
+        is_deep = tf.strings.substr(contents, _PNG_DEPTH_OFFSET, 1) == b"\x10"
+        orientation = _orientation(_png_exif(contents))
+    # decode_png multiplies 8-bit pixels by 257 = 65535 / 255.
+    pixels /= tf.where(is_deep, 1.0, 257.0)
+    return _oriented(pixels, orientation), is_deep
 
 
 def _decode_jpeg(contents):
     pixels = tf.io.decode_jpeg(contents, dct_method="INTEGER_ACCURATE")
-    return _oriented(_to_float(pixels), _orientation(contents)), False
+    pixels = tf.cast(pixels, tf.float32)
+    return _oriented(pixels, _orientation(contents)), False
+
+
+def _png_exif(contents):
+    """Returns the EXIF data in front of the pixels of a valid PNG as JPEG has them."""
+    padded = contents + bytes(8)
+    end = tf.strings.length(contents)
+
+    def header(start):
+        """Returns the length and the type of the chunk at an offset."""
+        length = _big_endian(tf.strings.substr(padded, start, 4))[0]
+        return length, tf.strings.substr(padded, start + 4, 4)
+
+    def is_before_exif(start):
+        length, kind = header(start)
+        is_last = (kind == b"eXIf") | (kind == b"IDAT")
+        return ~is_last & (length >= 0) & (length < end - start - 12)
+
+    (start,) = tf.while_loop(
+        is_before_exif,
+        lambda start: (start + 12 + header(start)[0],),
+        (tf.constant(_PNG_HEADER_SIZE),),
+        maximum_iterations=_MAX_PNG_CHUNKS,
+    )
+    length, kind = header(start)
+    length = tf.where(kind == b"eXIf", tf.clip_by_value(length, 0, _EXIF_SIZE), 0)
+    return _EXIF + tf.strings.substr(padded, start + 8, length)
 
 
 def _orientation(contents):
-    """Returns the orientation that EXIF gives, 1 to 8 as there; 1 if it gives none."""
+    """Returns the EXIF orientation, 1 to 8; 1 if the data have none."""
     head = tf.strings.substr(contents, 0, _EXIF_SIZE)
     found = tf.strings.regex_replace(head, _ORIENTATION, r"\1")
     return tf.cond(
@@ -303,7 +436,7 @@ def _orientation(contents):
 
 
 def _oriented(pixels, orientation):
-    """Returns the pixels as they are to be seen, see `data.orientation.orient`."""
+    """Applies an EXIF orientation to pixels [H, W, C], as `data` does."""
 
     def is_one_of(*values):
         return tf.reduce_any(orientation == tf.constant(values))
@@ -315,12 +448,33 @@ def _oriented(pixels, orientation):
     return tf.reverse(pixels, axes)
 
 
-def _to_float(pixels):
-    return tf.cast(pixels, tf.float32) / pixels.dtype.max
+def _percentiles(picture, percentages):
+    """Returns two percentiles of [H, W, C] as `data.find_limits` does, float32 [2]."""
+    height, width = tf.unstack(tf.shape(picture)[:2])
+    num_pixels = tf.cast(height, tf.float64) * tf.cast(width, tf.float64)
+    step = tf.cast(tf.math.ceil(tf.sqrt(num_pixels / _MAX_SAMPLE)), tf.int32)
+    values = tf.sort(tf.reshape(picture[::step, ::step], [-1]))
+    last = tf.cast(tf.size(values) - 1, tf.float64)
+    places = tf.constant(percentages, tf.float64) / 100 * last
+    below = tf.gather(values, tf.cast(tf.floor(places), tf.int32))
+    above = tf.gather(values, tf.cast(tf.math.ceil(places), tf.int32))
+    fraction = tf.cast(places - tf.floor(places), tf.float32)
+    limits = below + fraction * (above - below)
+    ends = tf.stack([values[0], values[-1]])
+    low, high = tf.unstack(tf.where(limits[0] == limits[1], ends, limits))
+    return tf.stack([low, tf.where(high > low, high, low + 1)])
 
 
-def _from_float(pixels, dtype):
-    return tf.cast(tf.round(tf.clip_by_value(pixels, 0, 1) * dtype.max), dtype)
+def _starts_with(contents, start):
+    return tf.strings.substr(contents, 0, len(start)) == start
+
+
+def _big_endian(contents):
+    return tf.io.decode_raw(contents, tf.int32, little_endian=False)
+
+
+def _to_integers(pixels, dtype):
+    return tf.cast(tf.round(tf.clip_by_value(pixels, 0, dtype.max)), dtype)
 
 
 def _ceil_divide(number, divisor):

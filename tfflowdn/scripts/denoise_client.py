@@ -1,0 +1,73 @@
+"""Denoises files with a model that TensorFlow Serving serves.
+
+    denoise_client NOISY... --output DENOISED [--grpc] [--server HOST:PORT]
+
+NOISY are PNG, JPEG, TIFF and WebP files, and folders of them. The folder DENOISED gets
+a PNG with the same name for each file, of 16 bits if the file has 16 bits, and a TIFF
+for each TIFF. A file that fails is named at the end, with code 1, and does not stop the
+others. REST needs no TensorFlow for PNG and JPEG files; gRPC needs
+`pip install 'tfflowdn[serving]'`.
+
+Example:
+    denoise_client noisy/ --output denoised --server localhost:8501
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from absl import flags
+
+from tfflowdn.scripts import command
+from tfflowdn.serving import client
+
+__all__ = ["main"]
+
+FLAGS = flags.FLAGS
+
+
+def _main(argv: list[str]) -> None:
+    kind = client.GrpcClient if FLAGS.grpc else client.RestClient
+    connection = kind(
+        FLAGS.server, FLAGS.model, timeout=FLAGS.timeout, retries=FLAGS.retries
+    )
+    sources = [Path(path) for path in argv[1:]]
+    failures = client.denoise_folder(
+        connection, sources, Path(FLAGS.output), parallel=FLAGS.parallel
+    )
+    if failures:
+        lines = "\n".join(f"{path}: {reason}" for path, reason in failures.items())
+        raise ValueError(
+            f"Every file must be denoised. Received: {len(failures)} files that "
+            f"failed.\n{lines}"
+        )
+
+
+def main() -> None:
+    """Runs the command."""
+    flags.DEFINE_string("output", None, "Folder to write.")
+    flags.DEFINE_bool("grpc", False, "Use gRPC instead of REST.")
+    flags.DEFINE_string(
+        "server",
+        None,
+        "HOST:PORT; by default port 8501 (REST) or 8500 (gRPC) of this machine.",
+    )
+    flags.DEFINE_string("model", "denoiser", "Name of the model in the server.")
+    flags.DEFINE_float(
+        "timeout", 600.0, "Seconds to wait for an answer.", lower_bound=0
+    )
+    flags.DEFINE_integer(
+        "retries",
+        5,
+        "Number of further requests when the server does not answer.",
+        lower_bound=0,
+    )
+    flags.DEFINE_integer(
+        "parallel", 4, "Number of requests at the same time.", lower_bound=1
+    )
+    command.require("output")
+    command.run(_main, arguments="NOISY...", needs_tensorflow=False)
+
+
+if __name__ == "__main__":
+    main()
