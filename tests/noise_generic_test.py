@@ -32,6 +32,8 @@ def _autocorrelation(noise, shift, axis):
         ("heteroscedastic", 1.0, {}, np.sqrt(40**2 + 10**2) / 255),
         ("correlated", 0.5, {}, 25 / 255),
         ("correlated", 0.5, {"noise_sigma": 0.2, "blur_sigma": 0.5}, 0.2),
+        ("stripes", 0.5, {"row_sigma": 1e-9}, 10 / 255),
+        ("impulses", 0.5, {}, np.hypot(10 / 255, 0.05)),
     ],
 )
 def test_mean_and_standard_deviation(kind, level, params, sigma):
@@ -66,6 +68,24 @@ def test_correlated_noise_is_as_strong_at_the_border():
     image = np.zeros((6, 20000, 1))
     rows = add_noise(image, "correlated", rng).std(axis=(1, 2))
     np.testing.assert_allclose(rows, 25 / 255, rtol=0.04)
+
+
+def test_stripes_have_one_value_for_each_row():
+    image = np.zeros((20_000, 20, 3))
+    noise = add_noise(image, "stripes", np.random.default_rng(0), noise_sigma=1e-9)
+    np.testing.assert_allclose(noise - noise[:, :1, :1], 0, atol=1e-7)
+    assert noise[:, 0, 0].std() == pytest.approx(10 / 255, rel=0.02)
+    both = add_noise(image, "stripes", np.random.default_rng(0))
+    assert both.std() == pytest.approx(np.sqrt(2) * 10 / 255, rel=0.02)
+
+
+def test_impulses_are_a_share_of_the_pixels():
+    options = {"noise_sigma": 1e-9, "impulse_share": 0.1}
+    noise = _noise("impulses", channels=3, **options)
+    for value in (-0.5, 0.5):
+        is_impulse = np.isclose(noise, value, atol=1e-6)
+        assert is_impulse.mean() == pytest.approx(0.05, rel=0.1)
+        assert np.array_equal(is_impulse.any(-1), is_impulse.all(-1))
 
 
 def test_noise_is_neither_clipped_nor_repeated():
@@ -170,6 +190,34 @@ def test_generic_share_of_jpeg_pictures():
     np.testing.assert_array_equal(same, plain)
 
 
+def test_generic_rows_and_columns():
+    images = tf.fill([400, 40, 30, 3], 0.5)
+    plain = GenericNoise(max_sigma=0.2)(images, [1, 2])
+    noise = GenericNoise(max_sigma=0.2, row_probability=0.7)(images, [1, 2])
+    stripes = (noise - plain).numpy()
+    rows, columns = stripes.mean(2), stripes.mean(1)  # [400, size, 3]
+    for values in (rows, columns):
+        sigmas = values[..., 0].std(1)
+        assert np.mean(sigmas > 0.01) == pytest.approx(0.7, abs=0.08)
+        assert np.mean(sigmas[sigmas > 0.01]) == pytest.approx(0.1, rel=0.15)
+    mean = stripes.mean((1, 2), keepdims=True)
+    rebuilt = rows[:, :, None] + columns[:, None] - mean
+    np.testing.assert_allclose(stripes, rebuilt, atol=1e-5)
+
+
+def test_generic_impulses():
+    images = tf.fill([400, 40, 30, 3], 0.5)
+    plain = GenericNoise(max_sigma=0.05)(images, [1, 2]).numpy()
+    options = {"impulse_probability": 0.7, "max_impulse_share": 0.2}
+    noise = GenericNoise(max_sigma=0.05, **options)(images, [1, 2]).numpy()
+    changed = np.any(noise != plain, -1)
+    assert set(np.unique(noise[changed])) == {0.0, 1.0}
+    shares = changed.mean((1, 2))
+    assert np.mean(shares > 0) == pytest.approx(0.7, abs=0.08)
+    assert np.mean(shares) == pytest.approx(0.7 * 0.1, rel=0.2)
+    assert noise[changed].mean() == pytest.approx(0.5, abs=0.03)
+
+
 def test_generic_is_a_function_of_its_seed():
     noise, images = GenericNoise(), tf.zeros([3, 8, 10, 3])
     first = noise(images, [1, 2])
@@ -180,7 +228,7 @@ def test_generic_is_a_function_of_its_seed():
 
 
 def test_generic_in_a_graph_of_dynamic_shape():
-    noise = GenericNoise()
+    noise = GenericNoise(row_probability=1.0, impulse_probability=1.0)
     spec = tf.TensorSpec([None, None, None, 3]), tf.TensorSpec([2], tf.int32)
     dynamic = tf.function(noise, input_signature=spec)
     images, seed = tf.fill([2, 9, 12, 3], 0.5), tf.constant([5, 6])
@@ -194,6 +242,7 @@ def test_generic_in_a_graph_of_dynamic_shape():
     [
         ({"max_sigma": 0.0}, "Received: max_sigma=0.0"),
         ({"gain_probability": 1.5}, "Received: gain_probability=1.5"),
+        ({"row_probability": 2}, "Received: row_probability=2"),
         ({"jpeg_probability": -0.1}, "Received: jpeg_probability=-0.1"),
         ({"blur_range": (2.0, 1.0)}, r"Received: blur_range=\(2.0, 1.0\)"),
         ({"jpeg_quality_range": (0, 90)}, r"Received: jpeg_quality_range=\(0, 90\)"),
