@@ -60,7 +60,7 @@ def _sigma(noisy):
     return np.median(np.abs(stencil), axis=(1, 2, 3)) / (6 * 0.67448975)
 
 
-def test_prior_is_evaluated_with_its_dequantisation_noise(make_prior):
+def test_prior_is_evaluated_with_its_dequantization_noise(make_prior):
     prior = make_prior("nice", dequantization="gaussian", dequantization_sigma=0.1)
     denoised, noisy = tf.constant(_pictures(3)), tf.constant(_pictures(3, seed=1))
     model = UnpairedDenoiser(_network(), prior, prior_weight=1.0)
@@ -221,7 +221,7 @@ def test_rehearsal_is_tracked_in_training_and_not_in_validation(make):
         assert history[f"val_{name}"] == pytest.approx([logs[name]], rel=1e-5)
 
 
-def test_rehearsal_keeps_what_the_objective_alone_unlearns(make):
+def test_rehearsal_keeps_what_the_objective_without_it_unlearns(make):
     (noisy, synthetic), clean = _rehearsal_batch()
     errors = {}
     for weight in (0, 30.0):

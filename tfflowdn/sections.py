@@ -1,8 +1,8 @@
 """Sections that the configurations share.
 
-A section holds the keyword arguments of one function; `source()` holds those of
-`data.open_source`, for example. A configuration calls these functions and sets what its
-experiment chooses:
+A section holds the keyword arguments of one function; `source()` returns the arguments
+of `data.open_source`, for example. A configuration calls the functions of this module
+and sets only the values that its experiment chooses:
 
     from tfflowdn import sections
 

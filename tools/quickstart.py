@@ -68,7 +68,7 @@ def _train(folder, num_shards):
     prior.clean.spec = str(folder / "clean")
     prior.validation.spec = str(folder / "validation")
     denoiser = config("denoiser_resnet.py")
-    denoiser.prior = str(train_prior(prior, folder / "prior", num_shards))
+    denoiser.prior = str(train_prior(prior, folder / "prior", num_shards=num_shards))
     denoiser.clean.spec = str(folder / "clean")
     denoiser.noisy.spec = str(folder / "noisy")
     return train_denoiser(denoiser, folder / "denoiser", num_shards=num_shards)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from tfflowdn.layers.padding import mirror_pad
 
 __all__ = ["GaussianBlur"]
-
-MIN_SIGMA = 1e-2  # Of pixels, a kernel of one tap.
 
 
 @keras.saving.register_keras_serializable("tfflowdn")
@@ -23,7 +22,6 @@ class GaussianBlur(keras.layers.Layer):
 
     Args:
       sigma: Standard deviation of the kernel in pixels; 0 leaves images untouched.
-        A call may give another one up to this one, a number or a scalar tensor.
     """
 
     def __init__(self, sigma: float, **kwargs):
@@ -35,12 +33,11 @@ class GaussianBlur(keras.layers.Layer):
         self.sigma = sigma
         self.radius = int(np.ceil(3 * sigma))
 
-    def call(self, images, sigma=None):
-        """Returns the images blurred by `sigma`, the layer's if it is None."""
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns the blurred images."""
         if self.radius == 0:
             return images
-        sigma = self.sigma if sigma is None else sigma
-        taps = _taps(ops.cast(sigma, images.dtype), self.radius)
+        taps = _taps(ops.cast(self.sigma, images.dtype), self.radius)
         channels = images.shape[-1]
         for axis in (1, 2):
             images = mirror_pad(images, axis, self.radius, self.radius)
@@ -59,7 +56,7 @@ class GaussianBlur(keras.layers.Layer):
         return {**super().get_config(), "sigma": self.sigma}
 
 
-def _taps(sigma, radius):
+def _taps(sigma: tf.Tensor, radius: int) -> tf.Tensor:
     offsets = ops.cast(ops.arange(-radius, radius + 1), sigma.dtype)
-    taps = ops.exp(-0.5 * ops.square(offsets / ops.maximum(sigma, MIN_SIGMA)))
+    taps = ops.exp(-0.5 * ops.square(offsets / sigma))
     return taps / ops.sum(taps)

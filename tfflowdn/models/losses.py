@@ -1,8 +1,11 @@
-"""The objective of stage 2, term by term, for each picture of a batch."""
+"""The terms of the objective, for each picture of a batch."""
 
 from __future__ import annotations
 
-import keras
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
 from keras import ops
 
 __all__ = [
@@ -12,22 +15,26 @@ __all__ = [
     "negative_log_likelihood",
 ]
 
+_NORMAL_MEDIAN_MAGNITUDE = 0.6744897501960817
 
-def blur_fidelity(denoised, noisy, blur: keras.layers.Layer):
+
+def blur_fidelity(
+    denoised: tf.Tensor, noisy: tf.Tensor, blur: Callable[[tf.Tensor], tf.Tensor]
+) -> tf.Tensor:
     """Returns mean((B(D) - B(N))^2) of each picture, [batch].
 
-    The data term of Kattakinda and Rajagopalan (2020): the low frequencies of the
-    denoised picture D are those of the noisy one, N.
+    This is the data term of Kattakinda and Rajagopalan (2020, arXiv 2009.11532): the
+    denoised picture D and the noisy picture N must have the same low frequencies.
 
     Args:
       denoised: D, [batch, H, W, C] in [0, 1] units.
-      noisy: N, of the same shape.
+      noisy: N, in the same shape.
       blur: B, a linear layer such as `GaussianBlur`.
     """
     return ops.mean(ops.square(blur(denoised - noisy)), axis=(1, 2, 3))
 
 
-def negative_log_likelihood(prior, images):
+def negative_log_likelihood(prior: Any, images: tf.Tensor) -> tf.Tensor:
     """Returns -log f_C of each picture in nats per dimension, [batch].
 
     Args:
@@ -38,26 +45,28 @@ def negative_log_likelihood(prior, images):
     return -prior.log_prob(images) / ops.cast(num_dims, images.dtype)
 
 
-def map_prior_weight(noise_sigma, factor: float = 1.0):
+def map_prior_weight(noise_sigma: tf.Tensor, factor: float = 1.0) -> tf.Tensor:
     """Returns lambda = factor * 2 sigma^2, the weight of the maximum a posteriori.
 
-    White Gaussian noise of sigma has log p(N | D) = -|D - N|^2 / (2 sigma^2): per
-    dimension, the mean squared error stands against 2 sigma^2 times the nats.
+    White Gaussian noise has log p(N | D) = -|D - N|^2 / (2 sigma^2). Multiplied by
+    -2 sigma^2 and divided by the number of dimensions, the log posterior is the mean
+    squared error plus 2 sigma^2 times the prior's nats per dimension.
 
     Args:
-      noise_sigma: Standard deviation of the noise in [0, 1] units, any shape.
-      factor: 1 for the MAP; flow priors do best at less, about 0.45 of it where they
-        are evaluated with their dequantisation noise, 0.35 without.
+      noise_sigma: Standard deviation of the noise in [0, 1] units, in any shape.
+      factor: 1 for the MAP. Flow priors work best with less: about 0.45 if they are
+        evaluated with their dequantization noise, and 0.35 without.
     """
     return factor * 2 * ops.square(noise_sigma)
 
 
-def estimate_noise_sigma(noisy):
+def estimate_noise_sigma(noisy: tf.Tensor) -> tf.Tensor:
     """Estimates the standard deviation of white noise in each picture, [batch].
 
-    The median magnitude of the picture's mixed second difference, the stencil of
-    Immerkaer (1996), over that of a unit normal. Edges are few and texture is weaker
-    than noise at the finest scale, so that the median hardly sees them.
+    The estimate is the median magnitude of the picture's mixed second difference (the
+    stencil of Immerkaer 1996), divided by the same median for noise of standard
+    deviation 1. Edges are few, and texture is weaker than noise at the finest scale, so
+    both have little influence on a median.
 
     Args:
       noisy: [batch, H, W, C], H and W at least 3, in [0, 1] units.
@@ -66,6 +75,3 @@ def estimate_noise_sigma(noisy):
     stencil = columns[:, :, 2:] - 2 * columns[:, :, 1:-1] + columns[:, :, :-2]
     magnitude = ops.reshape(ops.abs(stencil), (ops.shape(noisy)[0], -1))
     return ops.median(magnitude, axis=-1) / (6 * _NORMAL_MEDIAN_MAGNITUDE)
-
-
-_NORMAL_MEDIAN_MAGNITUDE = 0.6744897501960817

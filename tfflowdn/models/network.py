@@ -1,4 +1,4 @@
-"""What a network must offer so that it can be trained and used as a denoiser."""
+"""DenoisingNetwork, the base class of the networks that can be trained."""
 
 from __future__ import annotations
 

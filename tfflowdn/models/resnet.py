@@ -1,8 +1,11 @@
-"""The denoiser's network."""
+"""ResNetDenoiser, the default network."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
+import tensorflow as tf
 from keras import ops
 
 from tfflowdn.devices import map_shards
@@ -14,30 +17,31 @@ __all__ = ["ResNetDenoiser"]
 
 @keras.saving.register_keras_serializable("tfflowdn")
 class ResNetDenoiser(DenoisingNetwork):
-    """Residual network without normalisation: noisy pictures plus a correction.
+    """A residual network without normalization: noisy pictures plus a correction.
 
-    Pictures [batch, H, W, channels] of any size to the same shape. The correction
-    starts at zero. Without biases the network is homogeneous, f(a x) = a f(x), and
-    carries over to noise levels that it was not trained on (Mohan et al. 2020,
-    arXiv 1906.05478).
+    It maps pictures [batch, H, W, channels] of any size to the same shape. The
+    correction is zero before training. Without biases the network is homogeneous,
+    f(a x) = a f(x), and generalizes to noise levels that it was not trained on (Mohan
+    et al. 2020, arXiv 1906.05478).
 
     On a CPU it trains faster in `num_shards` parts of each batch, see FlowPrior.
 
     Args:
       channels: Channels of the pictures, 1 or 3.
-      num_blocks: Number of residual blocks, two 3x3 convolutions each.
+      num_blocks: Number of residual blocks, with two 3x3 convolutions each.
       hidden_channels: Width of the blocks.
-      scale: The blocks run on pictures squeezed by this factor (space to depth);
-        sizes that it does not divide are mirrored up inside and cropped back.
+      scale: Factor by which pictures are squeezed (space to depth) before the blocks.
+        Sizes that it does not divide are padded by mirroring and cropped afterwards.
       use_bias: Whether the convolutions have biases.
-      precision: Keras dtype policy of the blocks, "float32" or "mixed_bfloat16";
-        weights and output are float32 in both.
-      pixel_range: The values of the pictures it learned from that became 0 and 1, see
-        `data.check_range`; the network itself takes pictures in units of them.
+      precision: Keras dtype policy of the blocks, "float32" or "mixed_bfloat16". The
+        weights and the output are float32 in both.
+      pixel_range: The pixel values of the training pictures that became 0 and 1, see
+        DenoisingNetwork.
       seed: Seed of the weights.
+      **kwargs: Arguments of `keras.Model`.
 
     Raises:
-      ValueError: If `pixel_range` is none.
+      ValueError: If `pixel_range` is not valid.
     """
 
     def __init__(
@@ -51,7 +55,7 @@ class ResNetDenoiser(DenoisingNetwork):
         precision: str = "float32",
         pixel_range: str = "dtype",
         seed: int = 0,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(
             channels,
@@ -96,10 +100,10 @@ class ResNetDenoiser(DenoisingNetwork):
 
     @property
     def receptive_radius(self) -> int:
-        """Pixels around an output pixel that it depends on, at most."""
+        """See DenoisingNetwork."""
         return self.scale * (2 * self.num_blocks + 2) + self.scale - 1
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         """Builds every convolution."""
         *sizes, channels = input_shape
         hidden_shape = (*sizes, self.hidden_channels)
@@ -109,7 +113,7 @@ class ResNetDenoiser(DenoisingNetwork):
         self.tail.build(hidden_shape)
         self.built = True
 
-    def call(self, noisy, training=None):
+    def call(self, noisy: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Returns the denoised pictures."""
         del training
         if noisy.shape[-1] != self.channels:
@@ -119,7 +123,7 @@ class ResNetDenoiser(DenoisingNetwork):
             )
         return map_shards(self._denoise, noisy, self.num_shards)
 
-    def _denoise(self, noisy):
+    def _denoise(self, noisy: tf.Tensor) -> tf.Tensor:
         _, height, width, _ = ops.shape(noisy)
         padded = self._pad(self._pad(noisy, 1), 2)
         hidden = self.head(space_to_depth(padded, self.scale))
@@ -128,7 +132,7 @@ class ResNetDenoiser(DenoisingNetwork):
         correction = depth_to_space(self.tail(hidden), self.scale)
         return noisy + correction[:, :height, :width]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         config = {
             "num_blocks": self.num_blocks,
@@ -138,10 +142,10 @@ class ResNetDenoiser(DenoisingNetwork):
         }
         return {**super().get_config(), **config}
 
-    def _pad(self, noisy, axis):
+    def _pad(self, noisy: tf.Tensor, axis: int) -> tf.Tensor:
         size = noisy.shape[axis]
         if size is not None and size % self.scale == 0:
             return noisy
-        # As -size % scale, of numbers that ONNX divides alike: it truncates.
+        # Equal to -size % scale; ONNX truncates the division of negative numbers.
         missing = (self.scale - 1) - (ops.shape(noisy)[axis] - 1) % self.scale
         return mirror_pad(noisy, axis, 0, missing)

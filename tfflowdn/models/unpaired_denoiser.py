@@ -1,8 +1,9 @@
-"""UnpairedDenoiser: stage 2, a network trained on noisy pictures and a prior."""
+"""UnpairedDenoiser: trains a network on noisy pictures under a prior."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -15,9 +16,12 @@ from tfflowdn.models.flow_prior import step_seed
 
 __all__ = ["UnpairedDenoiser"]
 
-MIN_SIGMA = 1 / 255  # Pictures without noise have a gradient, too.
-MAX_LOSS = 1.0  # Of a picture in the logs; that of a black one for a white is 1.
+MIN_SIGMA = 1 / 255
+"""Smallest noise level in the bound, so that clean pictures have a gradient."""
+MAX_LOSS = 1.0
+"""Largest loss of a picture in the logs: that of a black picture for a white one."""
 MAX_BITS_PER_DIM = 32.0
+"""Largest bits/dim of a picture in the logs."""
 NEUTRAL = {
     "shift_grid": False,
     "initial_prior_factor": 1.0,
@@ -28,51 +32,53 @@ NEUTRAL = {
 
 @keras.saving.register_keras_serializable("tfflowdn")
 class UnpairedDenoiser(keras.Model):
-    """Trains a network on noisy pictures alone, under a frozen prior.
+    """Trains a network on noisy pictures under a frozen prior.
 
-    Minimises, over the network's weights,
+    It minimizes, over the network's weights,
 
         mean((B(D) - B(N))^2) - lambda log f_C(D) / dims
 
-    with D the network's output for the noisy pictures N, B a Gaussian blur, f_C the
-    prior and lambda its weight (Kattakinda and Rajagopalan 2020, arXiv 2009.11532).
-    A flow expects the dequantisation noise that it was trained with: `dequantize` adds
-    the same to D where the prior is evaluated, and the steps average over it.
+    where D is the network's output for the noisy pictures N, B is a Gaussian blur, f_C
+    is the density of the prior and lambda is its weight (Kattakinda and Rajagopalan
+    2020, arXiv 2009.11532). A flow expects the dequantization noise that it was trained
+    with. `dequantize` adds this noise to D before the prior is evaluated; the training
+    steps average over it.
 
-    A network that was trained with synthetic noise unlearns much of it under the
-    objective alone. With rehearsal each step also minimises
+    A network that was trained with synthetic noise unlearns much of it under this
+    objective. With rehearsal, each step also minimizes
 
         w mean((D_s - C)^2)
 
-    with D_s the output for unrelated clean pictures C with synthetic noise, and w its
-    weight. It is in units of the objective's data term: both are means over pixels.
+    where D_s is the output for unrelated clean pictures C with synthetic noise, and w
+    is the rehearsal weight. Both data terms are means over pixels, so w needs no unit.
 
-    `fit` takes batches of noisy pictures [batch, H, W, C] in [0, 1] units, or with
-    rehearsal ((noisy, synthetic), clean), of which `rehearsal_mse` is tracked, too.
-    Validation data are noisy pictures, or (noisy, clean), then `psnr` is tracked; its
-    loss is the objective alone.
+    `fit` takes batches of noisy pictures [batch, H, W, C] in [0, 1] units. With
+    rehearsal it takes ((noisy, synthetic), clean) and tracks `rehearsal_mse`.
+    Validation data are noisy pictures or (noisy, clean); the latter add `psnr`. The
+    validation loss does not contain the rehearsal.
 
     Args:
       network: Any Keras model from noisy pictures to denoised ones.
-      prior: A trained FlowPrior; it is frozen.
-      blur_sigma: Standard deviation of B in pixels; 0 for none.
-      prior_weight: lambda; None for `map_factor` times 2 sigma^2, the MAP, with sigma
-        estimated from each noisy picture.
+      prior: A trained FlowPrior. It is frozen.
+      blur_sigma: Standard deviation of B in pixels; 0 for no blur.
+      prior_weight: lambda. None for `map_factor` times 2 sigma^2, the weight of the
+        maximum a posteriori (MAP), with sigma estimated from each noisy picture.
       map_factor: Factor on the MAP weight.
-      dequantize: Whether the prior is evaluated at D plus its dequantisation noise;
-        False for D itself.
-      gradient_bound: Bound on the gradient of each picture's objective for D, in units
-        of 2 sigma / sqrt(dims), that of the data term where D is off by the noise; None
-        for none. A flow's density falls beyond all bounds where it knows nothing, as at
-        strong noise, and one such picture would drown its batch. One whose gradient is
-        not finite is left out of the step.
-      rehearsal_weight: w, which the bound leaves as it is; 0 for no rehearsal.
-      seed: Seed of the dequantisation noise and of the grid's shift.
+      dequantize: Whether the prior is evaluated at D plus dequantization noise, or at
+        D itself.
+      gradient_bound: Bound on the gradient of each picture's objective with respect to
+        D, in units of 2 sigma / sqrt(dims), which is the gradient of the data term when
+        D differs from N by the noise. None for no bound. The density of a flow has no
+        lower limit for pictures that it does not know, such as very noisy ones, and one
+        such picture would dominate its batch. A picture whose gradient is not finite is
+        left out of the step.
+      rehearsal_weight: w; 0 for no rehearsal. The bound does not apply to it.
+      seed: Seed of the dequantization noise.
+      **kwargs: Arguments of `keras.Model`.
 
     Raises:
-      ValueError: For a weight that is neither None nor a number of 0 or more, or a
-        factor that is not above 0, or a beginning without steps to anneal it; from
-        `fit` and `evaluate`, for batches of another structure.
+      ValueError: If a weight is not a valid number; from `fit` and `evaluate`, for
+        batches of another structure.
     """
 
     def __init__(
@@ -87,7 +93,7 @@ class UnpairedDenoiser(keras.Model):
         gradient_bound: float | None = 10.0,
         rehearsal_weight: float = 0.0,
         seed: int = 0,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         _check_prior_weight(prior_weight)
@@ -110,19 +116,21 @@ class UnpairedDenoiser(keras.Model):
         self.psnr_tracker = PSNR(data_range=1.0, name="psnr")
         self.built = True
 
-    def call(self, noisy, training=None):
-        """Returns the denoised pictures, of the shape of the noisy ones."""
+    def call(self, noisy: Any, training: bool | None = None) -> tf.Tensor:
+        """Returns the denoised pictures, in the shape of the noisy ones."""
         if self.rehearsal_weight and tf.nest.is_nested(noisy):
-            noisy = noisy[0]  # Under a strategy Keras builds it by a batch of `fit`.
+            noisy = noisy[0]  # Under a strategy, Keras builds it with a batch of `fit`.
         return self.network(noisy, training=training)
 
-    def objective(self, denoised, noisy, seed=(0, -1)):
+    def objective(
+        self, denoised: tf.Tensor, noisy: tf.Tensor, seed: Sequence[int] = (0, -1)
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns (loss, blur_mse, nats per dimension) of each picture, [batch].
 
         Args:
           denoised: D, [batch, H, W, C] in [0, 1] units.
           noisy: N, of the same shape.
-          seed: Two ints, of the dequantisation noise and of the grid's shift.
+          seed: Two integers, the seed of the dequantization noise.
         """
         blur_mse = losses.blur_fidelity(denoised, noisy, self.blur)
         if self.dequantize:
@@ -131,8 +139,8 @@ class UnpairedDenoiser(keras.Model):
         weight = self._weight(noisy)
         return blur_mse + weight * nats, blur_mse, nats
 
-    def train_step(self, data):
-        """One step; references of the noisy pictures, if any, are not looked at."""
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Takes one step; references of the noisy pictures are ignored."""
         noisy, synthetic, clean = self._unpack(data)
         variables = self.network.trainable_variables
         seed = step_seed(self.seed, self.optimizer)
@@ -145,7 +153,7 @@ class UnpairedDenoiser(keras.Model):
         with tf.GradientTape(watch_accessed_variables=False) as objective_tape:
             objective_tape.watch(denoised)
             terms = self.objective(denoised, noisy, seed)
-        # The sum's gradient: each picture's own.
+        # The gradient of the sum consists of the gradients of the pictures.
         gradient = self._bounded(objective_tape.gradient(terms[0], denoised), noisy)
         # Gradients are summed over the replicas.
         num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
@@ -158,8 +166,8 @@ class UnpairedDenoiser(keras.Model):
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return self._update_trackers(*terms, mse)
 
-    def test_step(self, data):
-        """Updates the objective's terms, and psnr where data is (noisy, clean)."""
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Updates the objective's terms and, if data is (noisy, clean), psnr."""
         noisy, clean, _ = keras.utils.unpack_x_y_sample_weight(data)
         if tf.nest.is_nested(noisy):
             raise ValueError(
@@ -173,10 +181,10 @@ class UnpairedDenoiser(keras.Model):
             logs["psnr"] = self.psnr_tracker.result()
         return logs
 
-    def get_config(self):
-        """Returns the constructor's arguments, models serialised."""
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments, with serialized models."""
 
-        def serialize(model):
+        def serialize(model: keras.Model) -> dict[str, Any]:
             config = keras.saving.serialize_keras_object(model)
             return {**config, "compile_config": None}
 
@@ -194,14 +202,16 @@ class UnpairedDenoiser(keras.Model):
         return {**super().get_config(), **config}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> UnpairedDenoiser:
         """Builds the model from `get_config()`."""
         deserialize = keras.saving.deserialize_keras_object
         models = {name: deserialize(config[name]) for name in ("network", "prior")}
         return cls(**{**_without_removed(config), **models})
 
-    def _unpack(self, data):
-        """Returns (noisy, synthetic, clean), the latter None without rehearsal."""
+    def _unpack(
+        self, data: Any
+    ) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor | None]:
+        """Returns (noisy, synthetic, clean), the last two None without rehearsal."""
         noisy, clean, _ = keras.utils.unpack_x_y_sample_weight(data)
         is_nested = tf.nest.is_nested(noisy)
         if not self.rehearsal_weight:
@@ -212,19 +222,19 @@ class UnpairedDenoiser(keras.Model):
             if synthetic.shape.is_compatible_with(clean.shape):
                 return noisy, synthetic, clean
         raise ValueError(
-            "Batches must be ((noisy, synthetic), clean), the last two of one shape, "
-            "where rehearsal_weight is above 0, and noisy pictures where it is 0. "
+            "Batches must be ((noisy, synthetic), clean), with the last two of one "
+            "shape, if rehearsal_weight is above 0, and noisy pictures if it is 0. "
             f"Received: {_shapes(data)}, rehearsal_weight={self.rehearsal_weight}."
         )
 
-    def _weight(self, noisy):
+    def _weight(self, noisy: tf.Tensor) -> tf.Tensor | float:
         if self.prior_weight is None:
             sigma = losses.estimate_noise_sigma(noisy)
             return losses.map_prior_weight(sigma, self.map_factor)
         return self.prior_weight
 
-    def _bounded(self, gradient, noisy):
-        """Bounds each picture's gradient; one that is not finite becomes zero."""
+    def _bounded(self, gradient: tf.Tensor, noisy: tf.Tensor) -> tf.Tensor:
+        """Bounds each picture's gradient; a gradient that is not finite becomes 0."""
         if self.gradient_bound is None:
             return gradient
         norm = tf.sqrt(tf.reduce_sum(gradient**2, axis=(1, 2, 3)))
@@ -235,9 +245,15 @@ class UnpairedDenoiser(keras.Model):
         scale = tf.where(tf.math.is_finite(norm), scale, tf.zeros_like(scale))
         return tf.math.multiply_no_nan(gradient, scale[:, None, None, None])
 
-    def _update_trackers(self, loss, blur_mse, nats, rehearsal_mse=None):
+    def _update_trackers(
+        self,
+        loss: tf.Tensor,
+        blur_mse: tf.Tensor,
+        nats: tf.Tensor,
+        rehearsal_mse: tf.Tensor | None = None,
+    ) -> dict[str, tf.Tensor]:
         bits = bits_per_dim(-nats, 1)
-        if self.gradient_bound is not None:  # One picture would drown their means.
+        if self.gradient_bound is not None:  # One picture would dominate the means.
             loss = tf.minimum(loss, MAX_LOSS)
             bits = tf.minimum(bits, MAX_BITS_PER_DIM)
         trackers = [
@@ -255,7 +271,7 @@ class UnpairedDenoiser(keras.Model):
         return {tracker.name: tracker.result() for tracker in trackers}
 
 
-def _check_prior_weight(prior_weight):
+def _check_prior_weight(prior_weight: Any) -> None:
     is_number = isinstance(prior_weight, int | float) and prior_weight >= 0
     if not (is_number or prior_weight is None):
         raise ValueError(
@@ -264,7 +280,7 @@ def _check_prior_weight(prior_weight):
         )
 
 
-def _check_rehearsal_weight(rehearsal_weight):
+def _check_rehearsal_weight(rehearsal_weight: Any) -> None:
     is_number = isinstance(rehearsal_weight, int | float)
     if not (is_number and 0 <= rehearsal_weight < math.inf):
         raise ValueError(
@@ -273,8 +289,8 @@ def _check_rehearsal_weight(rehearsal_weight):
         )
 
 
-def _shapes(data):
-    """Returns a batch's structure with a shape in place of each tensor."""
+def _shapes(data: Any) -> Any:
+    """Returns a batch's structure, with a shape in place of each tensor."""
     return tf.nest.map_structure(lambda x: None if x is None else tuple(x.shape), data)
 
 

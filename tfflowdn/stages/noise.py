@@ -1,61 +1,53 @@
-"""Learns the noise of noisy pictures, without pairs (stage 3)."""
+"""Learns the noise of noisy pictures without pairs."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import logging
 from ml_collections import config_dict
 
-from tfflowdn import (
-    data,
-    files,
-    inference,
-    training,
-)
-from tfflowdn.noise import estimate_calm_noise, estimate_noise
+from tfflowdn import data, files, inference, training
+from tfflowdn.checks import check_choice
+from tfflowdn.noise import NoiseModel, estimate_calm_noise, estimate_noise
 from tfflowdn.noise.curves import curves_of_model, curves_of_pairs, plot_curves
 from tfflowdn.stages.pictures import check_given, open_pictures
 
-__all__ = [
-    "train_noise",
-]
+__all__ = ["train_noise"]
 
+Estimate = tuple[Callable[..., NoiseModel], int]
 DECILES = np.linspace(0, 1, 11)
 
 
-EVIDENCE = ("residuals", "calm")
-
-
-def train_noise(config: config_dict.ConfigDict, workdir: str) -> Path:
+def train_noise(config: config_dict.ConfigDict, workdir: str | Path) -> Path:
     """Learns the noise of a configuration; each section is a function's arguments.
 
     Args:
-      config: `evidence` ("residuals" or "calm": what the noise is learned from),
-        `noisy` (data.open_source), `residuals` (estimate_noise), for
-        which come `denoiser` (its path) and `clean` (data.open_source), `calm`
-        (estimate_calm_noise), `reference` (the clean sides of the
-        noisy pictures, for comparison alone; empty for none), `max_pictures` and
-        `max_side` (of each pool; larger pictures are cut in their middle), `model`
-        (NoiseModel).
-      workdir: Where the outputs go.
+      config: `evidence` names the method: "residuals" learns from the pixels that a
+        denoiser removes, and reads `denoiser` (path), `clean` (data.open_source) and
+        `residuals` (estimate_noise); "calm" learns from the calmest places of the
+        pictures, and reads `calm` (estimate_calm_noise). Both read `noisy`
+        (data.open_source), `model` (NoiseModel), `max_pictures` (of each pool) and
+        `max_side` (larger pictures are cropped to their middle). `reference` is the
+        path of the clean versions of the noisy pictures, or None; it is used for a
+        comparison only.
+      workdir: The directory of the outputs.
 
     Returns:
       The path of the trained model, `noise.keras`.
 
     Raises:
-      ValueError: For bad pictures, unknown evidence, or a denoiser that does not fit
-        the pictures.
+      ValueError: For missing or bad pictures, unknown evidence, or a denoiser that
+        does not fit the pictures.
     """
-    evidence = config.evidence
-    if evidence not in EVIDENCE:
-        raise ValueError(f"evidence must be one of {EVIDENCE}. Received: {evidence=}.")
-    prepare = {"residuals": _from_residuals, "calm": _from_calm}[evidence]
-    estimate, channels = prepare(config)
+    check_choice("evidence", config.evidence, EVIDENCE)
+    estimate, channels = EVIDENCE[config.evidence](config)
     truth = _truth(config, channels)
 
     directory = Path(workdir)
@@ -68,27 +60,33 @@ def train_noise(config: config_dict.ConfigDict, workdir: str) -> Path:
     return path
 
 
-def _from_residuals(config):
-    """Returns the estimate, still to be made, and the channels of the pictures."""
+def _from_residuals(config: config_dict.ConfigDict) -> Estimate:
+    """Returns a function that makes the estimate, and the channels of the pictures."""
     reason = "the noise is learned from what a denoiser removes"
     check_given("denoiser", config.denoiser, "DENOISER.keras", reason)
     denoiser = inference.Denoiser.from_pretrained(config.denoiser)
 
-    def denoise(picture):
-        return denoiser(picture, pixel_range="dtype")  # They are in [0, 1] units.
+    def denoise(picture: np.ndarray) -> np.ndarray:
+        return denoiser(picture, pixel_range="dtype")  # In [0, 1] units.
 
     pools = [_pictures(name, denoiser.channels, config) for name in ("noisy", "clean")]
     estimate = functools.partial(estimate_noise, denoise, *pools, **config.residuals)
     return estimate, denoiser.channels
 
 
-def _from_calm(config):
+def _from_calm(config: config_dict.ConfigDict) -> Estimate:
     noisy = _pictures("noisy", None, config)
     estimate = functools.partial(estimate_calm_noise, noisy, **config.calm)
     return estimate, noisy[0].shape[-1]
 
 
-def _pictures(name, channels, config):
+EVIDENCE = {"residuals": _from_residuals, "calm": _from_calm}
+"""The methods by name."""
+
+
+def _pictures(
+    name: str, channels: int | None, config: config_dict.ConfigDict
+) -> list[np.ndarray]:
     """Returns pictures spread evenly over a pool, float32 [H, W, C]."""
     source = open_pictures(config, name, channels)
     step = max(1, len(source) // config.max_pictures)
@@ -97,13 +95,13 @@ def _pictures(name, channels, config):
     return [_middle(data.to_unit(picture).numpy(), side) for picture in pictures]
 
 
-def _middle(picture, side):
+def _middle(picture: np.ndarray, side: int) -> np.ndarray:
     top, left = (max(0, (size - side) // 2) for size in picture.shape[:2])
     return picture[top : top + side, left : left + side]
 
 
-def _truth(config, channels):
-    """Returns the curves of the true noise by their name, where it is known."""
+def _truth(config: config_dict.ConfigDict, channels: int) -> dict[str, Any]:
+    """Returns the curves of the true noise, if there are references."""
     if not config.reference:
         return {}
     sources = (
@@ -114,7 +112,7 @@ def _truth(config, channels):
     return {"true": curves_of_pairs(pairs.as_numpy_iterator())}
 
 
-def _write_report(model, truth, directory):
+def _write_report(model: NoiseModel, truth: dict[str, Any], directory: Path) -> None:
     curves = {"learned": curves_of_model(model), **truth}
     plain = {name: _plain(dataclasses.asdict(c)) for name, c in curves.items()}
     levels = np.exp(model.log_levels.numpy())
@@ -124,8 +122,8 @@ def _write_report(model, truth, directory):
     files.replace(directory / "noise.png", lambda path: plot_curves(path, curves))
 
 
-def _plain(arrays):
-    """Returns lists of arrays, as JSON has them: None where nothing is known."""
+def _plain(arrays: dict[str, np.ndarray]) -> dict[str, list]:
+    """Returns lists in place of arrays, with None in place of unknown values."""
     return {
         name: np.where(np.isfinite(array), np.float64(array), None).tolist()
         for name, array in arrays.items()

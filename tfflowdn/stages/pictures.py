@@ -36,7 +36,7 @@ def open_pictures(
       config: The configuration.
       name: The name of the section, which holds the arguments of `data.open_source`.
       channels: What every picture must have; None for what the first one has.
-      **options: Arguments that replace those of the section.
+      **options: Arguments that replace the section's.
 
     Raises:
       ValueError: If the user has not named any pictures, or for bad pictures.

@@ -1,4 +1,4 @@
-"""Trains a flow prior on clean pictures (stage 1)."""
+"""Trains a flow prior on clean pictures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ __all__ = [
 
 def train_prior(
     config: config_dict.ConfigDict,
-    workdir: str,
+    workdir: str | Path,
+    *,
     num_shards: int = 1,
     precision: str | None = None,
     patch_gradients: bool = False,
@@ -31,26 +32,29 @@ def train_prior(
     """Trains the prior of a configuration; each section is a function's arguments.
 
     Args:
-      config: `prior` (FlowPrior), `clean` and `validation` (data.open_source, both
-        in the range of the former, which the prior keeps), `crops`
+      config: `prior` (FlowPrior), `clean` and `validation` (data.open_source; both
+        have the pixel range of `clean`, which the prior keeps), `crops`
         (data.RandomCrops), `training` (training.fit).
-      workdir: Where the outputs go; a run that was killed goes on there.
-      num_shards: Parts of a batch that run side by side, see FlowPrior.
-      precision: Keras dtype policy of the conditioners in this training, where the
-        configuration names none; the trained prior is saved without it. A run goes on
-        in the one that it began in.
-      patch_gradients: The flow's option in this training, where the configuration
-        says neither; the trained prior is saved without it, since stage 2, which
-        needs the gradient of pictures alone, is faster without.
+      workdir: The directory of the outputs; a run that was killed continues there.
+      num_shards: Parts of a batch that run in parallel, see FlowPrior.
+      precision: Keras dtype policy of the conditioners in this training, unless the
+        configuration names one. The trained prior is saved without it. A run that
+        continues keeps its first precision.
+      patch_gradients: The flow's option in this training, unless the configuration
+        chooses it. The trained prior is saved without it, because the denoiser's
+        training, which needs only the gradient with respect to pictures, is slower
+        with it.
       strategy: The devices; by default `devices.make_strategy()`.
-      stop: Asked after each step whether to stop there, see `training.fit`.
+      stop: Called after each step; training stops when it returns True, see
+        `training.fit`.
 
     Returns:
       The path of the trained prior, `best.keras`.
 
     Raises:
-      ValueError: For bad pictures, sizes or a work directory of another run.
-      PreemptionError: If `stop` has said so.
+      ValueError: For missing or bad pictures, bad sizes, or a work directory of
+        another run.
+      PreemptionError: If `stop` has returned True.
     """
     strategy = strategy or devices.make_strategy()
     crop_size, _, channels = config.prior.image_shape
@@ -65,7 +69,7 @@ def train_prior(
         held_out,
         crop_size=crop_size,
         batch_size=config.crops.batch_size,
-        # No replica may have an empty batch.
+        # An incomplete batch could leave a replica without pictures.
         drop_remainder=strategy.num_replicas_in_sync > 1,
     )
     crops = data.RandomCrops(clean, **config.crops, crop_size=crop_size)
@@ -87,7 +91,7 @@ def train_prior(
     prior.num_shards = num_shards
     directory = Path(workdir)
     if devices.is_chief(strategy):
-        # A run may go on on another device, with the option or without.
+        # A run may continue on another device, with the option or without it.
         identity = {**config.prior.to_dict(), "flow_options": options}
         training.prepare_workdir(directory, identity)
         _keep_precision(directory, precision)
@@ -108,13 +112,13 @@ def train_prior(
     return best
 
 
-def _first_precision(workdir, precision):
-    """Returns the precision that the run in `workdir` began in, or a new one's."""
+def _first_precision(workdir: str | Path, precision: str | None) -> str | None:
+    """Returns the first precision of the run in `workdir`; `precision` if it is new."""
     path = Path(workdir) / "precision.json"
     return json.loads(path.read_text()) if path.exists() else precision
 
 
-def _keep_precision(directory, precision):
+def _keep_precision(directory: Path, precision: str | None) -> None:
     files.replace(
         directory / "precision.json",
         lambda path: path.write_text(json.dumps(precision)),

@@ -47,7 +47,7 @@ class Run:
     Args:
       config: The configuration, see `train_denoiser`.
       num_shards: Parts of a batch that run in parallel, see FlowPrior.
-      strategy: The devices; by default those of the current scope.
+      strategy: The devices; by default the current strategy.
     """
 
     def __init__(
@@ -103,8 +103,8 @@ class Run:
     def channels(self) -> int:
         """Channels of the network and of all pictures, 1 or 3.
 
-        They are those of the prior, of the noise model or of the trained denoiser, and
-        without these those of the clean pictures.
+        The prior, the noise model and the trained denoiser must agree. If none of them
+        is given, the clean pictures decide.
         """
         config = self.config
         known = [self.prior.channels] if config.prior else []
