@@ -1,35 +1,32 @@
-"""Trains a denoiser by the objective alone, from scratch, each choice changed alone.
+"""Trains a denoiser only by the objective, from scratch, with one choice changed each.
 
-    python tools/ablate_objective.py --pictures PICTURES --runs RUNS
+    python tools/ablate_objective.py --pictures PICTURES --runs RUNS --output ABLATION.json
 
-PICTURES are those of tools/prepare_protocol.py, of which it takes the blind Gaussian
-noisy pool and the validation pictures at sigma 25. Each variant of
-configs/denoiser_resnet.py:from_scratch takes `--num_steps` steps. `--output` gets their
-validation PSNR as JSON and, from it, a table; `--priors` adds rows of other priors,
-trained by tools/ablate_prior.py. A variant that is in it is left as it is.
+PICTURES come from tools/prepare_protocol.py; the noisy pictures with Gaussian noise of
+unknown levels and the validation pictures at sigma 25 are used. Each variant of
+`denoiser_resnet:from_scratch` takes `--num_steps` steps. `--output` gets the validation
+PSNR and, next to it, a table (.md). A variant that is in the file is not trained again.
+`--priors` adds rows with other priors, trained by tools/ablate_prior.py.
 """
 
 from __future__ import annotations
 
 import csv
-import json
-import runpy
 from pathlib import Path
 
-from absl import app, flags, logging
+import harness
+from absl import flags, logging
 
-from tfflowdn import devices, files
-from tfflowdn.stages import train_denoiser
+devices = harness.lazy("tfflowdn.devices")
+stages = harness.lazy("tfflowdn.stages")
 
 FLAGS = flags.FLAGS
-TOOLS = Path(__file__).resolve().parent
-CONFIG = TOOLS.parent / "configs/denoiser_resnet.py"
 BASE = "0.45 of the MAP weight"
 WEAKER = "0.35"
 AT_10 = {"loss.gradient_bound": 10.0}  # Before 1 was found to be better.
 AT_BASE = {**AT_10, "loss.map_factor": 0.45}
 ONE_LAMBDA = {**AT_10, "loss.prior_weight": 0.45 * 2 * (25 / 255) ** 2}
-# Variant: what is changed in the objective, and the variant to compare with.
+# Variant: changes of the section `objective`, and the variant to compare with.
 VARIANTS = {
     BASE: (AT_BASE, BASE),
     WEAKER: (AT_10, BASE),
@@ -52,7 +49,7 @@ VARIANTS = {
     "bounded at 1, 0.35: the default": ({}, WEAKER),
     "not bounded, 0.35": ({"loss.gradient_bound": None}, WEAKER),
 }
-# Priors of tools/ablate_prior.py, a minute each; the default took 30.
+# Priors of tools/ablate_prior.py, one minute each; the default took 30.
 PRIORS = {
     "NICE of a minute": "nice",
     "RealNVP of a minute": "real_nvp",
@@ -74,8 +71,8 @@ def _baseline(name):
 
 
 def _train(name, workdir, num_shards):
-    """Returns the validation PSNR after the last epoch, None where it diverged."""
-    config = runpy.run_path(str(CONFIG))["get_config"]("from_scratch")
+    """Returns the validation PSNR after the last epoch, or None if it diverged."""
+    config = harness.config("denoiser_resnet", "from_scratch")
     config.objective.update_from_flattened_dict(_changes(name))
     pictures = Path(FLAGS.pictures)
     config.prior = FLAGS.prior
@@ -88,7 +85,7 @@ def _train(name, workdir, num_shards):
     config.objective.training.num_steps = FLAGS.num_steps
     config.objective.training.steps_per_epoch = FLAGS.num_steps // 2
     try:
-        train_denoiser(config, str(workdir), num_shards=num_shards)
+        stages.train_denoiser(config, str(workdir), num_shards=num_shards)
     except ArithmeticError as error:
         logging.warning("%s", error)
         return None
@@ -97,55 +94,40 @@ def _train(name, workdir, num_shards):
 
 
 def _table(psnrs):
-    rows = [
-        f"| {name} | {'diverges' if psnr is None else f'{psnr:.2f}'} | "
-        f"{_gain(name, psnrs)} |"
-        for name, psnr in psnrs.items()
-    ]
-    lines = ["| | PSNR | gain |", "| --- | --: | --- |", *rows]
-    return "\n".join(lines) + "\n"
+    rows = []
+    for name, psnr in psnrs.items():
+        baseline, gain = _baseline(name), ""
+        if baseline != name and psnr is not None:
+            gain = f"{psnr - psnrs[baseline]:+.2f} over {baseline}"
+        rows.append([name, "diverges" if psnr is None else f"{psnr:.2f}", gain])
+    return harness.markdown(["", "PSNR", "gain"], rows)
 
 
-def _gain(name, psnrs):
-    baseline = _baseline(name)
-    if baseline == name or psnrs[name] is None:
-        return ""
-    return f"{psnrs[name] - psnrs[baseline]:+.2f} over {baseline}"
-
-
-def _main(argv):
-    del argv
+def _main():
     num_shards = devices.share_cores()
     output = Path(FLAGS.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    report = {"num_steps": FLAGS.num_steps, "psnr": {}}
-    if output.exists():
-        report = json.loads(output.read_text())
-        if report["num_steps"] != FLAGS.num_steps:
-            raise ValueError(
-                f"{output.name} must be of as many steps. Received: "
-                f"num_steps={FLAGS.num_steps}, {report['num_steps']} in it."
-            )
+    record = harness.load(output) or {"num_steps": FLAGS.num_steps, "psnr": {}}
+    if record["num_steps"] != FLAGS.num_steps:
+        raise ValueError(
+            f"num_steps must be {record['num_steps']}, as in {output.name}. "
+            f"Received: num_steps={FLAGS.num_steps}."
+        )
     for name in _variants():
-        if name in report["psnr"]:
+        if name in record["psnr"]:
             continue
         logging.info("Training: %s", name)
         workdir = Path(FLAGS.runs, "".join(c if c.isalnum() else "_" for c in name))
-        report["psnr"][name] = _train(name, workdir, num_shards)
-        texts = {".json": json.dumps(report, indent=2) + "\n"}
-        texts[".md"] = _table(report["psnr"])
-        for suffix, text in texts.items():
-            path = output.with_suffix(suffix)
-            files.replace(path, lambda file, text=text: file.write_text(text))
-    print(_table(report["psnr"]))
+        record["psnr"][name] = _train(name, workdir, num_shards)
+        harness.save(record, output)
+        harness.write_text(output.with_suffix(".md"), _table(record["psnr"]))
+    print(_table(record["psnr"]))
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("pictures", None, "Folder of the pictures.", required=True)
-    flags.DEFINE_string("prior", "prior_gray", "The prior.")
-    flags.DEFINE_string("priors", "", "Folder of tools/ablate_prior.py's trainings.")
     flags.DEFINE_string("runs", None, "Folder of the trainings.", required=True)
+    flags.DEFINE_string("output", None, "JSON file to add the rows to.", required=True)
+    flags.DEFINE_string("prior", "prior_gray", "Prior.")
+    flags.DEFINE_string("priors", "", "Folder of the trainings of ablate_prior.py.")
     flags.DEFINE_integer("num_steps", 400, "Steps of each variant, an even number.")
-    results = TOOLS / "results/ablation_objective.json"
-    flags.DEFINE_string("output", str(results), "JSON; the table goes beside it.")
-    app.run(_main)
+    harness.run(_main)

@@ -1,40 +1,36 @@
-"""Trains the priors, and Glow with each switch alone, for the same time each.
+"""Trains the priors, and Glow with one switch changed each, for the same time.
 
     python tools/ablate_prior.py --clean CLEAN --validation HELD_OUT --output ABLATION \
         --minutes 30 --step_ms 47
 
-A variant's step is timed in turns with the default Glow's, so that the load of the
-machine cancels. Their ratio times `--step_ms`, the default's step on the idle machine
-(tools/benchmark_training.py), says how many steps fit into `--minutes`; with them it
-trains as `train_prior` does, its cosine over its own number of steps. ABLATION gets a
-JSON for each variant and, from these, table.md. A variant with a JSON is left as it is,
-and one that was killed goes on; `--only` picks some.
+The step of a variant is timed in turns with the step of the default Glow, so that the
+load of the machine cancels. Their ratio times `--step_ms`, the default's step on the
+idle machine (tools/benchmark_training.py), gives the number of steps that fit into
+`--minutes`. The variant trains for that number as `train_prior` does. ABLATION gets a
+JSON file for each variant and, from these, table.md. A variant with a JSON file is not
+trained again, and a killed one continues; `--only` picks some.
 """
 
 from __future__ import annotations
 
 import csv
-import json
-import runpy
-import time
 from pathlib import Path
 
-import keras
+import harness
 import numpy as np
-from absl import app, flags, logging
-from ml_collections import config_dict
+from absl import flags, logging
 
-from tfflowdn import devices
-from tfflowdn.models import FlowPrior
-from tfflowdn.stages.prior import train_prior
-from tfflowdn.training.optimizer import OPTIMIZERS
+devices = harness.lazy("tfflowdn.devices")
+keras = harness.lazy("keras")
+models = harness.lazy("tfflowdn.models")
+optimizer = harness.lazy("tfflowdn.training.optimizer")
+stages = harness.lazy("tfflowdn.stages")
 
 FLAGS = flags.FLAGS
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 NUM_EPOCHS = 10
 DEFAULT = "glow"
 
-# Variant: configuration, what is changed in it, and the variant to compare with.
+# Variant: configuration, changes in it, and the variant to compare with.
 VARIANTS = {
     "glow": ("prior_glow", {}, "glow"),
     "nice": ("prior_nice", {}, "glow"),
@@ -46,7 +42,7 @@ VARIANTS = {
     "real_nvp": ("prior_realnvp", {}, "glow"),
     "real_nvp, growing width": (
         "prior_realnvp",
-        # At the others' rate its loss rises after 68 steps, and the training stops.
+        # At the rate of the others, its loss rises after 68 steps.
         {"prior.flow_options.hidden_growth": 2, "training.learning_rate": 2e-3},
         "real_nvp",
     ),
@@ -95,27 +91,27 @@ VARIANTS = {
 
 
 def _config(name):
-    """Returns the configuration of a variant, its number of steps not yet set."""
+    """Returns the configuration of a variant, still without its number of steps."""
     file, changes, _ = VARIANTS[name]
-    config = runpy.run_path(str(CONFIGS / f"{file}.py"))["get_config"](FLAGS.size)
+    config = harness.config(file, FLAGS.size)
     config.update_from_flattened_dict(changes)
     config.clean.spec, config.validation.spec = FLAGS.clean, FLAGS.validation
     return config
 
 
-def _stepper(config: config_dict.ConfigDict, num_shards: int, precision: str | None):
+def _stepper(config, num_shards, precision):
     """Returns a function that takes one training step, and the number of weights."""
     config = config.copy_and_resolve_references()
     config.prior.flow_options.precision = (
         config.prior.flow_options.precision or precision
     )
-    prior = FlowPrior(**config.prior)
+    prior = models.FlowPrior(**config.prior)
     prior.num_shards = num_shards
     shape = (config.crops.batch_size, *config.prior.image_shape)
     images = np.random.default_rng(0).random(shape, np.float32)
     momentum = config.training.ema_momentum
     prior.compile(
-        OPTIMIZERS[config.training.optimizer](
+        optimizer.OPTIMIZERS[config.training.optimizer](
             1e-5,
             clip_norm=config.training.clip_norm,
             use_ema=momentum is not None,
@@ -128,28 +124,15 @@ def _stepper(config: config_dict.ConfigDict, num_shards: int, precision: str | N
     return lambda: prior.train_on_batch(images), num_weights
 
 
-def _seconds(step):
-    start = time.perf_counter()
-    step()
-    return time.perf_counter() - start
-
-
-def _ratio(step, default):
-    """Returns the median of the ratios of steps that were taken in turns."""
-    for _ in range(3):
-        step()
-        default()
-    pairs = [(_seconds(step), _seconds(default)) for _ in range(FLAGS.timed_steps)]
-    return float(np.median([ours / theirs for ours, theirs in pairs]))
-
-
 def _plan(name, path, **device):
-    """Measures a variant's step and writes how many fit into the time."""
+    """Measures the step of a variant and writes how many steps fit into the time."""
     step, num_weights = _stepper(_config(name), **device)
     ratio = 1.0
     if name != DEFAULT:
         default, _ = _stepper(_config(DEFAULT), **device)
-        ratio = _ratio(step, default)
+        harness.turns({"": step, "default": default}, 3)
+        times = harness.turns({"": step, "default": default}, FLAGS.timed_steps)
+        ratio = harness.ratio(times[""], times["default"])
     step_seconds = ratio * FLAGS.step_ms / 1000
     epoch_steps = max(1, round(60 * FLAGS.minutes / step_seconds / NUM_EPOCHS))
     plan = {
@@ -161,23 +144,22 @@ def _plan(name, path, **device):
         "step_ratio": ratio,
         "steps_per_epoch": epoch_steps,
     }
-    path.write_text(json.dumps(plan))
+    harness.save(plan, path)
     keras.backend.clear_session()
 
 
 def _train(name, folder, **device):
-    """Trains a variant, or what is left of it, and writes its JSON."""
+    """Trains a variant, or continues its training, and writes its JSON file."""
     workdir = folder / _file_name(name)
-    workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "plan.json"
     if not path.exists():
         _plan(name, path, **device)
-    plan = json.loads(path.read_text())
+    plan = harness.load(path)
     config = _config(name)
     config.training.steps_per_epoch = plan["steps_per_epoch"]
     config.training.num_steps = NUM_EPOCHS * plan["steps_per_epoch"]
     try:
-        train_prior(config, workdir, **device)
+        stages.train_prior(config, workdir, **device)
         with (workdir / "history.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         bits = [float(row["val_bits_per_dim"]) for row in rows]
@@ -185,43 +167,39 @@ def _train(name, folder, **device):
     except ArithmeticError as error:
         result = {"bits_per_dim": None, "error": str(error)}
     result = {**plan, "num_steps": config.training.num_steps, **result}
-    (folder / f"{workdir.name}.json").write_text(json.dumps(result, indent=1))
+    harness.save(result, folder / f"{workdir.name}.json")
 
 
 def _write_table(folder):
-    paths = (folder / f"{_file_name(name)}.json" for name in VARIANTS)
-    results = [json.loads(path.read_text()) for path in paths if path.exists()]
+    paths = [folder / f"{_file_name(name)}.json" for name in VARIANTS]
+    results = [harness.load(path) for path in paths if path.exists()]
     bits = {result["variant"]: result["bits_per_dim"] for result in results}
-    lines = [
-        "| variant | step | steps | weights | bits/dim | gain |",
-        "| --- | --: | --: | --: | --: | --- |",
-    ]
+    rows = []
     for result in results:
         name, baseline = result["variant"], result["baseline"]
         own, other = bits[name], bits.get(baseline)
         comparable = None not in (own, other) and name != baseline
-        gain = f"{other - own:+.3f} over {baseline}" if comparable else ""
-        shown = "not finite" if own is None else f"{own:.3f}"
-        lines.append(
-            f"| {name} | {result['step_ratio']:.2f} | {result['num_steps']} | "
-            f"{result['num_weights']:,} | {shown} | {gain} |"
+        rows.append(
+            [
+                name,
+                f"{result['step_ratio']:.2f}",
+                result["num_steps"],
+                f"{result['num_weights']:,}",
+                "not finite" if own is None else f"{own:.3f}",
+                f"{other - own:+.3f} over {baseline}" if comparable else "",
+            ]
         )
-    (folder / "table.md").write_text("\n".join(lines) + "\n")
+    header = ["variant", "step", "steps", "weights", "bits/dim", "gain"]
+    harness.write_text(folder / "table.md", harness.markdown(header, rows))
 
 
 def _file_name(name):
     return name.replace(",", "").replace(" ", "_")
 
 
-def _main(argv):
-    del argv
+def _main():
     device = {"num_shards": devices.share_cores()}
     device["precision"] = devices.faster_precision()
-    unknown = set(FLAGS.only) - set(VARIANTS)
-    if unknown:
-        raise ValueError(
-            f"only must name some of {tuple(VARIANTS)}. Received: {sorted(unknown)}."
-        )
     folder = Path(FLAGS.output)
     for name in FLAGS.only or VARIANTS:
         if not (folder / f"{_file_name(name)}.json").exists():
@@ -231,13 +209,14 @@ def _main(argv):
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("clean", None, "Folder of the clean pictures.")
-    flags.DEFINE_string("validation", None, "Folder of held-out pictures.")
-    flags.DEFINE_string("output", None, "Folder to write.")
+    flags.DEFINE_string("clean", None, "Folder of the clean pictures.", required=True)
+    flags.DEFINE_string(
+        "validation", None, "Folder of held-out pictures.", required=True
+    )
+    flags.DEFINE_string("output", None, "Folder to write.", required=True)
     flags.DEFINE_float("minutes", 30, "Time of each training on the idle machine.")
-    flags.DEFINE_float("step_ms", 47, "The default's step on the idle machine.")
+    flags.DEFINE_float("step_ms", 47, "Step of the default on the idle machine.")
     flags.DEFINE_integer("timed_steps", 30, "Steps to time for the ratio.")
-    flags.DEFINE_multi_string("only", [], "Variants to train; all if none is named.")
+    flags.DEFINE_multi_enum("only", [], list(VARIANTS), "Variants; all by default.")
     flags.DEFINE_string("size", "gray", "Variant of the configurations.")
-    flags.mark_flags_as_required(["clean", "validation", "output"])
-    app.run(_main)
+    harness.run(_main)

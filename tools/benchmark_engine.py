@@ -2,12 +2,11 @@
 
     python tools/benchmark_engine.py --output tools/results/engine.json
 
-prints Markdown tables and writes their figures; `--measure` picks some of them, and
-the others stay in the file as they were. Every variant runs in a process of its own,
-since the number of threads is set once a process, and only one of them works at a
-time. Speeds are compared by the medians of runs in turns, so that the load of the
-machine cancels; absolute times are those of one machine. Linux only (the peak of the
-memory is read from /proc).
+prints Markdown tables; `--output` gets their figures. `--measure` picks some of them,
+and the others stay in the file as they were. Every variant runs in its own process,
+because the number of threads is set once per process. Speeds are compared by medians of
+runs in turns, so that the load of the machine cancels. Linux only (peak memory is read
+from /proc).
 """
 
 from __future__ import annotations
@@ -15,20 +14,19 @@ from __future__ import annotations
 import json
 import math
 import statistics
-import subprocess
 import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
-import keras
+import harness
 import numpy as np
-import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
-from tfflowdn import flows
-from tfflowdn.models import FlowPrior
-from tfflowdn.training.optimizer import GuardedAdam
+keras = harness.lazy("keras")
+tf = harness.lazy("tensorflow")
+flows = harness.lazy("tfflowdn.flows")
+models = harness.lazy("tfflowdn.models")
+training = harness.lazy("tfflowdn.training.optimizer")
 
 FLAGS = flags.FLAGS
 DEFAULTS = {
@@ -73,11 +71,11 @@ DEPTHS = {"24 steps": {"num_steps": 8}, "96 steps": {"num_steps": 32}}
 PLAIN_OR_RECOMPUTE = {"plain": {}, "recompute": {"recompute": True}}
 
 
-# What is measured: each returns a dictionary for the JSON and prints a table.
+# The measurements: each returns a dictionary for the JSON and prints a table.
 
 
-def _speed():
-    """Images a second; and each variant's speed over the flow's and the other's."""
+def _measure_speed():
+    """Speed of each variant over the flow, and of the flow over hand-written code."""
     variants = {
         f"{name}, {threads}": {**SPEEDS[name], **THREADS[threads]}
         for threads in THREADS
@@ -88,29 +86,23 @@ def _speed():
     rows = []
     for name, own in seconds.items():
         flow = seconds[f"flow, {name.split(', ')[1]}"]
-        ratios = {work: flow[work] / own[work] for work in own}
-        rows.append([name, *(f"{ratios.get(work, math.nan):.2f}" for work in WORKS)])
-    _print_table(["speed over the flow's", *WORKS], rows)
-    flow = {threads: seconds[f"flow, {threads}"] for threads in THREADS}
-    hand = {threads: seconds[f"hand-written, {threads}"] for threads in THREADS}
+        ratios = (flow[w] / own[w] if w in own else None for w in WORKS)
+        rows.append([name, *ratios])
+    harness.print_table(["speed over the flow", *WORKS], rows)
     ratios = {
-        threads: hand[threads]["gradient"] / flow[threads]["gradient"]
+        threads: seconds[f"hand-written, {threads}"]["gradient"]
+        / seconds[f"flow, {threads}"]["gradient"]
         for threads in THREADS
     }
-    _print_table(
+    harness.print_table(
         ["speed of the gradient", *THREADS],
-        [
-            [
-                "over the hand-written (at least 0.95)",
-                *map("{:.2f}".format, ratios.values()),
-            ]
-        ],
+        [["over the hand-written (at least 0.95)", *ratios.values()]],
     )
     return {"seconds": seconds, "gradient_over_hand_written": ratios}
 
 
-def _input_gradient():
-    """The speed of the gradient for the images alone over that of the weights'."""
+def _measure_input_gradient():
+    """Speed of the gradient for the images over the gradient for the weights."""
     works = ["gradient", "input_gradient"]
     results = {}
     for name, settings in FLOWS.items():
@@ -118,58 +110,49 @@ def _input_gradient():
             variant = {f"{name}; {threads}": {**settings, **options}}
             ((title, seconds),) = _seconds_in_turns(variant, works).items()
             results[title] = {**seconds, "ratio": seconds[works[0]] / seconds[works[1]]}
-    _print_table(
+    harness.print_table(
         ["input gradient", "speed over the gradient (at least 1.6)"],
-        [[title, f"{result['ratio']:.2f}"] for title, result in results.items()],
+        [[title, result["ratio"]] for title, result in results.items()],
     )
     return results
 
 
-def _first_step():
+def _measure_first_step():
     """Seconds of the first step, each in a fresh process."""
     results = {}
     for name, settings in FLOWS.items():
-        settings = {**settings, "task": "first_step"}
-        reports = [_report(settings) for _ in range(FLAGS.fresh_processes)]
-        results[name] = {
-            part: statistics.median(report[part] for report in reports)
-            for part in reports[0]
-        }
+        reports = [
+            harness.fresh(**settings, task="first_step", started=time.time())
+            for _ in range(FLAGS.fresh_processes)
+        ]
+        times = {part: [report[part] for report in reports] for part in reports[0]}
+        results[name] = harness.medians(times)
     parts = list(next(iter(results.values())))
-    _print_table(
+    harness.print_table(
         ["seconds", *parts],
-        [
-            [name, *(f"{result[part]:.1f}" for part in parts)]
-            for name, result in results.items()
-        ],
+        [[name, *result.values()] for name, result in results.items()],
     )
     return results
 
 
-def _memory():
-    """Peak memory of one gradient and its time, by depth, plain and recomputed."""
+def _measure_memory():
+    """Peak memory and time of one gradient, by depth, plain and recomputed."""
     settings = {"batch_size": FLAGS.memory_batch_size}
-    peaks = {
-        depth: {
-            name: statistics.median(
-                _report({**settings, **DEPTHS[depth], **options, "task": "memory"})[
-                    "peak_mib"
-                ]
-                for _ in range(FLAGS.fresh_processes)
-            )
-            for name, options in PLAIN_OR_RECOMPUTE.items()
-        }
-        for depth in DEPTHS
-    }
     variants = {
-        f"{depth}, {name}": {**settings, **DEPTHS[depth], **options}
+        (depth, name): {**settings, **DEPTHS[depth], **options}
         for depth in DEPTHS
         for name, options in PLAIN_OR_RECOMPUTE.items()
     }
+    peaks = {depth: {} for depth in DEPTHS}
+    for (depth, name), variant in variants.items():
+        peaks[depth][name] = statistics.median(
+            harness.fresh(**variant, task="memory")["peak_mib"]
+            for _ in range(FLAGS.fresh_processes)
+        )
     seconds = _seconds_in_turns(variants, ["gradient"])
     times = {
-        depth: seconds[f"{depth}, recompute"]["gradient"]
-        / seconds[f"{depth}, plain"]["gradient"]
+        depth: seconds[depth, "recompute"]["gradient"]
+        / seconds[depth, "plain"]["gradient"]
         for depth in DEPTHS
     }
     growth = {
@@ -177,105 +160,74 @@ def _memory():
         for name in PLAIN_OR_RECOMPUTE
     }
     rows = [
-        [depth, *(f"{peak:.0f} MiB" for peak in peaks[depth].values()), f"{ratio:.2f}"]
-        for depth, ratio in times.items()
+        [depth, *(f"{peak:.0f} MiB" for peak in peaks[depth].values()), times[depth]]
+        for depth in DEPTHS
     ]
-    rows.append(["growth", *(f"{value:+.0%}" for value in growth.values()), ""])
-    _print_table(["peak of a gradient", *PLAIN_OR_RECOMPUTE, "time of recompute"], rows)
+    rows.append(["growth", *(f"{value:+.0%}" for value in growth.values()), None])
+    harness.print_table(
+        ["peak of a gradient", *PLAIN_OR_RECOMPUTE, "time of recompute"], rows
+    )
     return {**settings, "peak_mib": peaks, "growth": growth, "time_ratio": times}
 
 
-def _precision():
-    """What bfloat16 conditioners do to the density and to the round trip."""
-    result = _report({"task": "precision"})
-    _print_table(["bfloat16", ""], [[k, f"{v:.2g}"] for k, v in result.items()])
+def _measure_precision():
+    """Effect of bfloat16 conditioners on the density and on the round trip."""
+    result = harness.fresh(task="precision")
+    harness.print_table(["bfloat16", ""], result.items())
     return result
 
 
 MEASURES = {
-    "speed": _speed,
-    "input_gradient": _input_gradient,
-    "first_step": _first_step,
-    "memory": _memory,
-    "precision": _precision,
+    "speed": _measure_speed,
+    "input_gradient": _measure_input_gradient,
+    "first_step": _measure_first_step,
+    "memory": _measure_memory,
+    "precision": _measure_precision,
 }
-
-
-class _Server:
-    """A process that does a variant's work when it is told to."""
-
-    def __init__(self, settings):
-        self._process = _start(settings)
-        self.works = json.loads(self._process.stdout.readline())
-
-    def seconds(self, work, calls):
-        self._process.stdin.write(f"{work} {calls}\n")
-        self._process.stdin.flush()
-        return float(self._process.stdout.readline()) / calls
-
-    def close(self):
-        self._process.communicate()
 
 
 def _seconds_in_turns(variants, works):
     """Returns for each variant and work the median seconds of a call."""
-    servers = {name: _Server(settings) for name, settings in variants.items()}
-    times = {name: {} for name in variants}
-    turns = [
-        (name, work)
+    servers = {}
+    for name, settings in variants.items():
+        worker = f"--worker={json.dumps(settings)}"
+        servers[name] = harness.Server([sys.executable, *sys.argv, worker])
+    turns = {
+        (name, work): (server, work)
         for work in works
-        for name in servers
-        if work in servers[name].works
-    ]
-    for _ in range(FLAGS.rounds):
-        for name, work in turns:
-            seconds = servers[name].seconds(work, FLAGS.calls)
-            times[name].setdefault(work, []).append(seconds)
+        for name, server in servers.items()
+        if work in server.facts["tasks"]
+    }
+    times = harness.turns(
+        turns,
+        FLAGS.rounds,
+        clock=lambda turn: statistics.fmean(turn[0].times(turn[1], FLAGS.calls)),
+    )
     for server in servers.values():
         server.close()
-    return {
-        name: {work: statistics.median(values) for work, values in by_work.items()}
-        for name, by_work in times.items()
-    }
+    results = {name: {} for name in variants}
+    for (name, work), median in harness.medians(times).items():
+        results[name][work] = median
+    return results
 
 
-def _report(settings):
-    """Returns what a fresh process measures of itself."""
-    output, _ = _start({**settings, "started": time.time()}).communicate()
-    return json.loads(output)
+# The work of the other processes.
 
 
-def _start(settings):
-    return subprocess.Popen(
-        [sys.executable, __file__, "--worker", json.dumps(settings)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-def _print_table(header, rows):
-    rule = ["---", *["--:"] * (len(header) - 1)]
-    for row in [header, rule, *rows]:
-        print("| " + " | ".join(row) + " |")
-    print(flush=True)
-
-
-# What a worker does: each answers on standard output.
+def _work(**settings):
+    settings = SimpleNamespace(**{**DEFAULTS, **settings})
+    threading = tf.config.threading
+    threading.set_intra_op_parallelism_threads(settings.intra_op_threads)
+    threading.set_inter_op_parallelism_threads(settings.inter_op_threads)
+    return TASKS[settings.task](settings)
 
 
 def _serve(settings):
-    works = _works(settings)
-    print(json.dumps(list(works)), flush=True)
-    for line in sys.stdin:
-        work, calls = line.split()
-        start = time.perf_counter()
-        for _ in range(int(calls)):
-            works[work]()
-        print(time.perf_counter() - start, flush=True)
+    harness.serve(lambda: (_works(settings), {}))
 
 
-def _report_first_step(settings):
+def _first_step(settings):
+    models.FlowPrior  # noqa: B018 (imports it)
     imported = time.time()
     prior = _prior(settings)
     images = _images(settings)
@@ -285,36 +237,29 @@ def _report_first_step(settings):
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, 1000, warmup_target=1e-3, warmup_steps=100
     )
-    prior.compile(GuardedAdam(schedule, clip_norm=50.0))
+    prior.compile(training.GuardedAdam(schedule, clip_norm=50.0))
     prior.fit(images, batch_size=len(images), verbose=0)
-    times = {
+    return {
         "import": imported - settings.started,
         "construction": built - imported,
         "initialize": initialized - built,
         "fit": time.time() - initialized,
     }
-    print(json.dumps(times))
 
 
-def _report_memory(settings):
+def _memory(settings):
     prior = _prior(settings)
     images = tf.constant(_images(settings))
     gradient = _gradient(prior.log_prob, prior.trainable_variables)
     prior.log_prob(images[:1])
-    Path("/proc/self/clear_refs").write_text("5")  # The peak is that from here on.
-    before = _status_mib("VmRSS")
-    gradient(images)
-    print(json.dumps({"peak_mib": _status_mib("VmHWM") - before}))
+    return {"peak_mib": harness.peak_mib(lambda: gradient(images))}
 
 
-def _report_precision(settings):
+def _precision(settings):
     images = tf.constant(_images(settings))
     prior = _perturbed_prior(settings, images)
-    rounded = FlowPrior.from_config(
-        {
-            **prior.get_config(),
-            "flow_options": {**prior.flow_options, "precision": "mixed_bfloat16"},
-        }
+    rounded = _prior(
+        SimpleNamespace(**{**vars(settings), "precision": "mixed_bfloat16"})
     )
     rounded.set_weights(prior.get_weights())
     bits = [model.bits_per_dim(images).numpy() for model in (prior, rounded)]
@@ -325,7 +270,7 @@ def _report_precision(settings):
         "largest round-trip error, float32": _round_trip_error(prior, images),
         "largest round-trip error, bfloat16": _round_trip_error(rounded, images),
     }
-    print(json.dumps({name: float(value) for name, value in report.items()}))
+    return {name: float(value) for name, value in report.items()}
 
 
 def _round_trip_error(prior, images):
@@ -337,14 +282,14 @@ def _round_trip_error(prior, images):
 
 TASKS = {
     "serve": _serve,
-    "first_step": _report_first_step,
-    "memory": _report_memory,
-    "precision": _report_precision,
+    "first_step": _first_step,
+    "memory": _memory,
+    "precision": _precision,
 }
 
 
 def _works(settings):
-    """Returns the settings' calls by name, each traced and warm."""
+    """Returns the calls of the settings by name, each traced and warm."""
     images = tf.constant(_images(settings))
     prior = _perturbed_prior(settings, images)
     prior.num_shards = settings.num_shards
@@ -408,7 +353,7 @@ def _sharded(log_prob, num_shards):
 
 
 def _prior(settings):
-    return FlowPrior(
+    return models.FlowPrior(
         "glow",
         (32, 32, settings.channels),
         flow_options={
@@ -440,12 +385,6 @@ def _images(settings):
     smooth = np.kron(rng.random(shape), np.ones((1, 8, 8, 1)))
     noisy = smooth + rng.normal(scale=0.05, size=smooth.shape)
     return np.clip(noisy, 0, 1).astype(np.float32)
-
-
-def _status_mib(name):
-    """Returns a line of this process's memory statistics, in MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(ln for ln in lines if ln.startswith(name)).split()[1]) / 1024
 
 
 # The same Glow without bijectors and without layers.
@@ -539,28 +478,19 @@ def _normal_log_prob(latents):
     return -0.5 * tf.reduce_sum(squares, [1, 2, 3])
 
 
-def _main(argv):
-    del argv
-    if FLAGS.worker:
-        settings = SimpleNamespace(**{**DEFAULTS, **json.loads(FLAGS.worker)})
-        threading = tf.config.threading
-        threading.set_intra_op_parallelism_threads(settings.intra_op_threads)
-        threading.set_inter_op_parallelism_threads(settings.inter_op_threads)
-        TASKS[settings.task](settings)
-        return
-    path = Path(FLAGS.output)
-    results = json.loads(path.read_text()) if path.exists() else {}
+def _main():
+    record = harness.load(FLAGS.output)
     for name in FLAGS.measure:
-        results[name] = MEASURES[name]()
-        path.write_text(json.dumps(results, indent=1) + "\n")
+        record[name] = MEASURES[name]()
+        if FLAGS.output:
+            harness.save(record, FLAGS.output)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("output", "tools/results/engine.json", "JSON to write.")
-    flags.DEFINE_multi_enum("measure", list(MEASURES), list(MEASURES), "What of it.")
+    flags.DEFINE_string("output", None, "JSON file to add the figures to.")
+    flags.DEFINE_multi_enum("measure", list(MEASURES), list(MEASURES), "Measurements.")
     flags.DEFINE_integer("rounds", 15, "Turns of each variant.")
-    flags.DEFINE_integer("calls", 2, "Calls of a turn.")
-    flags.DEFINE_integer("fresh_processes", 3, "Fresh processes of a figure.")
-    flags.DEFINE_integer("memory_batch_size", 64, "Batch of the memory's gradient.")
-    flags.DEFINE_string("worker", None, "Settings of a worker process (internal).")
-    app.run(_main)
+    flags.DEFINE_integer("calls", 2, "Calls in a turn.")
+    flags.DEFINE_integer("fresh_processes", 3, "Fresh processes for a figure.")
+    flags.DEFINE_integer("memory_batch_size", 64, "Batch of the gradient for memory.")
+    harness.run(_main, _work)

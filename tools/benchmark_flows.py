@@ -4,15 +4,15 @@
     PEERS/bin/pip install torch==2.13.0 normflows==1.7.3 FrEIA==0.2 nflows==0.14 absl-py
     python tools/benchmark_flows.py --torch_python PEERS/bin/python
 
-Times the gradient of the mean log_prob for all weights, log_prob alone ("forward") and
-sampling, of the same steps, conditioners and crops. Every library runs in a process of
-its own, all of them in turns, one at a time; the peers once in each memory format, of
-which the faster counts. Runs wait for other processes to pause, and are repeated if
-these disturbed them (this reads Linux's /proc). Prints medians and ratios, and adds
+times the gradient of the mean log_prob for all weights, only log_prob ("forward"), and
+sampling. Steps, conditioners and crops are the same. Every library runs in its own
+process, and the processes work in turns. The peers run in each memory format; the
+faster one counts. A run waits until other processes pause, and is repeated when they
+disturbed it (this reads Linux's /proc). The tool prints medians and ratios, and adds
 them to `--output`.
 
-Differences that remain, all in the peers' favour: tfflowdn has the learned split
-priors; FrEIA's rotations are fixed; nflows caches its 1x1 matrices in inference.
+The remaining differences favor the peers: tfflowdn has learned split priors, the
+rotations of FrEIA are fixed, and nflows caches its 1x1 matrices in inference.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import itertools
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-from absl import app, flags
+import harness
+from absl import flags
 
 FLAGS = flags.FLAGS
 PEERS = Path(__file__).resolve().parent / "peers"
@@ -51,7 +51,7 @@ SIZES = {
 
 
 class _Worker:
-    """A process that runs a library's tasks when asked to, and the times it took."""
+    """A process that runs the tasks of a library, and the times of its runs."""
 
     def __init__(self, library, variant, size):
         self.library, self.variant = library, variant
@@ -63,14 +63,8 @@ class _Worker:
         else:
             script, python = "torch_worker.py", FLAGS.torch_python
             arguments += ["--library", library, "--variant", variant]
-        self._process = subprocess.Popen(
-            [python, str(PEERS / script), *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=None if FLAGS.verbose else subprocess.DEVNULL,
-            text=True,
-        )
-        self.facts = self._answer()
+        command = [python, str(PEERS / script), *arguments]
+        self.server = harness.Server(command, FLAGS.verbose)
         self.times = {task: [] for task in TASKS}
 
     def run(self, task):
@@ -80,37 +74,20 @@ class _Worker:
             for _ in range(FLAGS.patience):
                 if self._disturbance(lambda: time.sleep(1))[0] < FLAGS.max_disturbance:
                     break
-            attempts.append(self._disturbance(lambda: self._ask(task)))
+            attempts.append(self._disturbance(lambda: self._timed(task)))
             if attempts[-1][0] < FLAGS.max_disturbance:
                 break
         self.times[task] += min(attempts)[1]
 
     def median(self, task):
-        """Returns the median time of a task, milliseconds."""
+        """Returns the median time of a task in milliseconds."""
         return 1000 * statistics.median(self.times[task])
 
-    def close(self):
-        """Ends the process."""
-        self._process.stdin.close()
-        self._process.wait()
-
-    def _ask(self, task):
-        request = {"task": task, "count": FLAGS.runs + 1}
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return self._answer()[1:]
-
-    def _answer(self):
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(
-                "The worker must answer; --verbose shows why it ended. "
-                f"Received: library={self.library}, variant={self.variant}."
-            )
-        return json.loads(line)
+    def _timed(self, task):
+        return self.server.times(task, FLAGS.runs + 1)[1:]
 
     def _disturbance(self, function):
-        """Returns how many CPUs other processes used meanwhile, and the result."""
+        """Returns how many CPUs other processes used during a call, and its result."""
         before, start = self._foreign_seconds(), time.perf_counter()
         result = function()
         wall = time.perf_counter() - start
@@ -123,17 +100,16 @@ class _Worker:
             return 0.0
         fields = [int(n) for n in stat.read_text().splitlines()[0].split()[1:9]]
         busy = sum(fields) - fields[3] - fields[4]  # Not idle, not waiting for a disk.
-        own = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2]
+        own = Path(f"/proc/{self.server.pid}/stat").read_text().rpartition(")")[2]
         busy -= sum(int(n) for n in own.split()[11:13])
         return busy / os.sysconf("SC_CLK_TCK")
 
 
 def _measure(name):
-    """Returns the results of a size, {library: {task: ...}}."""
-    size = SIZES[name]
+    """Returns the results of a size by library and task."""
     variants = [("tfflowdn", "")]
     variants += itertools.product(LIBRARIES[1:], FLAGS.variants)
-    workers = [_Worker(library, variant, size) for library, variant in variants]
+    workers = [_Worker(library, variant, SIZES[name]) for library, variant in variants]
     _check_parameters(workers)
     for turn in range(FLAGS.rounds):
         for task in TASKS:
@@ -143,12 +119,12 @@ def _measure(name):
     for library in LIBRARIES:
         own = [worker for worker in workers if worker.library == library]
         results[library] = {task: _best(own, task) for task in TASKS}
-        results[library]["facts"] = own[0].facts
+        results[library]["facts"] = own[0].server.facts
     for library, task in itertools.product(LIBRARIES, TASKS):
         result, own = results[library][task], results["tfflowdn"][task]
         result["ratio"] = result["milliseconds"] / own["milliseconds"]
     for worker in workers:
-        worker.close()
+        worker.server.close()
     return results
 
 
@@ -172,50 +148,54 @@ def _check_parameters(workers):
         assert difference < 0.06, f"{library} is another flow: {counts}"
 
 
+def _check_parameters(workers):
+    counts = {w.library: w.server.facts["num_parameters"] for w in workers}
+    print("parameters:", counts)
+    for library, count in counts.items():
+        difference = abs(count / counts["tfflowdn"] - 1)
+        assert difference < 0.06, f"{library} is another flow: {counts}"
+
+
 def _print_table(name, results):
-    """Prints medians in ms and, in brackets, how many times tfflowdn's time it is."""
-    print(f"\n| {name}, ms | " + " | ".join(TASKS) + " |")
-    print("| --- |" + " --: |" * len(TASKS))
+    """Prints medians in ms and, in parentheses, their ratio to the time of tfflowdn."""
+    rows = []
     for library, result in results.items():
-        cells = [
+        cells = (
             f"{result[task]['milliseconds']:.1f} ({result[task]['ratio']:.2f})"
             for task in TASKS
-        ]
-        print(f"| {library} | " + " | ".join(cells) + " |")
+        )
+        rows.append([library, *cells])
+    harness.print_table([f"{name}, ms", *TASKS], rows)
 
 
-def _main(argv):
-    del argv
-    path = Path(FLAGS.output)
-    record = json.loads(path.read_text()) if path.exists() else {}
+def _main():
+    record = harness.load(FLAGS.output)
     for name in FLAGS.sizes:
         results = _measure(name)
         _print_table(name, results)
         record[name] = {"size": SIZES[name], "threads": FLAGS.threads} | results
-        path.write_text(json.dumps(record, indent=2) + "\n")
+        if FLAGS.output:
+            harness.save(record, FLAGS.output)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("torch_python", None, "Interpreter of the peers.")
-    flags.DEFINE_list("sizes", list(SIZES), f"Of {tuple(SIZES)}.")
+    flags.DEFINE_string(
+        "torch_python", None, "Interpreter of the peers.", required=True
+    )
+    flags.DEFINE_list("sizes", list(SIZES), f"Sizes, from {tuple(SIZES)}.")
     flags.DEFINE_list(
         "variants",
         ["contiguous_format", "channels_last"],
         'How the peers run; "compiled" (torch.compile) needs a C++ compiler.',
     )
     flags.DEFINE_string("prior_json", "{}", "JSON: further arguments of FlowPrior.")
-    flags.DEFINE_bool("jit_compile", False, "XLA for tfflowdn's gradient.")
+    flags.DEFINE_bool("jit_compile", False, "Compile the gradient of tfflowdn by XLA.")
     flags.DEFINE_integer("threads", 2, "Threads of every library.")
     flags.DEFINE_integer("rounds", 5, "Turns of every library.")
     flags.DEFINE_integer("runs", 3, "Timed runs of a task in a turn.")
     flags.DEFINE_float("max_disturbance", 0.1, "Most CPUs that others may use.")
-    flags.DEFINE_integer("patience", 60, "Seconds to wait for others to pause.")
+    flags.DEFINE_integer("patience", 60, "Seconds to wait until others pause.")
     flags.DEFINE_integer("attempts", 10, "Most attempts at an undisturbed turn.")
-    flags.DEFINE_bool("verbose", False, "Show what the workers print.")
-    flags.DEFINE_string(
-        "output",
-        str(PEERS.parent / "results" / "flows.json"),
-        "JSON file to add the results to.",
-    )
-    flags.mark_flag_as_required("torch_python")
-    app.run(_main)
+    flags.DEFINE_bool("verbose", False, "Show the output of the workers.")
+    flags.DEFINE_string("output", None, "JSON file to add the results to.")
+    harness.run(_main)

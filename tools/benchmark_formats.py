@@ -1,30 +1,27 @@
-"""Compares a denoiser's exported formats: size, speed, and how equal they are.
+"""Compares the exported formats of a denoiser: size, speed and equality.
 
     python tools/benchmark_formats.py --model DENOISER.keras
 
-exports SavedModel, LiteRT and ONNX, runs each by its own runtime in turns on the same
-pictures, prints a Markdown table and writes it to `--output`: MB on disk, seconds for a
-picture over those of the Keras model, and the largest difference from its result.
-Without a model it takes the default network with random weights.
+exports SavedModel, LiteRT and ONNX, and runs each in its own runtime, in turns on the
+same pictures. It prints a table: MB on disk, the time of a picture over the time of the
+Keras model, and the largest difference from its result. Without a model it takes the
+default network with random weights.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import statistics
 import tempfile
-import time
-from pathlib import Path
 
-import keras
+import harness
 import numpy as np
-import onnxruntime
-import tensorflow as tf
-from absl import app, flags
-from ai_edge_litert.interpreter import Interpreter
+from absl import flags
 
-from tfflowdn import ResNetDenoiser, load_denoiser, serving
+litert = harness.lazy("ai_edge_litert.interpreter")
+onnxruntime = harness.lazy("onnxruntime")
+serving = harness.lazy("tfflowdn.serving")
+tf = harness.lazy("tensorflow")
+tfflowdn = harness.lazy("tfflowdn")
 
 FLAGS = flags.FLAGS
 NUM_CORES = len(os.sched_getaffinity(0))
@@ -32,8 +29,8 @@ NUM_CORES = len(os.sched_getaffinity(0))
 
 def _network():
     if FLAGS.model:
-        return load_denoiser(FLAGS.model)
-    network, rng = ResNetDenoiser(), np.random.default_rng(0)
+        return tfflowdn.load_denoiser(FLAGS.model)
+    network, rng = tfflowdn.ResNetDenoiser(), np.random.default_rng(0)
     for weight in network.trainable_weights:
         weight.assign(0.02 * rng.standard_normal(weight.shape))
     return network
@@ -45,7 +42,7 @@ def _saved_model(path):
 
 
 def _litert(path):
-    interpreter = Interpreter(str(path), num_threads=NUM_CORES)
+    interpreter = litert.Interpreter(str(path), num_threads=NUM_CORES)
     (source,) = interpreter.get_input_details()
     (target,) = interpreter.get_output_details()
 
@@ -77,31 +74,21 @@ def _num_bytes(path):
     return sum(file.stat().st_size for file in needed)
 
 
-def _seconds(run, noisy):
-    start = time.perf_counter()
-    run(noisy)
-    return time.perf_counter() - start
-
-
 def _measure(runs, noisy):
-    """Returns the seconds of every run over those of Keras, and the differences."""
+    """Returns the time of every run over the time of Keras, and the differences."""
     results = {name: run(noisy) for name, run in runs.items()}
-    ratios = {name: [] for name in runs}
-    for _ in range(FLAGS.rounds):
-        seconds = {name: _seconds(run, noisy) for name, run in runs.items()}
-        for name in runs:
-            ratios[name].append(seconds[name] / seconds["keras"])
+    tasks = {name: lambda run=run: run(noisy) for name, run in runs.items()}
+    times = harness.turns(tasks, FLAGS.rounds)
     return {
         name: {
-            "time_ratio": round(statistics.median(ratios[name]), 3),
+            "time_ratio": round(harness.ratio(times[name], times["keras"]), 3),
             "max_difference": float(np.abs(results[name] - results["keras"]).max()),
         }
         for name in runs
     }
 
 
-def _main(argv):
-    del argv
+def _main():
     network = _network()
     traced = tf.function(lambda noisy: network(noisy, training=False))
     runs = {"keras": lambda noisy: traced(tf.constant(noisy)).numpy()}
@@ -114,26 +101,24 @@ def _main(argv):
         for side in map(int, FLAGS.sides):
             noisy = rng.random((1, side, side, channels), np.float32)
             by_side[side] = _measure(runs, noisy)
-    sides = list(by_side)
-    print(f"| | MB | {' | '.join(f'{s} x {s}' for s in sides)} | difference |")
-    print(f"| --- | --: | {'--: | ' * len(sides)}--: |")
-    for name, size in sizes.items():
-        times = " | ".join(f"{by_side[s][name]['time_ratio']:.2f}" for s in sides)
-        largest = max(by_side[s][name]["max_difference"] for s in sides)
-        print(f"| {name} | {size / 1e6:.1f} | {times} | {largest:.0e} |")
-    report = {
-        "cores": NUM_CORES,
-        "parameters": network.count_params(),
-        "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
-        "bytes": sizes,
-        "by_side": by_side,
-    }
-    Path(FLAGS.output).write_text(json.dumps(report, indent=1) + "\n")
+    rows = [
+        [
+            name,
+            f"{size / 1e6:.1f}",
+            *(results[name]["time_ratio"] for results in by_side.values()),
+            max(results[name]["max_difference"] for results in by_side.values()),
+        ]
+        for name, size in sizes.items()
+    ]
+    titles = [f"{side} x {side}" for side in by_side]
+    harness.print_table(["", "MB", *titles, "difference"], rows)
+    record = {"parameters": network.count_params(), "bytes": sizes, "by_side": by_side}
+    harness.save(record, FLAGS.output)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("model", None, "The denoiser, a .keras file.")
-    flags.DEFINE_string("output", "tools/results/formats.json", "JSON to write.")
+    flags.DEFINE_string("model", None, "Denoiser, a .keras file.")
+    flags.DEFINE_string("output", None, "JSON file to write.")
     flags.DEFINE_list("sides", ["256", "512"], "Heights and widths of the pictures.")
     flags.DEFINE_integer("rounds", 7, "Turns.")
-    app.run(_main)
+    harness.run(_main)

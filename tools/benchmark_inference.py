@@ -1,18 +1,18 @@
-"""Measures denoising: speed and memory by size, folders, the self-ensemble's gain.
+"""Measures denoising: speed and memory by size, folders, gain of the self-ensemble.
 
     python tools/benchmark_inference.py --model DENOISER.keras \
         --noisy NOISY --reference CLEAN
 
-prints Markdown and adds it to the JSON of `--output`. Without a model it takes the
-default network with random weights, which costs the same. Each task runs in processes
-of its own; `--tasks` names some of them:
+prints tables and adds them to the JSON file of `--output`. Without a model it takes the
+default network with random weights, which has the same cost. Each measurement runs in
+its own processes; `--tasks` picks some of them:
 
-- sizes: megapixels a second and peak memory of 8-bit pictures. Memory is the growth of
-  the peak over what the process held before, less picture and result.
-- tiles: the speed by tiles over that in one piece, in turns.
-- folder: the speed of `denoise` on files over that of the network on the same pictures
-  in memory, in turns.
-- ensemble: PSNR with the self-ensemble less that without it, of NOISY against CLEAN.
+- sizes: megapixels per second and peak memory of 8-bit pictures. The memory is the
+  growth of the peak without the picture and its result.
+- tiles: the speed by tiles over the speed in one piece, in turns.
+- folder: the speed of `denoise` on files over the speed of the network on the same
+  pictures in memory, in turns.
+- ensemble: the gain in PSNR by the self-ensemble, for NOISY against CLEAN.
 
 Linux only (the peak is read from /proc).
 """
@@ -21,62 +21,49 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
+import harness
 import numpy as np
-from absl import app, flags
+from absl import flags
 
-from tfflowdn import Denoiser, ResNetDenoiser, data, inference
-from tfflowdn.scripts.denoise import denoise_files
+data = harness.lazy("tfflowdn.data")
+denoise = harness.lazy("tfflowdn.scripts.denoise")
+inference = harness.lazy("tfflowdn.inference")
+tfflowdn = harness.lazy("tfflowdn")
 
 FLAGS = flags.FLAGS
 
 
-def _status_mib(name):
-    """Returns a line of this process's memory statistics, in MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(name)).split()[1]) / 1024
-
-
 def _denoiser(max_pixels=None):
     if FLAGS.model:
-        return Denoiser.from_pretrained(FLAGS.model, max_pixels=max_pixels)
-    return Denoiser(ResNetDenoiser(), max_pixels=max_pixels)
+        return tfflowdn.Denoiser.from_pretrained(FLAGS.model, max_pixels=max_pixels)
+    return tfflowdn.Denoiser(tfflowdn.ResNetDenoiser(), max_pixels=max_pixels)
 
 
-def _seconds(function):
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
-def _ratio(first, second):
-    """Returns how many times as long the first one takes: median of pairs in turns."""
-    pairs = [(_seconds(first), _seconds(second)) for _ in range(FLAGS.rounds)]
-    return statistics.median(a / b for a, b in pairs)
+def _ratio(task, other):
+    """Returns how many times as long a task takes as another one."""
+    times = harness.turns({"task": task, "other": other}, FLAGS.rounds)
+    return harness.ratio(times["task"], times["other"])
 
 
 def _measure_size(megapixels):
+    megapixels = float(megapixels)
     side = round(1000 * megapixels**0.5)
     denoiser = _denoiser()
     channels = denoiser.channels
     denoiser(np.zeros((16, 16, channels), np.uint8))
-    Path("/proc/self/clear_refs").write_text("5")  # The peak is that from here on.
-    before = _status_mib("VmRSS")
     shape = (side, side, channels)
     picture = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
-    seconds = _seconds(lambda: denoiser(picture))
-    arrays = 2 * picture.nbytes / 2**20
+    seconds = []
+    peak = harness.peak_mib(
+        lambda: seconds.append(harness.seconds(lambda: denoiser(picture)))
+    )
     return {
         "megapixels": side**2 / 1e6,
-        "megapixels_per_second": side**2 / 1e6 / seconds,
-        "peak_mib": _status_mib("VmHWM") - before - arrays,
+        "megapixels_per_second": side**2 / 1e6 / seconds[0],
+        "peak_mib": peak - picture.nbytes / 2**20,  # Without the result.
         "max_pixels": denoiser._affordable_pixels(),
     }
 
@@ -95,7 +82,7 @@ def _measure_tiles(megapixels):
 
 
 def _measure_folder(suffix):
-    """Returns how fast files are denoised, of noisy waves."""
+    """Returns the speed on files of noisy waves over the speed in memory."""
     denoiser, rng = _denoiser(), np.random.default_rng(0)
     ramp = np.linspace(0, 1, FLAGS.folder_side)
     clean = 0.5 + 0.4 * np.sin(9 * ramp[:, None, None] + 20 * ramp[:, None] ** 2)
@@ -117,7 +104,7 @@ def _measure_folder(suffix):
 
         def denoise_folder():
             with contextlib.redirect_stderr(io.StringIO()):
-                denoise_files([str(source)], target, denoiser, overwrite=True)
+                denoise.denoise_files([str(source)], target, denoiser, overwrite=True)
 
         denoiser(pictures[0])
         ratio = _ratio(denoise_arrays, denoise_folder)
@@ -160,58 +147,34 @@ MEASURES = {
 }
 
 
-def _run(task, subject):
-    """Returns what a fresh process measures."""
-    passed = ("model", "rounds", "noisy", "reference", "folder_count", "folder_side")
-    arguments = [
-        f"--{name}={FLAGS[name].value}" for name in passed if FLAGS[name].value
-    ]
-    command = [sys.executable, __file__, *arguments, f"--worker={task},{subject}"]
-    return json.loads(subprocess.check_output(command, text=True).splitlines()[-1])
-
-
-def _table(rows):
-    head = f"| {' | '.join(rows[0])} |\n|{' --: |' * len(rows[0])}"
-    cells = (
-        [f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()]
-        for row in rows
-    )
-    return "\n".join([head, *(f"| {' | '.join(line)} |" for line in cells)])
-
-
-def _main(argv):
-    del argv
-    if FLAGS.worker:
-        task, subject = FLAGS.worker.split(",")
-        subject = float(subject) if task in ("sizes", "tiles") else subject
-        print(json.dumps(MEASURES[task](subject)))
-        return
+def _main():
     subjects = {
         "sizes": FLAGS.megapixels,
         "tiles": [FLAGS.compared_megapixels],
         "folder": FLAGS.suffixes,
         "ensemble": ["all"] if FLAGS.noisy else [],
     }
-    output = Path(FLAGS.output)
+    record = harness.load(FLAGS.output)
     for task in FLAGS.tasks:
-        rows = [_run(task, subject) for subject in subjects[task]]
+        rows = [harness.fresh(task=task, subject=s) for s in subjects[task]]
         if rows:
-            print(f"{task}\n\n{_table(rows)}\n", flush=True)
-            report = json.loads(output.read_text()) if output.exists() else {}
-            output.write_text(json.dumps({**report, task: rows}, indent=1) + "\n")
+            print(f"{task}\n")
+            harness.print_table([*rows[0]], [row.values() for row in rows])
+            record[task] = rows
+            if FLAGS.output:
+                harness.save(record, FLAGS.output)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("model", None, "The denoiser, a .keras file.")
-    flags.DEFINE_string("output", "tools/results/inference.json", "JSON to write.")
-    flags.DEFINE_multi_enum("tasks", list(MEASURES), list(MEASURES), "What to measure.")
+    flags.DEFINE_string("model", None, "Denoiser, a .keras file.")
+    flags.DEFINE_string("output", None, "JSON file to add the figures to.")
+    flags.DEFINE_multi_enum("tasks", list(MEASURES), list(MEASURES), "Measurements.")
     flags.DEFINE_list("megapixels", ["0.25", "1", "4", "16", "100"], "Sizes.")
     flags.DEFINE_float("compared_megapixels", 6, "Size to compare in one piece.")
-    flags.DEFINE_list("suffixes", [".png", ".jpg", ".tif"], "Kinds of files.")
-    flags.DEFINE_integer("folder_count", 40, "Files of a folder.")
+    flags.DEFINE_list("suffixes", [".png", ".jpg", ".tif"], "Formats of the files.")
+    flags.DEFINE_integer("folder_count", 40, "Number of files in the folder.")
     flags.DEFINE_integer("folder_side", 512, "Their height and width.")
     flags.DEFINE_integer("rounds", 3, "Turns of a comparison.")
     flags.DEFINE_string("noisy", None, "Noisy pictures, for the self-ensemble.")
     flags.DEFINE_string("reference", None, "Their references.")
-    flags.DEFINE_string("worker", None, "Task of a worker process (internal).")
-    app.run(_main)
+    harness.run(_main, lambda task, subject: MEASURES[task](subject))

@@ -2,32 +2,29 @@
 
     python tools/benchmark_input.py --output tools/results/input.json
 
-writes 4,000 pictures (smooth random fields of 180 x 180, 8 bits, PNG), then takes steps
-of each training on them, as `train_prior` and `train_denoiser` do: prior_glow, the
-start of denoiser_resnet with its noise, and its objective. `wait` is the share of the
-time in which the step waits for the pipeline, which runs on the same cores.
+writes 4,000 pictures (smooth random fields of 180 x 180 pixels, 8-bit PNG) and takes
+steps of each training on them, as `train_prior` and `train_denoiser` do: prior_glow,
+the start of denoiser_resnet with its noise, and its objective. `wait` is the share of
+the time in which the step waits for the pipeline, which runs on the same cores.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import runpy
+import statistics
 import tempfile
-import time
 from pathlib import Path
 
-import keras
+import harness
 import numpy as np
-from absl import app, flags
+from absl import flags
 
-from tfflowdn import data
-from tfflowdn.models import FlowPrior, UnpairedDenoiser, make_network
-from tfflowdn.noise import GenericNoise
-from tfflowdn.stages import noisy_pairs, with_pairs
+data = harness.lazy("tfflowdn.data")
+models = harness.lazy("tfflowdn.models")
+noise = harness.lazy("tfflowdn.noise")
+stages = harness.lazy("tfflowdn.stages")
 
 FLAGS = flags.FLAGS
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+WARM_UP = 3
 
 
 def _write_pictures(folder):
@@ -43,77 +40,65 @@ def _write_pictures(folder):
 
 def _parts(source):
     """Yields the name, the model and the batches of each training."""
-
-    def config(name):
-        return runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"](FLAGS.variant)
-
-    prior_config, denoiser_config = config("prior_glow"), config("denoiser_resnet")
-    size = prior_config.prior.image_shape[0]
-    prior = FlowPrior(**prior_config.prior)
-    crops = data.RandomCrops(source, crop_size=size, **prior_config.crops)
+    config = harness.config("prior_glow", FLAGS.variant)
+    size = config.prior.image_shape[0]
+    prior = models.FlowPrior(**config.prior)
+    crops = data.RandomCrops(source, crop_size=size, **config.crops)
     prior.initialize(next(iter(crops())))
     prior.compile("adam")
     yield "prior", prior, crops()
-    network = make_network(1, **denoiser_config.network)
+    config = harness.config("denoiser_resnet", FLAGS.variant)
+    network = models.make_network(1, **config.network)
     network.compile("adam", loss="mse")
-    crops = data.RandomCrops(source, **denoiser_config.start.crops)
-    noise = GenericNoise(**denoiser_config.start.noise)
-    yield "start", network, noisy_pairs(crops, noise, noise_seed=0)(0)
-    denoiser = UnpairedDenoiser(network, prior, **denoiser_config.objective.loss)
+    crops = data.RandomCrops(source, **config.start.crops)
+    generic = noise.GenericNoise(**config.start.noise)
+    yield "start", network, stages.noisy_pairs(crops, generic, noise_seed=0)(0)
+    denoiser = models.UnpairedDenoiser(network, prior, **config.objective.loss)
     denoiser.compile("adam")
-    batches = crops = data.RandomCrops(source, **denoiser_config.objective.crops)
+    batches = crops = data.RandomCrops(source, **config.objective.crops)
     if denoiser.rehearsal_weight:
-        batches = with_pairs(crops, noisy_pairs(crops, noise, noise_seed=0))
+        pairs = stages.noisy_pairs(crops, generic, noise_seed=0)
+        batches = stages.with_pairs(crops, pairs)
     yield "objective", denoiser, batches(0)
 
 
-def _measure(model: keras.Model, batches):
-    """Returns the time to the first batch, the step's, and the share spent waiting."""
+def _measure(model, batches):
+    """Returns the times of the first batch and of a step, and the share of waiting."""
+    iterator, batch = iter(batches), None
 
-    def seconds(function, *arguments):
-        start = time.perf_counter()
-        result = function(*arguments)
-        return time.perf_counter() - start, result
+    def load():
+        nonlocal batch
+        batch = next(iterator)
 
-    iterator = iter(batches)
-    first, batch = seconds(next, iterator)
-    waits, steps = [], []
-    for index in range(FLAGS.steps + 3):
-        pair = batch if isinstance(batch, tuple) else (batch,)
-        step, _ = seconds(model.train_on_batch, *pair)
-        wait, batch = seconds(next, iterator)
-        if index >= 3:
-            waits.append(wait)
-            steps.append(step)
+    def step():
+        model.train_on_batch(*(batch if isinstance(batch, tuple) else (batch,)))
+
+    first = harness.seconds(load)
+    times = harness.turns({"step": step, "wait": load}, FLAGS.steps + WARM_UP)
+    means = {name: statistics.fmean(values[WARM_UP:]) for name, values in times.items()}
     return {
         "first_batch_s": round(first, 2),
-        "step_ms": round(1000 * float(np.mean(steps)), 2),
-        "wait_ms": round(1000 * float(np.mean(waits)), 3),
-        "wait": round(sum(waits) / (sum(waits) + sum(steps)), 4),
+        "step_ms": round(1000 * means["step"], 2),
+        "wait_ms": round(1000 * means["wait"], 3),
+        "wait": round(means["wait"] / sum(means.values()), 4),
     }
 
 
-def _main(argv):
-    del argv
+def _main():
+    names = ("pictures", "steps", "variant")
+    record = {name: FLAGS[name].value for name in names}
     with tempfile.TemporaryDirectory() as name:
         _write_pictures(Path(name))
         source = data.open_source(name, channels=1)
-        results = {
-            "pictures": FLAGS.pictures,
-            "steps": FLAGS.steps,
-            "cores": os.cpu_count(),
-            "variant": FLAGS.variant,
-        }
         for part, model, batches in _parts(source):
-            results[part] = _measure(model, batches)
-            print(part, results[part], flush=True)
-    if FLAGS.output:
-        Path(FLAGS.output).write_text(json.dumps(results, indent=1) + "\n")
+            record[part] = _measure(model, batches)
+            print(part, record[part], flush=True)
+    harness.save(record, FLAGS.output)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_integer("pictures", 4000, "Pictures.")
+    flags.DEFINE_integer("pictures", 4000, "Number of pictures.")
     flags.DEFINE_integer("steps", 60, "Steps to time.")
-    flags.DEFINE_string("variant", "quickstart", "Of the configurations.")
+    flags.DEFINE_string("variant", "quickstart", "Variant of the configurations.")
     flags.DEFINE_string("output", None, "JSON file to write.")
-    app.run(_main)
+    harness.run(_main)

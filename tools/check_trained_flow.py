@@ -2,38 +2,40 @@
 
     python tools/check_trained_flow.py --prior PRIOR.keras --pictures DIR
 
-prints a JSON object: the largest error |x - f(g(x))| of a pixel, g the map to the
-latent and f its inverse, over 1,000 samples of the prior and over as many crops of the
-pictures with noise of 25/255 and of 50/255; how many of 1,000 samples at temperature
-1.5 are finite; and whether that is good enough. Ends with code 1 if it is not.
-results/check_96_steps.json is that of configs/prior_glow.py:gray with 32 steps a level,
-log_scale_bound 0.5 and a learning rate of 2e-3 after 1,200 steps.
-TensorFloat-32 is switched off: with it a GPU's convolutions keep 10 bits.
+prints a JSON object: the largest error |x - f(g(x))| of a pixel, where g is the map to
+the latent and f its inverse, over 1,000 samples of the prior and over as many crops of
+the pictures with noise of 25/255 and of 50/255; the number of finite samples among
+1,000 at temperature 1.5; and whether the flow passed. The exit code is 1 if it did not.
+results/check_96_steps.json is the report of configs/prior_glow.py:gray with 32 steps
+per level, log_scale_bound 0.5 and a learning rate of 2e-3, after 1,200 steps.
+TensorFloat-32 is switched off, because it keeps only 10 bits in convolutions of a GPU.
 """
 
 from __future__ import annotations
 
-import json
 import sys
+from typing import Any
 
+import harness
 import numpy as np
-import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
-from tfflowdn import FlowPrior, data, inference
+data = harness.lazy("tfflowdn.data")
+inference = harness.lazy("tfflowdn.inference")
+tf = harness.lazy("tensorflow")
 
 FLAGS = flags.FLAGS
 BATCH_SIZE = 100
 
 
-def check(prior: FlowPrior, pictures: str, count: int, tolerance: float) -> dict:
-    """Returns the report of the module's docstring, as JSON types.
+def check(prior: Any, pictures: str, count: int, tolerance: float) -> dict:
+    """Returns the report that the docstring of the module describes, as JSON types.
 
     Args:
       prior: The trained flow.
       pictures: Folder, glob or file of pictures at least as large as its crops.
       count: Number of images of each kind.
-      tolerance: What every pixel's round-trip error must lie below.
+      tolerance: Upper bound of the round-trip error of a pixel.
     """
     images = {
         "samples": _samples(prior, count, temperature=1.0),
@@ -65,7 +67,7 @@ def _samples(prior, count, temperature):
 
 
 def _noisy_crops(prior, pictures, count, noise_sigma):
-    """Returns random crops of the training's size, float32 [count, H, W, C]."""
+    """Returns random crops of the size of the training, float32 [count, H, W, C]."""
     rng = np.random.default_rng(0)
     height, width, channels = prior.image_shape
     source = data.open_source(pictures, channels=channels)
@@ -85,7 +87,7 @@ def _round_trip(prior, images):
     @tf.function(reduce_retracing=True)
     def round_trip(x):
         z = bijector.inverse(x)
-        return z, bijector.forward(tf.identity(z))  # TFP's cache must not answer.
+        return z, bijector.forward(tf.identity(z))  # Bypasses the cache of TFP.
 
     errors, latents = [], []
     for first in range(0, len(images), BATCH_SIZE):
@@ -96,24 +98,27 @@ def _round_trip(prior, images):
     errors = np.concatenate(errors)
     return {
         "max_error": float(errors.max()),
-        "median_error": float(np.median(errors)),  # of the images' largest ones
+        "median_error": float(
+            np.median(errors)
+        ),  # Of the largest errors of the images.
         "max_latent": float(max(latents)),
     }
 
 
-def _main(argv):
-    del argv
+def _main():
     tf.config.experimental.enable_tensor_float_32_execution(False)
     prior = inference.load_prior(FLAGS.prior)
     report = check(prior, FLAGS.pictures, FLAGS.count, FLAGS.tolerance)
-    print(json.dumps(report, indent=2))
+    harness.save(report, FLAGS.output)
     sys.exit(0 if report["passed"] else 1)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("prior", None, "The prior, a .keras file.")
-    flags.DEFINE_string("pictures", None, "Pictures: a folder, a glob or a file.")
+    flags.DEFINE_string("prior", None, "Prior, a .keras file.", required=True)
+    flags.DEFINE_string(
+        "pictures", None, "Pictures: a folder, a glob or a file.", required=True
+    )
     flags.DEFINE_integer("count", 1000, "Images of each kind.")
-    flags.DEFINE_float("tolerance", 1e-4, "What every round-trip error must be below.")
-    flags.mark_flags_as_required(["prior", "pictures"])
-    app.run(_main)
+    flags.DEFINE_float("tolerance", 1e-4, "Upper bound of every round-trip error.")
+    flags.DEFINE_string("output", None, "JSON file to write.")
+    harness.run(_main)

@@ -1,40 +1,37 @@
-"""Trains denoisers of several sizes alike, and times them: quality against speed.
+"""Trains denoisers of several sizes alike and times them: quality against speed.
 
     python tools/measure_sizes.py --pictures PICTURES --runs RUNS
 
-PICTURES are those of tools/prepare_protocol.py. Each size takes `--num_steps` steps of
-the start (generic noise on the clean pool) and is scored on the validation pictures at
-sigma 25; then all denoise a picture of a megapixel in turns, and the median of their
-times counts. `--output` gets the JSON and, beside it, the curve as PNG. A size that was
-trained is not trained again.
+PICTURES come from tools/prepare_protocol.py. Each size takes `--num_steps` steps of the
+start (generic noise on the clean pictures) and is scored on the validation pictures at
+sigma 25. Then all denoise a picture of a megapixel in turns, and the median of their
+times counts. `--output` gets the JSON file and, next to it, the curve as PNG. A size
+that is in RUNS is not trained again.
 """
 
 from __future__ import annotations
 
-import json
-import runpy
-import statistics
-import time
 from pathlib import Path
 
+import harness
 import numpy as np
-from absl import app, flags, logging
-from matplotlib.figure import Figure
+from absl import flags, logging
 
-from tfflowdn import devices, files, inference
-from tfflowdn.scripts.evaluate import evaluate
-from tfflowdn.stages import train_denoiser
+devices = harness.lazy("tfflowdn.devices")
+evaluate = harness.lazy("tfflowdn.scripts.evaluate")
+files = harness.lazy("tfflowdn.files")
+inference = harness.lazy("tfflowdn.inference")
+plots = harness.lazy("matplotlib.figure")
+stages = harness.lazy("tfflowdn.stages")
 
 FLAGS = flags.FLAGS
-TOOLS = Path(__file__).resolve().parent
-CONFIG = TOOLS.parent / "configs/denoiser_resnet.py"
 SIZES = ((3, 32), (4, 48), (5, 64), (6, 96))  # Blocks, channels.
 SIDE = 1024
 
 
 def _train(num_blocks, hidden_channels):
-    """Returns the path of a denoiser of a size."""
-    config = runpy.run_path(str(CONFIG))["get_config"]("start")
+    """Returns the path of a trained denoiser."""
+    config = harness.config("denoiser_resnet", "start")
     config.clean.spec = str(Path(FLAGS.pictures, "clean"))
     config.network.num_blocks = num_blocks
     config.network.hidden_channels = hidden_channels
@@ -43,47 +40,41 @@ def _train(num_blocks, hidden_channels):
     config.start.training.steps_per_epoch = FLAGS.num_steps // 2
     workdir = Path(FLAGS.runs, f"{num_blocks}x{hidden_channels}")
     logging.info("Training %s", workdir.name)
-    return str(train_denoiser(config, str(workdir)))
+    return str(stages.train_denoiser(config, str(workdir)))
 
 
 def _psnr(path):
     pictures = Path(FLAGS.pictures)
     noisy = str(pictures / "gaussian/validation_noisy")
-    return evaluate(noisy, str(pictures / "validation_clean"), path)["mean"]["psnr"]
+    return evaluate.evaluate(noisy, str(pictures / "validation_clean"), path)["mean"]["psnr"]
 
 
 def _megapixels_per_second(paths):
     """Returns the speed of each denoiser, by the median of runs in turns."""
     picture = np.random.default_rng(0).random((SIDE, SIDE, 1), np.float32)
-    denoisers = [inference.Denoiser.from_pretrained(path) for path in paths]
-    seconds = [[] for _ in denoisers]
-    for denoiser in denoisers:
-        denoiser(picture)
-    for _ in range(FLAGS.repeats):
-        for denoiser, times in zip(denoisers, seconds, strict=True):
-            start = time.perf_counter()
-            denoiser(picture)
-            times.append(time.perf_counter() - start)
-    return [SIDE**2 / 1e6 / statistics.median(times) for times in seconds]
+    denoisers = {path: inference.Denoiser.from_pretrained(path) for path in paths}
+    tasks = {path: lambda d=d: d(picture) for path, d in denoisers.items()}
+    harness.turns(tasks, 1)
+    medians = harness.medians(harness.turns(tasks, FLAGS.repeats))
+    return [SIDE**2 / 1e6 / seconds for seconds in medians.values()]
 
 
 def _plot(rows, path):
-    figure = Figure(figsize=(5, 3.5), layout="constrained")
+    figure = plots.Figure(figsize=(5, 3.5), layout="constrained")
     axes = figure.subplots()
     speeds = [row["megapixels_per_second"] for row in rows.values()]
     psnrs = [row["psnr"] for row in rows.values()]
     axes.plot(speeds, psnrs, marker="o")
     for name, x, y in zip(rows, speeds, psnrs, strict=True):
         axes.annotate(name, (x, y), xytext=(6, 2), textcoords="offset points")
-    axes.set(xscale="log", xlabel="megapixels a second", ylabel="PSNR, dB")
+    axes.set(xscale="log", xlabel="megapixels per second", ylabel="PSNR, dB")
     axes.set_xticks(speeds, [f"{speed:.1f}" for speed in speeds])
     axes.minorticks_off()
     axes.margins(0.2)
     figure.savefig(path, format="png", dpi=120)
 
 
-def _main(argv):
-    del argv
+def _main():
     paths = [_train(*size) for size in SIZES]
     speeds = _megapixels_per_second(paths)
     rows = {
@@ -94,18 +85,16 @@ def _main(argv):
         }
         for (blocks, channels), path, speed in zip(SIZES, paths, speeds, strict=True)
     }
-    report = {"num_steps": FLAGS.num_steps, "sizes": rows}
-    text = json.dumps(report, indent=2) + "\n"
-    output = Path(FLAGS.output)
-    files.replace(output, lambda path: path.write_text(text))
-    files.replace(output.with_suffix(".png"), lambda path: _plot(rows, path))
-    print(text)
+    harness.save({"num_steps": FLAGS.num_steps, "sizes": rows}, FLAGS.output)
+    if FLAGS.output:
+        picture = Path(FLAGS.output).with_suffix(".png")
+        files.replace(picture, lambda path: _plot(rows, path))
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("pictures", None, "Folder of the pictures.", required=True)
     flags.DEFINE_string("runs", None, "Folder of the trainings.", required=True)
     flags.DEFINE_integer("num_steps", 1000, "Steps of each size, an even number.")
-    flags.DEFINE_integer("repeats", 9, "Runs in turns.")
-    flags.DEFINE_string("output", str(TOOLS / "results/sizes.json"), "JSON to write.")
-    app.run(_main)
+    flags.DEFINE_integer("repeats", 9, "Turns.")
+    flags.DEFINE_string("output", None, "JSON file to write.")
+    harness.run(_main)

@@ -1,15 +1,18 @@
-"""Worker of tools/benchmark_flows.py: a Glow of tfflowdn."""
+"""Worker of tools/benchmark_flows.py: a Glow of tfflowdn.
+
+`benchmark_flows.py` puts its own folder on PYTHONPATH, from which this file imports.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 
-import tensorflow as tf
-from absl import app, flags
-from serve import serve
+import harness
+from absl import flags
 
-from tfflowdn.models import FlowPrior
+tf = harness.lazy("tensorflow")
+models = harness.lazy("tfflowdn.models")
 
 FLAGS = flags.FLAGS
 
@@ -23,7 +26,7 @@ def _start():
     image_shape = size.pop("image_shape")
     options = json.loads(FLAGS.prior_json)
     flow_options = {**size, **options.pop("flow_options", {})}
-    prior = FlowPrior("glow", image_shape, flow_options=flow_options, **options)
+    prior = models.FlowPrior("glow", image_shape, flow_options=flow_options, **options)
     images = tf.random.stateless_uniform([batch_size, *image_shape], [0, 0])
     prior.num_shards = FLAGS.threads
     prior.initialize(images)
@@ -54,15 +57,11 @@ def _start():
     return {"gradient": gradient, "forward": forward, "sample": sample}, facts
 
 
-def _main(argv):
-    del argv
-    serve(_start)
-
-
 if __name__ == "__main__":
-    flags.DEFINE_string("size", None, "JSON: the flow's size and batch_size.")
+    flags.DEFINE_string(
+        "size", None, "JSON: the size of the flow and batch_size.", required=True
+    )
     flags.DEFINE_string("prior_json", "{}", "JSON: further arguments of FlowPrior.")
-    flags.DEFINE_bool("jit_compile", None, "Of the gradient's tf.function.")
-    flags.DEFINE_integer("threads", 2, "Threads, each for a part of the batch.")
-    flags.mark_flag_as_required("size")
-    app.run(_main)
+    flags.DEFINE_bool("jit_compile", None, "Compile the gradient by XLA.")
+    flags.DEFINE_integer("threads", 2, "Threads; each has a part of the batch.")
+    harness.run(lambda: harness.serve(_start))

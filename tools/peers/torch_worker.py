@@ -1,6 +1,6 @@
 """Worker of tools/benchmark_flows.py: a Glow of a PyTorch library.
 
-Inference is without autograd and in eval mode. "compiled" is torch.compile.
+Inference runs without autograd and in eval mode. "compiled" means torch.compile.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import math
 import warnings
 from importlib import metadata
 
-import torch
-from absl import app, flags
-from serve import serve
-from torch_flows import LIBRARIES
+import harness
+from absl import flags
+
+torch = harness.lazy("torch")
+torch_flows = harness.lazy("torch_flows")
 
 FLAGS = flags.FLAGS
+LIBRARIES = ("normflows", "FrEIA", "nflows")
 VARIANTS = ("contiguous_format", "channels_last", "compiled")
 
 
@@ -25,7 +27,7 @@ def _start():
     size = json.loads(FLAGS.size)
     batch_size = size.pop("batch_size")
     height, width, channels = size.pop("image_shape")
-    flow = LIBRARIES[FLAGS.library]((channels, height, width), **size)
+    flow = torch_flows.LIBRARIES[FLAGS.library]((channels, height, width), **size)
     images = torch.rand(batch_size, channels, height, width)
     memory_format = getattr(torch, FLAGS.variant, torch.contiguous_format)
     flow.module.to(memory_format=memory_format)
@@ -37,7 +39,7 @@ def _start():
     parameters = [p for p in flow.module.parameters() if p.requires_grad]
 
     def use(training):
-        if flow.module.training != training:  # It drops or fills nflows' cache.
+        if flow.module.training != training:  # This drops or fills the cache of nflows.
             flow.module.train(training)
 
     def gradient():
@@ -67,16 +69,16 @@ def _start():
     return {"gradient": gradient, "forward": forward, "sample": sample}, facts
 
 
-def _main(argv):
-    del argv
-    warnings.simplefilter("ignore")  # Deprecations inside of the libraries.
-    serve(_start)
+def _main():
+    warnings.simplefilter("ignore")  # The libraries use deprecated functions.
+    harness.serve(_start)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_enum("library", None, list(LIBRARIES), "The library.")
-    flags.DEFINE_enum("variant", "contiguous_format", VARIANTS, "How it runs.")
-    flags.DEFINE_string("size", None, "JSON: the flow's size and batch_size.")
+    flags.DEFINE_enum("library", None, LIBRARIES, "Library.", required=True)
+    flags.DEFINE_enum("variant", "contiguous_format", VARIANTS, "Way to run it.")
+    flags.DEFINE_string(
+        "size", None, "JSON: the size of the flow and batch_size.", required=True
+    )
     flags.DEFINE_integer("threads", 2, "Threads of PyTorch.")
-    flags.mark_flags_as_required(["library", "size"])
-    app.run(_main)
+    harness.run(_main)
