@@ -1,6 +1,6 @@
 """Trains a denoiser only by the objective, from scratch, with one choice changed each.
 
-    python tools/ablate_objective.py --pictures PICTURES --runs RUNS --output ABLATION.json
+    python tools/ablate_objective.py --pictures PICTURES --runs RUNS --output OUT.json
 
 PICTURES come from tools/prepare_protocol.py; the noisy pictures with Gaussian noise of
 unknown levels and the validation pictures at sigma 25 are used. Each variant of

@@ -11,8 +11,9 @@ single replica (`weights_difference`).
 The estimate is arithmetic. A step with an equal batch on each of n GPUs takes the time
 of one GPU, `--step_ms`, and the time to exchange the gradients. In a ring,
 2 (n - 1) / n of their bytes pass the slowest link, `--link_gbytes`, and each of the
-2 (n - 1) hops adds `--latency_us`. The exchange does not overlap with the computation of the gradient.
-Several machines have one such ring each and one between them, at `--network_gbytes`.
+2 (n - 1) hops adds `--latency_us`. The exchange does not overlap with the computation
+of the gradient. Several machines have one such ring each, and one between them at
+`--network_gbytes`.
 """
 
 from __future__ import annotations

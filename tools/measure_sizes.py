@@ -46,7 +46,9 @@ def _train(num_blocks, hidden_channels):
 def _psnr(path):
     pictures = Path(FLAGS.pictures)
     noisy = str(pictures / "gaussian/validation_noisy")
-    return evaluate.evaluate(noisy, str(pictures / "validation_clean"), path)["mean"]["psnr"]
+    return evaluate.evaluate(noisy, str(pictures / "validation_clean"), path)["mean"][
+        "psnr"
+    ]
 
 
 def _megapixels_per_second(paths):

@@ -1,10 +1,10 @@
-"""Lays out the protocol's pictures: pools, validation and test, with each noise.
+"""Writes the pictures of the protocol: pools, validation and test, with each noise.
 
     python tools/prepare_protocol.py --data DATA --output PICTURES
 
-DATA holds `train400/`, `bsd68/`, `bsds400_color/` and `polyu/`. PICTURES gets, in gray,
-noise as float32 TIFF, neither clipped nor quantised, drawn by
-`default_rng([seed, index])` for each picture:
+DATA holds `train400/`, `bsd68/`, `bsds400_color/` and `polyu/`. PICTURES gets these
+gray pictures; the noisy ones are float32 TIFF, neither clipped nor quantized, with the
+noise of `default_rng([seed, index])` for each picture:
 
     clean/                           train400 001-200
     validation_clean/  test_clean/   train400 381-400, and bsd68
@@ -12,15 +12,15 @@ noise as float32 TIFF, neither clipped nor quantised, drawn by
     NOISE/validation_noisy/          of `gaussian`, of 25 (of 255)
     NOISE/test/                      of `gaussian`, test_15/, test_25/ and test_50/
 
-for `gaussian` (in `noisy/` each picture with a level of its own, up to 50 of 255),
-`poisson`, `heteroscedastic` and `correlated`, and in colour, with camera noise:
+for `gaussian` (in `noisy/` each picture has its own level, up to 50 of 255), `poisson`,
+`heteroscedastic` and `correlated`, and these color pictures with camera noise:
 
     real/clean/                      the first 200 of bsds400_color
     real/validation_clean/           its last 20, for priors
     real/noisy/  real/references/    polyu, Canon5D2 and NikonD800
     real/test/  real/test_clean/     polyu, Canon600D
 
-The references are for the comparison with true pairs alone.
+The references serve only the comparison with true pairs.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import harness
 import numpy as np
-from absl import app, flags
+from absl import flags
 
-from tfflowdn import data
+data = harness.lazy("tfflowdn.data")
+noises = harness.lazy("tfflowdn.noise")
 
 FLAGS = flags.FLAGS
 TEST_SEED, POOL_SEED, VALIDATION_SEED = 0, 1, 2
@@ -44,15 +46,15 @@ TEST_CAMERA = "Canon600D"
 def add_noise(
     image: np.ndarray, kind: str, rng: np.random.Generator, sigma: float | None = None
 ) -> np.ndarray:
-    """Adds noise of the protocol; Gaussian without a `sigma` has a random one."""
+    """Adds noise of the protocol; Gaussian noise without `sigma` has a random one."""
     if kind != "gaussian":
-        return add_noise(image, kind, rng)
+        return noises.add_noise(image, kind, rng)
     sigma = rng.uniform(0, MAX_SIGMA) if sigma is None else sigma
-    return add_noise(image, kind, rng, noise_sigma=sigma)
+    return noises.add_noise(image, kind, rng, noise_sigma=sigma)
 
 
 def test_sigmas(kind: str) -> dict[str, float | None]:
-    """Returns the folders of a noise's test pictures, with the sigma of Gaussian."""
+    """Returns the folders of the test pictures with the sigma of Gaussian noise."""
     return GAUSSIAN_TESTS if kind == "gaussian" else {"test": None}
 
 
@@ -111,8 +113,7 @@ def _prepare_real(source, output):
         _copy([path for path, t in pairs if t], output / test, ending)
 
 
-def _main(argv):
-    del argv
+def _main():
     source, output = Path(FLAGS.data), Path(FLAGS.output)
     _prepare_synthetic(source, output)
     _prepare_real(source, output / "real")
@@ -121,4 +122,4 @@ def _main(argv):
 if __name__ == "__main__":
     flags.DEFINE_string("data", None, "Folder of the data.", required=True)
     flags.DEFINE_string("output", None, "Folder to write.", required=True)
-    app.run(_main)
+    harness.run(_main)

@@ -1,31 +1,32 @@
-"""First use: trains both stages on real photographs and denoises one that was held out.
+"""First use: trains a prior and a denoiser on photographs and denoises a held-out one.
 
     python tools/quickstart.py
 
-takes the photographs that scikit-image's wheel carries, as gray pictures. A small Glow
-learns a prior from the clean pool; a denoiser starts on the clean pool with generic
-noise and goes on under the prior on the noisy pool (sigma 25 of 255). Nothing has seen
-the held-out picture. quickstart/ gets the pictures, the models and comparison.png,
-noisy | denoised | clean. About 2 minutes on 2 cores.
+takes the photographs in the wheel of scikit-image, as gray pictures. A small Glow
+learns a prior from clean pictures. A denoiser starts on the clean pictures with generic
+noise and continues under the prior on other, noisy pictures (sigma 25 of 255). No
+training sees the held-out picture. quickstart/ gets the pictures, the models and
+comparison.png, noisy | denoised | clean. About 2 minutes on 2 cores.
 """
 
 from __future__ import annotations
 
-import runpy
 import time
 from pathlib import Path
 
+import harness
 import numpy as np
-import skimage
-from absl import app, flags
-from PIL import Image
+from absl import flags
 
-from tfflowdn import data, denoise, devices, inference
-from tfflowdn.noise import add_noise
-from tfflowdn.stages import train_denoiser, train_prior
+data = harness.lazy("tfflowdn.data")
+devices = harness.lazy("tfflowdn.devices")
+image = harness.lazy("PIL.Image")
+inference = harness.lazy("tfflowdn.inference")
+noise = harness.lazy("tfflowdn.noise")
+skimage = harness.lazy("skimage")
+stages = harness.lazy("tfflowdn.stages")
 
 FLAGS = flags.FLAGS
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 CLEAN = (
     "astronaut.png",
     "chelsea.png",
@@ -40,14 +41,16 @@ NOISE_SIGMA = 25 / 255
 
 
 def _photograph(name):
-    """Returns a photograph of scikit-image's wheel as gray uint8 [H, W, 1]."""
+    """Returns a photograph in the wheel of scikit-image, gray uint8 [H, W, 1]."""
     path = Path(skimage.__file__).parent / "data" / name
-    return np.asarray(Image.open(path).convert("L"))[..., np.newaxis]
+    return np.asarray(image.open(path).convert("L"))[..., np.newaxis]
 
 
 def _add_noise(picture, index):
     rng = np.random.default_rng([0, index])
-    return add_noise(data.to_float(picture), "gaussian", rng, noise_sigma=NOISE_SIGMA)
+    return noise.add_noise(
+        data.to_float(picture), "gaussian", rng, noise_sigma=NOISE_SIGMA
+    )
 
 
 def _write_pictures(folder):
@@ -61,27 +64,25 @@ def _write_pictures(folder):
 
 
 def _train(folder, num_shards):
-    def config(name):
-        return runpy.run_path(str(CONFIGS / name))["get_config"]("quickstart")
-
-    prior = config("prior_glow.py")
+    prior = harness.config("prior_glow", "quickstart")
     prior.clean.spec = str(folder / "clean")
     prior.validation.spec = str(folder / "validation")
-    denoiser = config("denoiser_resnet.py")
-    denoiser.prior = str(train_prior(prior, folder / "prior", num_shards=num_shards))
+    denoiser = harness.config("denoiser_resnet", "quickstart")
+    denoiser.prior = str(
+        stages.train_prior(prior, folder / "prior", num_shards=num_shards)
+    )
     denoiser.clean.spec = str(folder / "clean")
     denoiser.noisy.spec = str(folder / "noisy")
-    return train_denoiser(denoiser, folder / "denoiser", num_shards=num_shards)
+    return stages.train_denoiser(denoiser, folder / "denoiser", num_shards=num_shards)
 
 
-def _main(argv):
-    del argv
+def _main():
     start, folder = time.monotonic(), Path(FLAGS.output)
     _write_pictures(folder)
     model = _train(folder, devices.share_cores())
     clean = data.to_float(_photograph(HELD_OUT))
     noisy = _add_noise(_photograph(HELD_OUT), len(NOISY))
-    denoised = denoise(noisy, model)
+    denoised = inference.denoise(noisy, model)
     row = inference.score_pairs([(noisy, clean)], lambda _: denoised)[0]
     middle = (slice(60, 316), slice(128, 384))
     shown = np.concatenate([p[middle] for p in (noisy, denoised, clean)], axis=1)
@@ -96,4 +97,4 @@ def _main(argv):
 
 if __name__ == "__main__":
     flags.DEFINE_string("output", "quickstart", "Folder to write.")
-    app.run(_main)
+    harness.run(_main)

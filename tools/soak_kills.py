@@ -1,40 +1,38 @@
-"""Kills both trainings again and again, and compares what they end as.
+"""Kills both trainings repeatedly and compares their results.
 
     python tools/soak_kills.py --kills 10 --output tools/results/soak_kills.json
 
 trains a tiny prior and a tiny denoiser (its start and its objective) on waves, once
-undisturbed and once killed by SIGKILL `--kills` times each: after a random number of
-steps and a random part of one, so that some kills fall into the writing of a
-checkpoint. After each kill the checkpoint must be whole. In the end weights, histories
-and the best prior must be those of the undisturbed runs; the exit code says whether
-they are. Some 20 seconds a kill.
+undisturbed and once killed by SIGKILL `--kills` times each. A kill comes after a random
+number of steps and a random part of a step, so that some kills interrupt the writing of
+a checkpoint. After each kill the checkpoint must be complete. In the end weights,
+histories and the best prior must equal the results of the undisturbed runs; otherwise
+the exit code is 1. A kill takes about 20 seconds.
 """
 
 from __future__ import annotations
 
 import csv
-import json
 import multiprocessing
 import os
 import random
-import runpy
 import signal
 import sys
 import tempfile
 import threading
 from pathlib import Path
 
-import keras
+import harness
 import numpy as np
-from absl import app, flags
+from absl import flags
 
-from tfflowdn import data
-from tfflowdn.models import FlowPrior
-from tfflowdn.stages import train_denoiser, train_prior
-from tfflowdn.training.checkpoint import Checkpoint
+checkpoint = harness.lazy("tfflowdn.training.checkpoint")
+data = harness.lazy("tfflowdn.data")
+keras = harness.lazy("keras")
+models = harness.lazy("tfflowdn.models")
+stages = harness.lazy("tfflowdn.stages")
 
 FLAGS = flags.FLAGS
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 STAGES = ("prior", "denoiser")
 TOLERANCE = 1e-5
 STEPS_PER_EPOCH = 25
@@ -53,7 +51,7 @@ def _write_pictures(folder):
 
 
 def _config(name, num_steps, seconds):
-    config = runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"]("smoke")
+    config = harness.config(name, "smoke")
     parts = [config] if name == "prior_glow" else [config.start, config.objective]
     for part in parts:
         part.training.num_steps = num_steps
@@ -65,7 +63,7 @@ def _config(name, num_steps, seconds):
 
 
 class _Kill:
-    """Asked after each step, kills this process after some of them and a delay."""
+    """Kills this process after some steps and a delay; it is called after each step."""
 
     def __init__(self, steps, delay):
         self._steps = steps
@@ -80,18 +78,18 @@ class _Kill:
 
 
 def train(stage, folder, workdir, num_steps, seconds=60.0, stop=None):
-    """Trains a stage, or what is left of it."""
+    """Trains a stage, or continues its training."""
     if stage == "prior":
         config = _config("prior_glow", num_steps, seconds)
         config.clean.spec = str(folder / "clean")
         config.validation.spec = str(folder / "held_out")
-        train_prior(config, workdir, num_shards=2, stop=stop)
+        stages.train_prior(config, workdir, num_shards=2, stop=stop)
         return
-    # Two parts, as long together as the prior.
+    # Its two stages together take as many steps as the prior.
     config = _config("denoiser_resnet", num_steps // 2, seconds)
     config.prior = str(folder / "untrained.keras")
     config.clean.spec, config.noisy.spec = str(folder / "clean"), str(folder / "noisy")
-    train_denoiser(config, workdir, num_shards=2, stop=stop)
+    stages.train_denoiser(config, workdir, num_shards=2, stop=stop)
 
 
 def _checkpoints(workdir):
@@ -99,7 +97,7 @@ def _checkpoints(workdir):
 
 
 def _kill_once(context, rng, arguments, most_steps):
-    """Runs a training and kills it; returns its step, or None if it came to its end."""
+    """Runs a training and kills it; returns its step, or None if it ended before."""
     kill = _Kill(rng.randint(1, most_steps), rng.uniform(0, 0.03))
     seconds = rng.choice([0.0, 0.0, 0.1])  # All steps saved, or not all.
     process = context.Process(target=train, args=(*arguments, seconds, kill))
@@ -114,11 +112,11 @@ def _kill_once(context, rng, arguments, most_steps):
 
 
 def _whole_step(path):
-    """Returns the step of a checkpoint all of whose arrays can be read."""
+    """Returns the step of a checkpoint; all its arrays must be readable and finite."""
     with np.load(path) as file:
         if not all(np.isfinite(file[n]).all() for n in file.files if n != "state"):
             raise RuntimeError(f"{path} is not finite.")
-    return Checkpoint(path).state()["step"]
+    return checkpoint.Checkpoint(path).state()["step"]
 
 
 def _difference(one, other):
@@ -179,31 +177,28 @@ def _arrays(path):
         return [file[name] for name in file.files if name != "state"]
 
 
-def _main(argv):
-    del argv
+def _main():
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tfflowdn.scripts.train_denoiser"])
     rng = random.Random(FLAGS.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write_pictures(folder)
-        FlowPrior(**_config("prior_glow", 0, 0).prior).save(folder / "untrained.keras")
+        prior = models.FlowPrior(**_config("prior_glow", 0, 0).prior)
+        prior.save(folder / "untrained.keras")
         results = {
             stage: _soak(context, rng, stage, folder, FLAGS.kills, FLAGS.num_steps)
             for stage in STAGES
             if stage == FLAGS.only or not FLAGS.only
         }
-    text = json.dumps(results, indent=1)
-    print(text)
-    if FLAGS.output:
-        Path(FLAGS.output).write_text(text + "\n")
+    harness.save(results, FLAGS.output)
     sys.exit(not all(result["same"] for result in results.values()))
 
 
 if __name__ == "__main__":
     flags.DEFINE_integer("kills", 10, "Kills of each stage.")
-    flags.DEFINE_enum("only", None, STAGES, "Stage to train; both if none is named.")
+    flags.DEFINE_enum("only", None, STAGES, "Stage to train; both by default.")
     flags.DEFINE_integer("num_steps", 200, "Steps of each stage.")
-    flags.DEFINE_integer("seed", 0, "Of the moments of the kills.")
+    flags.DEFINE_integer("seed", 0, "Seed of the times of the kills.")
     flags.DEFINE_string("output", None, "JSON file to write.")
-    app.run(_main)
+    harness.run(_main)

@@ -1,12 +1,12 @@
-"""Scores BM3D (CBM3D in colour) on one noise of the protocol, beside ours.
+"""Scores BM3D (CBM3D in color) on one noise of the protocol.
 
-    pip install bm3d   # Its licence is for research: no dependency of tfflowdn.
+    pip install bm3d   # Its license permits research only; tfflowdn does not need it.
     python tools/peers/bm3d_quality.py --pictures PICTURES --noise correlated
 
-It is told what our methods are not: the standard deviation of the noise, the picture's
-own where it depends on the signal. For `real` it gets that one of `SIGMAS` which is
-best on the middle of these very pictures: the search climbs from the middle one while
-the mean PSNR rises. PICTURES are those of tools/prepare_protocol.py.
+BM3D gets the standard deviation of the noise, for each picture its own where the noise
+depends on the signal; our methods do not get it. For `real` it gets the value of
+`SIGMAS` that is best on the middle of these pictures: the search climbs from the middle
+value while the mean PSNR rises. PICTURES come from tools/prepare_protocol.py.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ import multiprocessing
 import sys
 from pathlib import Path
 
-import bm3d
 import numpy as np
-from absl import app, flags, logging
+from absl import flags, logging
 
-from tfflowdn import data, inference
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+import harness  # noqa: E402
 import measure_quality  # noqa: E402
 
+bm3d = harness.lazy("bm3d")
+data = harness.lazy("tfflowdn.data")
+inference = harness.lazy("tfflowdn.inference")
+
 FLAGS = flags.FLAGS
-SIDE = 128  # Pixels, of the middle.
+SIDE = 128  # Pixels of the middle.
 SIGMAS = tuple(sigma / 255 for sigma in (4, 6, 8, 10, 12, 15, 20, 25))
 
 
@@ -39,12 +41,12 @@ def _read(path, side):
 
 
 def _denoise(job):
-    """Returns the scores of one picture, denoised with a sigma or the true one."""
+    """Returns the scores of one picture; sigma None is the true one."""
     *paths, sigma, side = job
     noisy, clean = (_read(path, side) for path in paths)
     sigma = sigma or float(np.std(noisy - clean))
-    colour = noisy.shape[-1] == 3
-    result = bm3d.bm3d_rgb(noisy, sigma) if colour else bm3d.bm3d(noisy[..., 0], sigma)
+    color = noisy.shape[-1] == 3
+    result = bm3d.bm3d_rgb(noisy, sigma) if color else bm3d.bm3d(noisy[..., 0], sigma)
     denoised = np.float32(result.reshape(noisy.shape))
     (row,) = inference.score_pairs([(noisy, clean)], lambda _: denoised)
     return row
@@ -59,7 +61,7 @@ def _mean(pool, noisy, clean, sigma=None, side=None):
 
 
 def _best_sigma(mean_of):
-    """Returns the best of `SIGMAS`, among which PSNR is taken to have one maximum."""
+    """Returns the best of `SIGMAS`; PSNR is assumed to have one maximum."""
     psnrs = {}
 
     def psnr(index):
@@ -78,11 +80,9 @@ def _best_sigma(mean_of):
         best = highest
 
 
-def _main(argv):
-    del argv
-    protocol = measure_quality.Protocol(
-        Path(FLAGS.pictures), Path(), FLAGS.noise, "float32"
-    )
+def _main():
+    paths = Path(FLAGS.pictures), Path()
+    protocol = measure_quality.Protocol(*paths, FLAGS.noise, "float32")
     scores = {}
     with multiprocessing.get_context("spawn").Pool(FLAGS.processes) as pool:
         for name, folder in protocol.test.items():
@@ -91,12 +91,12 @@ def _main(argv):
             scores[name] = mean(sigma=sigma)
             if sigma:
                 scores[name]["sigma"] = 255 * sigma
-    measure_quality.publish(FLAGS.noise, "bm3d", scores, Path(FLAGS.output))
+    measure_quality.publish(FLAGS.noise, "bm3d", scores, FLAGS.output)
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("pictures", None, "Folder of the pictures.", required=True)
     flags.DEFINE_enum("noise", None, measure_quality.NOISES, "Noise.", required=True)
     flags.DEFINE_integer("processes", 2, "Pictures at once.")
-    flags.DEFINE_string("output", str(measure_quality.RESULTS), "Folder of scores.")
-    app.run(_main)
+    flags.DEFINE_string("output", None, "Folder of scores to add to.")
+    harness.run(_main)

@@ -1,19 +1,20 @@
-"""Trains the Glow of normflows by that library's own recipe, on the protocol's crops.
+"""Trains the Glow of normflows by the recipe of that library, on the protocol's crops.
 
     pip install torch==2.13.0 normflows==1.7.3 absl-py pillow
     python tools/peers/normflows_glow.py --clean PICTURES/clean \
         --validation PICTURES/validation_clean --workdir WORKDIR --steps 5000
 
-PICTURES was made by tools/prepare_protocol.py. `--time` measures the median step and
-trains nothing. A run that was killed goes on from WORKDIR/last.pt; history.csv and
-result.json hold bits/dim as 8-bit data, of dequantised pixels.
+PICTURES come from tools/prepare_protocol.py. `--time` measures the median step and
+trains nothing. A killed run continues from WORKDIR/last.pt; history.csv and result.json
+hold bits/dim as 8-bit data, of dequantized pixels.
 
-From normflows' "Image generation with Glow" (glow.ipynb): GlowBlock with its defaults
-(sigmoid scales, LU convolutions, ActNorm set by the first batch), Squeeze, Merge, a
-learned diagonal Gaussian at every level, no logit, Adamax of 1e-3 with a weight decay
-of 1e-5, steps of a non-finite loss left out. Without classes the Gaussians are not
-conditional. From configs/prior_glow.py:gray: levels, steps, width, crops, batch, and
-noise of 5/255 in place of the uniform jitter, so that the densities are of one kind.
+The recipe is "Image generation with Glow" of normflows (glow.ipynb): GlowBlock with its
+defaults (sigmoid scales, LU convolutions, ActNorm set by the first batch), Squeeze,
+Merge, a learned diagonal Gaussian at every level, no logit, Adamax at 1e-3 with a
+weight decay of 1e-5, and no step when the loss is not finite. There are no classes, so
+that the Gaussians are not conditional. Levels, steps, width, crops and batch are from
+configs/prior_glow.py:gray. The noise of 5/255 replaces the uniform jitter, so that the
+densities are comparable.
 """
 
 from __future__ import annotations
@@ -22,14 +23,19 @@ import csv
 import json
 import math
 import os
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
-import torch
-from absl import app, flags
-from PIL import Image
-from torch_flows import normflows_glow
+from absl import flags
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+import harness  # noqa: E402
+
+image = harness.lazy("PIL.Image")
+torch = harness.lazy("torch")
+torch_flows = harness.lazy("torch_flows")
 
 FLAGS = flags.FLAGS
 SIZE, BATCH = 32, 64
@@ -43,7 +49,7 @@ def _read(folder):
     paths = sorted(Path(folder).glob("*.png"))
     if not paths:
         raise ValueError(f"The folder must hold PNG pictures. Received: {folder=}.")
-    return [np.asarray(Image.open(p).convert("L"), np.float32) / 255 for p in paths]
+    return [np.asarray(image.open(p).convert("L"), np.float32) / 255 for p in paths]
 
 
 def _random_crops(pictures, rng):
@@ -59,7 +65,7 @@ def _random_crops(pictures, rng):
 
 
 def _tiles(pictures, rng):
-    """Returns each picture's centred grid of crops, with noise."""
+    """Returns the centered grid of crops of each picture, with noise."""
     tiles = []
     for picture in pictures:
         rows, cols = (n // SIZE for n in picture.shape)
@@ -85,7 +91,9 @@ class _Training:
     def __init__(self):
         torch.manual_seed(0)
         self.memory_format = getattr(torch, FLAGS.memory_format)
-        flow = normflows_glow((1, SIZE, SIZE), NUM_LEVELS, NUM_STEPS, HIDDEN_CHANNELS)
+        flow = torch_flows.normflows_glow(
+            (1, SIZE, SIZE), NUM_LEVELS, NUM_STEPS, HIDDEN_CHANNELS
+        )
         self.model = flow.module.to(memory_format=self.memory_format)
         self.optimizer = torch.optim.Adamax(
             self.model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
@@ -110,7 +118,7 @@ class _Training:
         return _bits_per_dim(loss.item())
 
     def train(self, num_steps):
-        """Takes the steps to the next validation and writes the files."""
+        """Takes the steps to the next validation and adds a row."""
         start = time.perf_counter()
         bits = [self.train_step() for _ in range(num_steps)]
         self.seconds += time.perf_counter() - start
@@ -124,14 +132,14 @@ class _Training:
             }
         )
 
-    @torch.no_grad()
     def validate(self):
         """Returns the mean bits/dim of the validation crops."""
-        nats = [self.model(crops).mean() for crops in self.validation.split(100)]
+        with torch.no_grad():
+            nats = [self.model(crops).mean() for crops in self.validation.split(100)]
         return _bits_per_dim(float(torch.stack(nats).mean()))
 
     def is_best(self):
-        """Whether the last validation is the best one."""
+        """Returns whether the last validation is the best one."""
         return self.rows[-1] == min(self.rows, key=_validation)
 
     def save(self, path):
@@ -142,7 +150,7 @@ class _Training:
         _replace(path, lambda temporary: torch.save(state, temporary))
 
     def load(self, path):
-        """Goes on where `save` was called."""
+        """Continues where `save` was called."""
         state = torch.load(path)
         self.model.load_state_dict(state.pop("model"))
         self.optimizer.load_state_dict(state.pop("optimizer"))
@@ -171,22 +179,13 @@ def _write_history(path, rows):
     _replace(path, write)
 
 
-def _median_step(training):
-    """Returns the median time of 30 steps, seconds, after 5 steps of warm-up."""
-    times = []
-    for _ in range(35):
-        start = time.perf_counter()
-        training.train_step()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times[5:]))
-
-
-def _main(argv):
-    del argv
+def _main():
     torch.set_num_threads(FLAGS.threads)
     training = _Training()
     if FLAGS.time:
-        seconds = _median_step(training)
+        harness.turns({"": training.train_step}, 5)
+        times = harness.turns({"": training.train_step}, 30)
+        (seconds,) = harness.medians(times).values()
         print(f"{1000 * seconds:.1f} ms a step, {1800 / seconds:.0f} in 30 minutes")
         return
     workdir = Path(FLAGS.workdir)
@@ -213,18 +212,19 @@ def _main(argv):
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("clean", None, "Folder of the clean pool.")
-    flags.DEFINE_string("validation", None, "Folder of the validation pictures.")
+    flags.DEFINE_string("clean", None, "Folder of the clean pictures.", required=True)
+    flags.DEFINE_string(
+        "validation", None, "Folder of the validation pictures.", required=True
+    )
     flags.DEFINE_string("workdir", "normflows_glow", "Folder to write.")
-    flags.DEFINE_integer("steps", 5000, "Steps in all.")
+    flags.DEFINE_integer("steps", 5000, "Steps.")
     flags.DEFINE_integer("steps_per_epoch", 500, "Steps between two validations.")
     flags.DEFINE_integer("threads", 2, "Threads of PyTorch.")
     flags.DEFINE_enum(
         "memory_format",
         "channels_last",
         ["channels_last", "contiguous_format"],
-        "Memory format of images and kernels, whichever is faster.",
+        "Memory format of images and kernels; take the faster one.",
     )
     flags.DEFINE_bool("time", False, "Measure the median step and stop.")
-    flags.mark_flags_as_required(["clean", "validation"])
-    app.run(_main)
+    harness.run(_main)
