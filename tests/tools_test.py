@@ -13,12 +13,11 @@ import pytest
 from PIL import Image
 
 TOOLS = Path(__file__).parent.parent / "tools"
-MOVING = ("denoise_beam.py", "measure_softness.py", "prepare_tfds.py")
 SCRIPTS = sorted(
     path.relative_to(TOOLS).as_posix()
     for folder in (TOOLS, TOOLS / "peers")
     for path in folder.glob("*.py")
-    if "__main__" in path.read_text() and path.name not in MOVING
+    if "\nif __name__ ==" in path.read_text()
 )
 WITHOUT = "import sys, runpy; [sys.modules.update({n: None}) for n in %r.split()]; "
 HEAVY = "tensorflow keras tfflowdn torch bm3d onnxruntime ai_edge_litert skimage"
