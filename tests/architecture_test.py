@@ -14,7 +14,7 @@ import tfflowdn
 
 LAYERS = (
     ("checks",),
-    ("channels", "devices", "files", "sections"),
+    ("channels", "devices", "files", "progress", "sections"),
     ("bijectors", "layers", "data", "metrics"),
     ("flows",),
     ("models", "noise"),

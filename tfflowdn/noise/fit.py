@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfflowdn.noise.noise_model import NoiseModel
+from tfflowdn.progress import StepProgress
 
 __all__ = ["NoiseCrops", "check_pictures", "fit_noise", "tapered"]
 
@@ -115,4 +116,10 @@ def _fit_weights(model, weights, crops, num_steps, batch_size, learning_rate):
         .repeat()
         .batch(batch_size, drop_remainder=True)
     )
-    model.fit(batches, steps_per_epoch=num_steps, shuffle=False, verbose=0)
+    model.fit(
+        batches,
+        steps_per_epoch=num_steps,
+        shuffle=False,
+        verbose=0,
+        callbacks=[StepProgress(num_steps, "Noise", show_epochs=False)],
+    )

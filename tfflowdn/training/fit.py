@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import tensorflow as tf
 from tfflowdn import devices
 from tfflowdn.checks import check_choice
 from tfflowdn.files import locked
+from tfflowdn.progress import StepProgress
 from tfflowdn.training.callbacks import (
     Averaging,
     History,
@@ -155,6 +155,7 @@ def fit(
             epoch = state.step // steps_per_epoch
             all_callbacks += callbacks
             all_callbacks += _writers(directory, epoch, monitor, save_best)
+            all_callbacks.append(StepProgress(num_steps, done=state.step))
         all_callbacks.append(last_callback)
         # First what is left of an epoch, then whole ones: they differ in their steps.
         while state.step < num_steps:
@@ -169,7 +170,7 @@ def fit(
                     steps_per_epoch=steps_per_epoch - done,
                     validation_data=validation,
                     shuffle=False,
-                    verbose=1 if sys.stdout.isatty() else 2,
+                    verbose=0,
                     callbacks=all_callbacks,
                 )
             if model.stop_training:  # By one of the callbacks.
