@@ -1,5 +1,7 @@
 """Reading and writing of picture files."""
 
+import errno
+import io
 import struct
 import types
 import zlib
@@ -216,7 +218,7 @@ def test_non_finite_pixels_are_errors(tmp_path, bad):
         ("a.jpg", _pixels(1, "uint16"), "format must hold"),
         ("a.jpg", _pixels(4), "format must hold"),
         ("a.tif", _pixels(1).astype("int64"), "format must hold"),
-        ("a.gif", _pixels(1), "path must end in"),
+        ("a.xyz", _pixels(1), "path must end in"),
         ("a.png", _pixels(1)[..., 0], r"must be \[H, W, 1..4\]"),
         ("a.png", _pixels(5), r"must be \[H, W, 1..4\]"),
         ("a.tif", np.full((2, 2, 1), np.nan, "float32"), "finite"),
@@ -280,7 +282,7 @@ def test_profile_resolution_and_exif_are_kept(tmp_path, suffix):
 def test_deep_png_keeps_them_and_is_turned(tmp_path):
     array, exif = _pixels(3, "uint16"), _exif()
     values = {"exif": exif.tobytes(), "icc_profile": b"profile", "dpi": (300, 200)}
-    data.write_image(tmp_path / "a.png", array, data.Metadata(False, values))
+    data.write_image(tmp_path / "a.png", array, data.Metadata("exif", values))
     turned = data.read_image(tmp_path / "a.png")
     np.testing.assert_array_equal(turned, np.rot90(array, -1))
     _check_header(tmp_path / "a.png", turned)
@@ -582,3 +584,219 @@ def test_an_animation_says_what_is_left_out(tmp_path):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
         conversion = data.read_metadata(tmp_path / name).conversion
         assert conversion == "3 frames to the first"
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 256])
+def test_an_orientation_outside_1_to_8_is_1(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    array = _pixels(3)
+    tag = [(0x0112, "H", 1, orientation, True)]
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", extratags=tag)
+    Image.fromarray(array).save(tmp_path / "a.png", exif=exif)
+    for path in tmp_path.iterdir():
+        np.testing.assert_array_equal(data.read_image(path), array)
+        _check_header(path, array)
+
+
+def test_an_orientation_of_another_type_is_1(tmp_path):
+    array = _pixels(3)
+    tag = [(0x0112, "s", 2, "1", True)]
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", extratags=tag)
+    np.testing.assert_array_equal(data.read_image(tmp_path / "a.tif"), array)
+
+
+@pytest.mark.parametrize(
+    "shape, options",
+    [
+        ((6, HEIGHT, WIDTH), {"photometric": "minisblack"}),
+        ((6, HEIGHT, WIDTH), {"photometric": "miniswhite"}),
+        ((5, HEIGHT, WIDTH, 3), {"photometric": "rgb"}),
+        ((5, HEIGHT, WIDTH, 3), {"imagej": True, "metadata": {"axes": "ZYXS"}}),
+    ],
+)
+def test_planes_behind_one_page_are_all_written(tmp_path, shape, options):
+    stack = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    source, target = tmp_path / "a.tif", tmp_path / "b.tif"
+    tifffile.imwrite(source, stack, truncate=True, **options)
+    with tifffile.TiffFile(source) as file:
+        assert len(file.pages) == 1
+    assert data.is_stack_or_large(source)
+    assert data.num_pages(source) == len(stack)
+    data.map_pages(source, target, _fill_negative)
+    expected = stack if options.get("photometric") == "miniswhite" else 255 - stack
+    np.testing.assert_array_equal(tifffile.imread(target), expected)
+    with tifffile.TiffFile(target) as file:
+        assert len(file.pages) == len(stack)
+    assert data.num_pages(target) == len(stack)
+
+
+def test_planes_without_pages_next_to_pages_are_an_error(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for _ in range(3):
+            stack = np.zeros((2, HEIGHT, WIDTH), np.uint8)
+            writer.write(stack, photometric="minisblack", truncate=True)
+    with pytest.raises(data.ImageReadError, match="must have a page"):
+        data.map_pages(tmp_path / "a.tif", tmp_path / "b.tif", _fill_negative)
+
+
+@pytest.mark.parametrize("alpha", ["assocalpha", "unassalpha"])
+def test_tiff_keeps_the_kind_of_alpha(tmp_path, alpha):
+    options = {"photometric": "rgb", "extrasamples": [alpha]}
+    tifffile.imwrite(tmp_path / "a.tif", _pixels(4), **options)
+    array = data.read_image(tmp_path / "a.tif")
+    data.write_image(tmp_path / "b.tif", array, data.read_metadata(tmp_path / "a.tif"))
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        assert file.pages[0].extrasamples == (tifffile.EXTRASAMPLE[alpha.upper()],)
+
+
+@pytest.mark.parametrize(
+    "codec, predictor, dtype",
+    [(c, True, d) for c in ("lzw", "zlib", "zstd") for d in ("uint8", "float32")]
+    + [("lzma", True, "uint16"), ("packbits", False, "uint8")]
+    + [("jpeg2000", False, "uint16"), ("lerc", False, "float32")],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_tiff_keeps_its_lossless_encoding(tmp_path, codec, predictor, dtype, channels):
+    array, tile = _pixels(channels, dtype), (16, 32)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        array[..., 0] if channels == 1 else array,
+        photometric="minisblack" if channels == 1 else "rgb",
+        compression=codec,
+        predictor=predictor,
+        tile=tile,
+    )
+    metadata = data.read_metadata(tmp_path / "a.tif")
+    data.write_image(tmp_path / "b.tif", array, metadata)
+    np.testing.assert_array_equal(data.read_image(tmp_path / "b.tif"), array)
+    pages = []
+    for name in ("a.tif", "b.tif"):
+        with tifffile.TiffFile(tmp_path / name) as file:
+            page = file.pages[0]
+            tile = (page.tilelength, page.tilewidth)
+            pages.append((page.compression, page.predictor, tile))
+    assert pages[0] == pages[1]
+
+
+@pytest.mark.parametrize("compression, expected", [(None, False), ("lzw", True)])
+def test_a_result_that_may_pass_4_gib_is_a_bigtiff(
+    tmp_path, monkeypatch, compression, expected
+):
+    stack = np.zeros((3, HEIGHT, WIDTH), np.uint8)
+    _write_gray(tmp_path / "a.tif", stack, compression=compression)
+    monkeypatch.setattr("tfflowdn.data.formats.tiff._CLASSIC_BYTES", stack.nbytes)
+    for name, written in (("b.tif", expected), ("c.tif", True)):
+        data.map_pages(tmp_path / "a.tif", tmp_path / name, _fill_negative)
+        with tifffile.TiffFile(tmp_path / name) as file:
+            assert file.is_bigtiff == written
+        limit = stack.nbytes - 1
+        monkeypatch.setattr("tfflowdn.data.formats.tiff._CLASSIC_BYTES", limit)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_transparent_color_of_a_png_becomes_alpha(tmp_path, dtype, channels):
+    array = _pixels(channels, dtype)
+    data.write_image(tmp_path / "a.png", array)
+    content = (tmp_path / "a.png").read_bytes()
+    color = struct.pack(f">{channels}H", *array[2, 3])
+    chunk = b"tRNS" + color
+    chunk = struct.pack(">I", len(color)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    (tmp_path / "a.png").write_bytes(content[:33] + chunk + content[33:])
+    result = data.read_image(tmp_path / "a.png")
+    is_visible = (array != array[2, 3]).any(-1, keepdims=True)
+    alpha = np.iinfo(dtype).max * is_visible
+    np.testing.assert_array_equal(result, np.concatenate([array, alpha], -1))
+    _check_header(tmp_path / "a.png", result)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_png_keeps_gamma_and_cicp(tmp_path, dtype):
+    chunks = ((b"gAMA", struct.pack(">I", 100_000)), (b"cICP", b"\x09\x10\0\x01"))
+    metadata = data.Metadata("exif", {"png_chunks": chunks})
+    data.write_image(tmp_path / "a.png", _pixels(3, dtype), metadata)
+    kept = data.read_metadata(tmp_path / "a.png")
+    assert dict(kept.values["png_chunks"]) == dict(chunks)
+    data.write_image(tmp_path / "b.png", _pixels(3, dtype), kept)
+    assert data.read_metadata(tmp_path / "b.png") == kept
+    with Image.open(tmp_path / "b.png") as picture:
+        assert picture.info["gamma"] == 1.0
+
+
+@pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 80}])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_webp_stays_lossy_or_lossless(tmp_path, options, channels):
+    Image.fromarray(_pixels(channels)).save(tmp_path / "a.webp", **options)
+    array = data.read_image(tmp_path / "a.webp")
+    metadata = data.read_metadata(tmp_path / "a.webp")
+    data.write_image(tmp_path / "b.webp", array, metadata)
+    is_exact = np.array_equal(data.read_image(tmp_path / "b.webp"), array)
+    assert is_exact == ("lossless" in options)
+    assert data.read_metadata(tmp_path / "b.webp") == metadata
+
+
+@pytest.mark.parametrize("name", ["a.bmp", "a.gif", "a.jfif", "a.jpe"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_more_formats_are_read_and_written(tmp_path, name, channels):
+    array = np.zeros((HEIGHT, WIDTH, channels), np.uint8)
+    array[3:] = (200, 180, 160)[:channels]
+    data.write_image(tmp_path / name, array)
+    result = data.read_image(tmp_path / name)
+    assert data.split_alpha(result)[0].shape == array.shape
+    assert np.abs(result.astype(int) - array).max() < 12
+    assert name[1:] in data.IMAGE_SUFFIXES
+
+
+def test_a_density_that_jpeg_cannot_hold_is_left_out(tmp_path):
+    metadata = data.Metadata("exif", {"dpi": (100_000, 100_000)})
+    data.write_image(tmp_path / "a.jpg", _pixels(3), metadata)
+    assert "dpi" not in data.read_metadata(tmp_path / "a.jpg").values
+
+
+@pytest.mark.parametrize(
+    "name, start", [("a.cr2", b"II*\0\x10\0\0\0CR\2\0"), ("a.nef", b"MM\0*\0\0\0\x08")]
+)
+def test_raw_files_are_refused_as_such(tmp_path, name, start):
+    (tmp_path / name).write_bytes(start + bytes(100))
+    with pytest.raises(data.ImageReadError, match="RAW is not supported"):
+        data.read_image(tmp_path / name)
+
+
+def test_names_of_255_bytes_are_written(tmp_path):
+    path = tmp_path / ("n" * 251 + ".png")
+    data.write_image(path, _pixels(1))
+    np.testing.assert_array_equal(data.read_image(path), _pixels(1))
+
+
+@pytest.mark.parametrize("suffix", data.IMAGE_SUFFIXES)
+def test_a_picture_is_opened_once(tmp_path, monkeypatch, suffix):
+    path, opened = tmp_path / f"a{suffix}", []
+    data.write_image(path, _pixels(3))
+    real_open = io.open
+    monkeypatch.setattr(
+        "builtins.open", lambda *a, **k: opened.append(a[0]) or real_open(*a, **k)
+    )
+    with data.open_picture(path) as picture:
+        assert not picture.is_stack_or_large
+        picture.header(), picture.metadata(), picture.read()
+    assert opened.count(path) == 1
+
+
+def test_a_stack_on_a_full_disk_names_the_disk(tmp_path):
+    _write_gray(tmp_path / "a.tif", np.zeros((2, HEIGHT, WIDTH), np.uint8))
+
+    def fill(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"disk must have room for b\.tif"):
+        data.map_pages(tmp_path / "a.tif", tmp_path / "b.tif", fill)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
+
+
+def test_damaged_exif_is_left_out_and_named(tmp_path, monkeypatch):
+    Image.fromarray(_pixels(3)).save(tmp_path / "a.jpg", exif=_exif())
+    monkeypatch.setattr(Image.Exif, "tobytes", lambda *_: struct.pack("B", 256))
+    metadata = data.read_metadata(tmp_path / "a.jpg")
+    assert "exif" not in metadata.values
+    assert metadata.conversion == "EXIF that cannot be copied is left out"

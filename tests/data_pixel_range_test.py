@@ -179,3 +179,16 @@ def test_pairs_are_in_the_range_of_the_noisy_picture(tmp_path):
     limits = np.percentile(noisy, [5, 95])
     np.testing.assert_allclose(first, (noisy - limits[0]) / np.ptp(limits), rtol=1e-5)
     np.testing.assert_allclose(second, (clean - limits[0]) / np.ptp(limits), rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [3e7, -3e7, 1e30])
+def test_a_constant_picture_has_a_range_of_some_width(value):
+    picture = np.full((12, 12, 1), value, np.float32)
+    limits = data.find_limits("1%,99%", [picture])
+    np.testing.assert_array_equal(data.to_float(picture, limits), 0)
+
+
+def test_limits_that_are_equal_in_float32_are_refused():
+    picture = np.full((2, 2, 1), 3e7, np.float32)
+    with pytest.raises(ValueError, match="must have a width in float32"):
+        data.to_float(picture, (3e7, 3e7 + 1))

@@ -1,6 +1,8 @@
 """Pictures in files, collections of them, and input pipelines."""
 
-from tfflowdn.data.crops import RandomCrops, image_batches, to_unit
+from __future__ import annotations
+
+from tfflowdn.data.crops import RandomCrops, image_batches
 from tfflowdn.data.image_source import ImageSource
 from tfflowdn.data.images import (
     IMAGE_SUFFIXES,
@@ -12,6 +14,7 @@ from tfflowdn.data.images import (
     map_array,
     map_pages,
     num_pages,
+    open_picture,
     read_image,
     read_metadata,
     read_pages,
@@ -29,6 +32,7 @@ from tfflowdn.data.pixel_range import (
     normalize,
     split_alpha,
     to_float,
+    to_unit,
 )
 from tfflowdn.data.softness import matching_zoom_range
 from tfflowdn.data.sources import FileSource, open_source
@@ -58,6 +62,7 @@ __all__ = [
     "matching_zoom_range",
     "normalize",
     "num_pages",
+    "open_picture",
     "open_source",
     "pair_sources",
     "paired_images",
@@ -66,6 +71,6 @@ __all__ = [
     "read_pages",
     "split_alpha",
     "to_float",
-    "write_image",
     "to_unit",
+    "write_image",
 ]

@@ -7,11 +7,11 @@ from absl import logging
 
 from tfflowdn.data.image_source import ImageSource
 from tfflowdn.data.picture_pool import PicturePool
+from tfflowdn.data.pixel_range import to_unit
 
 __all__ = [
     "RandomCrops",
     "image_batches",
-    "to_unit",
 ]
 
 
@@ -180,12 +180,6 @@ def image_batches(
             )
         batches = batches.apply(tf.data.experimental.assert_cardinality(num_batches))
     return _shard_by_batch(batches.map(to_unit)).prefetch(tf.data.AUTOTUNE)
-
-
-def to_unit(image: tf.Tensor) -> tf.Tensor:
-    """Scales a picture to float32, integers from [0, max] to [0, 1]."""
-    scale = image.dtype.max if image.dtype.is_integer else 1
-    return tf.cast(image, tf.float32) / scale
 
 
 def _check_positive(**numbers: int) -> None:

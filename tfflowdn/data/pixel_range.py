@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import tensorflow as tf
 
 __all__ = [
     "check_finite",
@@ -16,6 +17,7 @@ __all__ = [
     "normalize",
     "split_alpha",
     "to_float",
+    "to_unit",
 ]
 
 _LARGEST_SAMPLE = 2**22
@@ -70,7 +72,7 @@ def find_limits(
     if values[0] == values[1]:
         values = sample.min(), sample.max()
     low, high = map(float, values)
-    return low, high if high > low else low + 1.0
+    return low, high if high > low else _next_limit(low)
 
 
 def normalize(pixel_range: str | Sequence[float], picture: np.ndarray) -> np.ndarray:
@@ -105,6 +107,12 @@ def to_float(
         return (array / work.type(high)).astype(np.float32, copy=False)
     low, high = np.asarray(low, work), np.asarray(high, work)
     return ((array - low) / (high - low)).astype(np.float32, copy=False)
+
+
+def to_unit(image: tf.Tensor) -> tf.Tensor:
+    """Scales stored pixels to float32 as `to_float` does, in a graph."""
+    _, high = _limits(np.dtype(image.dtype.as_numpy_dtype), None)
+    return tf.cast(image, tf.float32) / high
 
 
 def from_float(
@@ -163,7 +171,17 @@ def check_finite(array: np.ndarray) -> None:
         raise ValueError(f"every pixel must be finite. Received: {num_bad=}.")
 
 
-def _parse(pixel_range):
+def _check_width(dtype: np.dtype, limits: tuple[float, float]) -> None:
+    """Raises ValueError unless the limits differ in the type of the computation."""
+    work = np.result_type(dtype, np.float32)
+    low, high = (np.asarray(limit, work) for limit in limits)
+    if not np.all(high > low):
+        raise ValueError(
+            f"The range must have a width in {work.name}. Received: limits={limits}."
+        )
+
+
+def _parse(pixel_range: str | Sequence[float]) -> tuple[float, float, str] | None:
     """Returns low, high and "" or "%"; None for "dtype"."""
     if pixel_range == "dtype":
         return None
@@ -183,13 +201,18 @@ def _parse(pixel_range):
     return low, high, percent
 
 
-def _sample(picture, most):
-    colour, _ = split_alpha(picture)
-    step = math.ceil(math.sqrt(colour.shape[0] * colour.shape[1] / max(most, 1)))
-    return np.ravel(colour[::step, ::step])
+def _next_limit(low: float) -> float:
+    """Returns a value above `low` by 1, or by more where float32 is coarser."""
+    return low + max(1.0, 2.0 * float(np.spacing(np.float32(abs(low)))))
 
 
-def _limits(dtype, limits):
+def _sample(picture: np.ndarray, most: int) -> np.ndarray:
+    color, _ = split_alpha(picture)
+    step = math.ceil(math.sqrt(color.shape[0] * color.shape[1] / max(most, 1)))
+    return np.ravel(color[::step, ::step])
+
+
+def _limits(dtype: np.dtype, limits: tuple[float, float] | None) -> tuple[float, float]:
     is_integer = dtype.kind in "iu" and dtype.itemsize <= 4
     if not (is_integer or dtype.kind == "b" or (dtype.kind == "f" and dtype != "g")):
         raise ValueError(
@@ -197,6 +220,7 @@ def _limits(dtype, limits):
             f"Received: dtype={dtype.name}."
         )
     if limits is not None:
+        _check_width(dtype, limits)
         return limits
     if not has_limits(dtype):
         raise ValueError(

@@ -181,9 +181,12 @@ def _num_bytes(path):
 
 def _read(path):
     """Returns pixels and metadata; None for a file that is read part by part."""
-    if path.suffix.lower() == ARRAY_SUFFIX or tfflowdn.data.is_stack_or_large(path):
+    if path.suffix.lower() == ARRAY_SUFFIX:
         return None
-    return tfflowdn.data.read_image(path), tfflowdn.data.read_metadata(path)
+    with tfflowdn.data.open_picture(path) as picture:
+        if picture.is_stack_or_large:
+            return None
+        return picture.read(), picture.metadata()
 
 
 def _denoise(job, denoise, pixel_range, axes):

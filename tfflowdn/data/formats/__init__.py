@@ -1,0 +1,93 @@
+"""The picture formats, one module each.
+
+A new format is one module with a `Codec`, and one entry in `FORMATS`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from tfflowdn.data.formats.base import (
+    Codec,
+    ImageHeader,
+    ImageReadError,
+    Metadata,
+    PageFunction,
+    Picture,
+    reading,
+)
+from tfflowdn.data.formats.bmp import BMP
+from tfflowdn.data.formats.gif import GIF
+from tfflowdn.data.formats.jpeg import JPEG
+from tfflowdn.data.formats.npy import NPY
+from tfflowdn.data.formats.png import PNG
+from tfflowdn.data.formats.tiff import TIFF
+from tfflowdn.data.formats.webp import WEBP
+
+__all__ = [
+    "FORMATS",
+    "IMAGE_SUFFIXES",
+    "Codec",
+    "ImageHeader",
+    "ImageReadError",
+    "Metadata",
+    "PageFunction",
+    "Picture",
+    "codec_of_suffix",
+    "open_picture",
+]
+
+FORMATS = (PNG, JPEG, WEBP, TIFF, BMP, GIF, NPY)
+IMAGE_SUFFIXES = tuple(s for codec in FORMATS if codec.kinds for s in codec.suffixes)
+
+_NUM_MAGIC_BYTES = 16
+_RAW_SUFFIXES = (".cr2", ".nef", ".arw", ".dng", ".orf", ".rw2", ".pef", ".srw")
+
+
+def open_picture(path: str | os.PathLike) -> Picture:
+    """Opens a picture file; its content, not its suffix, decides on the format.
+
+    Args:
+      path: A file in one of `FORMATS`.
+
+    Returns:
+      The open picture, which is a context manager.
+
+    Raises:
+      ImageReadError: If the file is missing, broken, or of an unsupported kind.
+    """
+    with reading(path):
+        file = open(path, "rb")  # noqa: SIM115, the picture closes it.
+        try:
+            start = file.read(_NUM_MAGIC_BYTES)
+            _check_not_raw(path, start)
+            file.seek(0)
+            return _codec_of_content(start).open(path, file)
+        except BaseException:
+            file.close()
+            raise
+
+
+def codec_of_suffix(path: str | os.PathLike) -> Codec:
+    """Returns the codec of the suffix of a path; ValueError if there is none."""
+    suffix = os.path.splitext(path)[1].lower()
+    for codec in FORMATS:
+        if suffix in codec.suffixes and codec.kinds:
+            return codec
+    raise ValueError(
+        f"path must end in {IMAGE_SUFFIXES}. Received: path={os.fspath(path)}."
+    )
+
+
+def _codec_of_content(start: bytes) -> Codec:
+    for codec in FORMATS:
+        if codec.recognizes(start):
+            return codec
+    names = ", ".join(codec.name for codec in FORMATS)
+    raise ValueError(f"cannot identify the file; it must be one of {names}.")
+
+
+def _check_not_raw(path: str | os.PathLike, start: bytes) -> None:
+    is_raw = os.path.splitext(path)[1].lower() in _RAW_SUFFIXES
+    if is_raw or start[8:10] == b"CR" and start[:2] in (b"II", b"MM"):
+        raise ValueError("RAW is not supported; convert the file to TIFF.")

@@ -1,0 +1,264 @@
+"""The interface of a picture format: an open picture, and a codec that writes it."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import dataclasses
+import errno
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from tfflowdn.data.memory import check_fits
+from tfflowdn.data.orientation import orient
+from tfflowdn.data.pixel_range import check_finite
+
+__all__ = [
+    "Codec",
+    "ImageHeader",
+    "ImageReadError",
+    "Layout",
+    "Metadata",
+    "PageFunction",
+    "Picture",
+    "reading",
+]
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+PageFunction = Callable[[np.ndarray, np.ndarray], None]
+
+
+class ImageReadError(ValueError):
+    """A picture file that cannot be read; the message names the file and the cause."""
+
+
+class ImageHeader(NamedTuple):
+    """Size and kind of a picture, as `read_image` would return it.
+
+    Attributes:
+      height: Rows, after the stored orientation is applied.
+      width: Columns, after the stored orientation is applied.
+      channels: 1 (gray) or 3 (color); alpha is not counted.
+      dtype: The dtype of the pixels.
+    """
+
+    height: int
+    width: int
+    channels: int
+    dtype: np.dtype
+
+
+class Metadata(NamedTuple):
+    """The contents of a file except for its pixels.
+
+    Attributes:
+      family: The family of the codec that read the values.
+      values: Values by name, for the codecs of the same family.
+      conversion: How reading changes the kind of pixels, such as "CMYK to RGB".
+    """
+
+    family: str = ""
+    values: Mapping[str, Any] = {}
+    conversion: str = ""
+
+
+class Layout(NamedTuple):
+    """The pixels of a picture as they are stored.
+
+    Attributes:
+      height: Rows, before the orientation is applied.
+      width: Columns, before the orientation is applied.
+      channels: 1 to 4, with alpha.
+      dtype: The dtype of the pixels after decoding.
+      orientation: The EXIF orientation, 1 to 8, that must be applied.
+    """
+
+    height: int
+    width: int
+    channels: int
+    dtype: np.dtype
+    orientation: int
+
+    @property
+    def header(self) -> ImageHeader:
+        """The header of the picture after the orientation is applied."""
+        size = (int(self.height), int(self.width))
+        height, width = size if self.orientation < 5 else size[::-1]
+        colors = self.channels - (self.channels in (2, 4))
+        return ImageHeader(height, width, colors, np.dtype(self.dtype))
+
+
+class Picture(abc.ABC):
+    """A picture file that is open; a context manager that closes it.
+
+    A format implements `_layout`, `_pixels` and `_metadata`. A format with pages or
+    with pixels that can stay on disk also implements the methods of pages.
+    """
+
+    is_stack_or_large = False  # Whether `map_pages` must be used instead of `read`.
+    num_pages = 1
+
+    def __init__(self, path: str | os.PathLike, file: BinaryIO) -> None:
+        """Parses the header of a file.
+
+        Args:
+          path: The path, for messages.
+          file: The open file; it is closed with the picture.
+        """
+        self.path = Path(path)
+        self._file = file
+
+    def __enter__(self) -> Picture:
+        """Returns the picture itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes the file."""
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def header(self) -> ImageHeader:
+        """Returns size, channels and dtype; no pixel is decoded."""
+        with reading(self.path):
+            return self._layout().header
+
+    def metadata(self) -> Metadata:
+        """Returns what a file of the same family can store next to the pixels."""
+        with reading(self.path):
+            return self._metadata()
+
+    def read(self) -> np.ndarray:
+        """Returns the pixels [H, W, C] with the orientation applied.
+
+        Raises:
+          ImageReadError: If the file is broken, does not fit into memory, or has a
+            pixel that is not a finite float32.
+        """
+        with reading(self.path):
+            layout = self._layout()
+            beside = self._decoder_bytes() * layout.height * layout.width
+            check_fits(layout[:3], layout.dtype, beside=beside)
+            array = orient(self._pixels(), layout.orientation)
+            array = np.ascontiguousarray(array, layout.dtype)
+            check_finite(array)
+            return array
+
+    def pages(self, folder: str | os.PathLike) -> Iterator[np.ndarray]:
+        """Yields the pixels [H, W, C] of each page.
+
+        Args:
+          folder: A directory for temporary files with the pixels of large pages.
+        """
+        with reading(self.path):
+            yield from self._pages(folder)
+
+    def map_pages(self, target: Path, function: PageFunction) -> int:
+        """Writes a file with the result of `function` for each page.
+
+        Args:
+          target: The file to write.
+          function: Takes pixels [H, W, C] and an array of the same shape and dtype,
+            which it fills. Both are on disk if they are large.
+
+        Returns:
+          The number of pixels of all pages.
+        """
+        with reading(self.path):
+            return self._map_pages(target, function)
+
+    @abc.abstractmethod
+    def _layout(self) -> Layout:
+        """Returns the layout of the only page; ValueError if it is not supported."""
+
+    @abc.abstractmethod
+    def _pixels(self) -> np.ndarray:
+        """Returns the pixels [height, width, channels] as they are stored."""
+
+    @abc.abstractmethod
+    def _metadata(self) -> Metadata:
+        """See `metadata`."""
+
+    def _decoder_bytes(self) -> int:
+        """Returns the bytes per pixel that the decoder needs next to the result."""
+        return 0
+
+    def _pages(self, folder: str | os.PathLike) -> Iterator[np.ndarray]:
+        del folder  # The only page is in memory.
+        yield self.read()
+
+    def _map_pages(self, target: Path, function: PageFunction) -> int:
+        del target, function
+        raise ValueError("the file must be a TIFF or an array to be mapped by pages.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Codec:
+    """A picture format.
+
+    Attributes:
+      name: The name in messages.
+      family: Metadata are exchanged between the codecs of one family.
+      suffixes: Of file names, in lower case.
+      magics: The first bytes of a file; `?` stands for any byte.
+      open: Creates the picture from a path and an open file.
+      write: Writes pixels [H, W, C] to a path, with the values of `Metadata`.
+      kinds: The numbers of channels that the format can store, by dtype.
+    """
+
+    name: str
+    family: str
+    suffixes: tuple[str, ...]
+    magics: tuple[bytes, ...]
+    open: Callable[[str | os.PathLike, BinaryIO], Picture]
+    write: Callable[[Path, np.ndarray, Mapping[str, Any]], None]
+    kinds: Mapping[str, tuple[int, ...]]
+
+    def recognizes(self, start: bytes) -> bool:
+        """Returns whether a file with these first bytes has the format."""
+        return any(_matches(start, magic) for magic in self.magics)
+
+    def check_kind(self, array: np.ndarray, suffix: str) -> None:
+        """Raises ValueError unless the format can store the pixels [H, W, C]."""
+        dtype, channels = array.dtype.name, array.shape[-1]
+        if channels not in self.kinds.get(dtype, ()):
+            kinds = "; ".join(
+                f"{kind} with {', '.join(map(str, counts))} channels"
+                for kind, counts in self.kinds.items()
+            )
+            raise ValueError(
+                f"The format must hold these pixels; {self.name} holds {kinds}. "
+                f"Received: {suffix=}, {dtype=}, {channels=}."
+            )
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike) -> Iterator[None]:
+    """Turns every error into an ImageReadError that names the file.
+
+    An error of a full disk is raised as it is, because it concerns another file.
+    """
+    try:
+        yield
+    except ImageReadError:
+        raise
+    # Broken files raise nearly anything: SyntaxError, zlib.error, struct.error, ...
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+            raise
+        raise ImageReadError(
+            f"The picture must be readable. Received: path={os.fspath(path)!r}, "
+            f"which fails with {type(error).__name__}: {error}"
+        ) from error
+
+
+def _matches(start: bytes, magic: bytes) -> bool:
+    pairs = zip(start, magic, strict=False)
+    return len(start) >= len(magic) and all(m in (s, ord("?")) for s, m in pairs)

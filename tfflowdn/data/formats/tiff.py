@@ -1,0 +1,218 @@
+"""TIFF of any depth, with one page or many."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import tifffile
+from PIL import TiffImagePlugin
+
+from tfflowdn.data import memory
+from tfflowdn.data.formats import tiff_page
+from tfflowdn.data.formats.base import (
+    Codec,
+    Layout,
+    Metadata,
+    PageFunction,
+    Picture,
+    reading,
+)
+from tfflowdn.data.formats.pillow import pillow_pixels
+from tfflowdn.data.orientation import orient
+
+__all__ = ["TIFF"]
+
+_FAMILY = "tiff"
+_CLASSIC_BYTES = 2**32 - 2**25  # Offsets have 32 bits; some room is for the tags.
+_LARGEST_GROWTH = 1.5  # Of pixels that a codec cannot compress.
+_KINDS = (
+    *("uint8", "int8", "uint16", "int16", "uint32", "int32"),
+    *("float16", "float32", "float64"),
+)
+_INVERSE_ORIENTATIONS = {6: 8, 8: 6}  # The others are their own inverses.
+_RAW_PHOTOMETRICS = (tifffile.PHOTOMETRIC.CFA, tifffile.PHOTOMETRIC.LINEAR_RAW)
+
+
+class _TiffPicture(Picture):
+    def __init__(self, path: str | os.PathLike, file: BinaryIO) -> None:
+        super().__init__(path, file)
+        self._tiff = tifffile.TiffFile(file)
+        if self._tiff.pages[0].photometric in _RAW_PHOTOMETRICS:
+            raise ValueError("RAW is not supported; convert the file to TIFF.")
+
+    @property
+    def num_pages(self) -> int:
+        """The number of planes, which are usually pages."""
+        with reading(self.path):
+            return self._num_planes
+
+    @property
+    def is_stack_or_large(self) -> bool:
+        """Whether there are several planes, or one that should stay on disk."""
+        with reading(self.path):
+            num_bytes = self._tiff.pages[0].nbytes
+            return self._num_planes > 1 or memory.is_large(num_bytes)
+
+    def _layout(self) -> Layout:
+        return tiff_page.layout(self._page())
+
+    def _pixels(self) -> np.ndarray:
+        page = self._page()
+        if not tiff_page.conversion(page):
+            return tiff_page.pixels(page)
+        # Pillow converts palettes, CMYK, YCbCr and 1 bit. It applies the orientation.
+        self._file.seek(0)
+        array = pillow_pixels(TiffImagePlugin.TiffImageFile(self._file))
+        orientation = tiff_page.orientation(page)
+        return orient(array, _INVERSE_ORIENTATIONS.get(orientation, orientation))
+
+    def _decoder_bytes(self) -> int:
+        return 4 if tiff_page.conversion(self._page()) else 0
+
+    def _metadata(self) -> Metadata:
+        page = self._page()
+        values = tiff_page.read_metadata(page)
+        return Metadata(_FAMILY, values, tiff_page.conversion(page))
+
+    def _pages(self, folder: str | os.PathLike) -> Iterator[np.ndarray]:
+        yield from (array for _, array in self._planes(os.fspath(folder)))
+
+    def _map_pages(self, target: Path, function: PageFunction) -> int:
+        """See `map_pages`.
+
+        Order, kind, metadata, tiles, predictor and lossless compression are kept;
+        pages within pages (pyramids) are not. The result is a BigTIFF if the source
+        is, or if it may be larger than 4 GiB.
+        """
+        num_pixels, folder = 0, os.path.dirname(os.path.abspath(target))
+        is_big = self._tiff.is_bigtiff or self._needs_bigtiff()
+        with tifffile.TiffWriter(target, bigtiff=is_big) as writer:
+            for values, array in self._planes(folder):
+                with _array_like(array, folder) as result:
+                    function(array, result)
+                    tiff_page.write(writer.write, result, values)
+                num_pixels += array.shape[0] * array.shape[1]
+        return num_pixels
+
+    def _page(self) -> tifffile.TiffPage:
+        """Returns the only page; ValueError if there are several planes."""
+        num_pages = self._num_planes
+        if num_pages != 1:
+            raise ValueError(f"a TIFF must hold one page. Received: {num_pages=}.")
+        return self._tiff.pages[0]
+
+    def _planes(self, folder: str) -> Iterator[tuple[dict, np.ndarray]]:
+        """Yields metadata and oriented pixels of each plane."""
+        if self._num_planes == len(self._tiff.pages):
+            for page in self._tiff.pages:
+                tiff_page.check_is_direct(page)
+                array = tiff_page.pixels(page, folder)
+                array = orient(array, tiff_page.orientation(page))
+                if not isinstance(array, np.memmap):
+                    array = np.ascontiguousarray(array)
+                yield tiff_page.read_metadata(page), array
+            return
+        # One page describes all planes, which follow one another in the file.
+        page, series = self._tiff.pages[0], self._tiff.series[0]
+        tiff_page.check_is_direct(page)
+        stored = tiff_page.layout(page)
+        stack = series.asarray(out=f"memmap:{folder}").reshape(-1, *stored[:3])
+        values = tiff_page.read_metadata(page, is_first_of_many=True)
+        for plane in stack:
+            array = tiff_page.decoded(np.array(plane), page)
+            array = orient(array, stored.orientation)
+            yield values, np.ascontiguousarray(array, stored.dtype)
+            values = {k: v for k, v in values.items() if k != "description"}
+
+    @functools.cached_property
+    def _num_planes(self) -> int:
+        """The number of planes; ValueError if some cannot be found."""
+        tiff, num_pages = self._tiff, self._num_pages()
+        if tiff.is_ome:  # A series may refer to other files.
+            return num_pages
+        if num_pages > 1:
+            if tiff.is_shaped or tiff.is_imagej:
+                self._check_series(num_pages)
+            return num_pages
+        page, series = tiff.pages[0], tiff.series[0]
+        num_planes = int(series.size) // max(1, page.size)
+        axes = page.axes
+        if num_planes > 1 and (axes == "SYX" or not series.axes.endswith(axes)):
+            raise ValueError(
+                "the planes of a page must be gray or have interleaved colors. "
+                f"Received: axes={series.axes!r}."
+            )
+        return max(1, num_planes)
+
+    def _check_series(self, num_pages: int) -> None:
+        self._file.seek(0)
+        # The series are read by a second object: they leave pages without tags.
+        with tifffile.TiffFile(self._file) as tiff:
+            is_truncated = any(tiff_page.is_truncated(page) for page in tiff.pages)
+            num_planes = sum(
+                int(series.size) // max(1, series.keyframe.size)
+                for series in tiff.series
+            )
+        if is_truncated or num_planes > num_pages:
+            raise ValueError(
+                "every plane of a file with several pages must have a page. "
+                f"Received: {num_planes=}, {num_pages=}, {is_truncated=}."
+            )
+
+    def _num_pages(self) -> int:
+        """Returns the number of pages; ValueError if the last one names another one."""
+        tiff = self._tiff
+        num_pages = len(tiff.pages)
+        # tifffile only logs it, and leaves the pages before the place of the cut.
+        tiff.filehandle.seek(tiff.pages.next_page_offset)
+        content = tiff.filehandle.read(tiff.tiff.offsetsize)
+        if content != bytes(tiff.tiff.offsetsize):
+            raise ValueError(
+                "every page must lie within the file, which seems cut off. "
+                f"Received: {num_pages=} before one that does not."
+            )
+        return num_pages
+
+    def _needs_bigtiff(self) -> bool:
+        pages, num_planes = self._tiff.pages, self._num_planes
+        factor = num_planes if num_planes > len(pages) else 1
+        num_bytes = factor * sum(page.nbytes for page in pages)
+        return _may_exceed_classic(num_bytes, pages[0].compression != 1)
+
+
+def _may_exceed_classic(num_bytes: int, is_compressed: bool) -> bool:
+    return num_bytes * (_LARGEST_GROWTH if is_compressed else 1) > _CLASSIC_BYTES
+
+
+@contextlib.contextmanager
+def _array_like(array: np.ndarray, folder: str) -> Iterator[np.ndarray]:
+    """Yields an array to fill, on disk if it is large."""
+    if not memory.is_large(array.nbytes):
+        yield np.empty(array.shape, array.dtype)
+        return
+    with tempfile.TemporaryFile(dir=folder) as file:
+        yield np.memmap(file, array.dtype, shape=array.shape)
+
+
+def _write(path: Path, array: np.ndarray, values: Mapping[str, Any]) -> None:
+    is_big = _may_exceed_classic(array.nbytes, "compression" in values)
+    with tifffile.TiffWriter(path, bigtiff=is_big) as writer:
+        tiff_page.write(writer.write, array, values)
+
+
+TIFF = Codec(
+    name="TIFF",
+    family=_FAMILY,
+    suffixes=(".tif", ".tiff"),
+    magics=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    open=_TiffPicture,
+    write=_write,
+    kinds=dict.fromkeys(_KINDS, (1, 2, 3, 4)),
+)

@@ -1,0 +1,228 @@
+"""One page of a TIFF: layout, pixels and metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from tfflowdn.data import memory
+from tfflowdn.data.formats.base import Layout
+from tfflowdn.data.orientation import ORIENTATION_TAG, valid_orientation
+
+__all__ = [
+    "check_is_direct",
+    "conversion",
+    "decoded",
+    "is_truncated",
+    "layout",
+    "orientation",
+    "pixels",
+    "read_metadata",
+    "write",
+]
+
+_ICC_PROFILE, _DESCRIPTION = 34675, 270
+_CODECS = tifffile.COMPRESSION
+_WITH_PREDICTOR = (
+    *(_CODECS.LZW, _CODECS.ADOBE_DEFLATE, _CODECS.DEFLATE),
+    *(_CODECS.ZSTD, _CODECS.LZMA),
+)
+_LOSSLESS = (*_WITH_PREDICTOR, _CODECS.PACKBITS)
+_LOSSLESS_OF_SOME = {  # Lossless as tifffile writes them, for these dtypes.
+    _CODECS.JPEG2000: ("uint8", "uint16"),
+    _CODECS.LERC: ("uint8", "int8", "uint16", "int16", "float32", "float64"),
+}
+_TILE_MULTIPLE = 16
+_GRAY = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE)
+_LARGEST_RATIO = 5000  # Of pixels to their compressed data: deflate reaches 1032.
+_RESOLUTION = (282, 283, 296)  # Horizontal, vertical, and their unit.
+_TEXTS = (271, 272, 305, 306, 315, 33432)  # Make, model, software, date, artist, (c).
+
+
+def layout(page: tifffile.TiffPage) -> Layout:
+    """Returns the layout of a page; ValueError if it is not supported."""
+    dtype, bits, axes = page.dtype, page.bitspersample, page.axes
+    kind = "" if dtype is None else dtype.kind
+    is_whole = kind == "b" or (kind in "uif" and dtype.itemsize * 8 == bits)
+    if not is_whole or (kind in "ui" and bits > 32):
+        raise ValueError(
+            "the pixels must be integers of 8, 16 or 32 bits, or floats. "
+            f"Received: dtype={dtype!s}, {bits=}."
+        )
+    samples = _samples(page)
+    if axes not in ("YX", "YXS", "SYX") or not 1 <= samples <= 4:
+        raise ValueError(
+            f"the page must be gray or RGB, 1 to 4 samples. Received: {axes=}, "
+            f"{samples=}."
+        )
+    if 0 in page.shape or not page.dataoffsets:
+        raise ValueError(f"the page must hold pixels. Received: {page.shape=}.")
+    stored = np.dtype(np.uint8) if kind == "b" else dtype
+    size = (page.imagelength, page.imagewidth)
+    return Layout(*size, samples, stored, orientation(page))
+
+
+def orientation(page: tifffile.TiffPage) -> int:
+    """Returns the orientation, 1 to 8."""
+    tag = page.tags.get(ORIENTATION_TAG)
+    return 1 if tag is None else valid_orientation(tag.value)
+
+
+def conversion(page: tifffile.TiffPage) -> str:
+    """Returns how the kind of the pixels changes on reading, or ""."""
+    kinds = tifffile.PHOTOMETRIC
+    if page.photometric in (kinds.PALETTE, kinds.SEPARATED, kinds.YCBCR):
+        return f"{page.photometric.name} to RGB"
+    return "1 bit to 8" if page.bitspersample == 1 else ""
+
+
+def check_is_direct(page: tifffile.TiffPage) -> None:
+    """Raises ValueError unless the page is gray or RGB, as a stack must be."""
+    layout(page)
+    if page.photometric not in (*_GRAY, tifffile.PHOTOMETRIC.RGB):
+        raise ValueError(
+            "the colors of a stack, and of a page that is large for the memory, must "
+            f"be gray or RGB. Received: photometric={page.photometric.name}."
+        )
+
+
+def is_truncated(page: tifffile.TiffPage) -> bool:
+    """Returns whether the page describes planes that have no pages."""
+    return bool(_shape_of(page.description).get("truncated", False))
+
+
+def pixels(page: tifffile.TiffPage, folder: str | None = None) -> np.ndarray:
+    """Returns the pixels [H, W, C] as they are stored.
+
+    Args:
+      page: The page, gray or RGB.
+      folder: A directory for a temporary file with pixels that are large for the
+        memory; by default they are decoded into memory.
+    """
+    stays_on_disk = folder is not None and memory.is_large(page.nbytes)
+    num_stored = sum(page.databytecounts)
+    if stays_on_disk and page.nbytes > _LARGEST_RATIO * num_stored:
+        raise ValueError(
+            f"a page of {page.imagelength} x {page.imagewidth} pixels must have more "
+            f"data. Received: {num_stored} bytes."
+        )
+    array = page.asarray(out=f"memmap:{folder}" if stays_on_disk else None)
+    if page.axes == "YX":
+        array = array[..., np.newaxis]
+    elif page.axes == "SYX":
+        array = np.moveaxis(array, 0, -1)
+    return decoded(array, page)
+
+
+def decoded(array: np.ndarray, page: tifffile.TiffPage) -> np.ndarray:
+    """Returns stored values of a page as pixels: 0 is black, 1 bit becomes 8."""
+    if array.dtype.kind == "b":
+        array = array * np.uint8(255)
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        array = 1 - array if array.dtype.kind == "f" else np.invert(array)
+    return array
+
+
+def read_metadata(
+    page: tifffile.TiffPage, is_first_of_many: bool = False
+) -> dict[str, Any]:
+    """Returns resolution, color profile, texts and encoding, for `write`.
+
+    Args:
+      page: The page.
+      is_first_of_many: Whether the page describes planes that become pages.
+    """
+    values = {tag.code: tag.value for tag in page.tags.values()}
+    metadata = _encoding(page)
+    if all(code in values for code in _RESOLUTION):
+        *resolution, unit = (values[code] for code in _RESOLUTION)
+        if all(denominator for _, denominator in resolution):
+            metadata |= {"resolution": tuple(resolution), "resolutionunit": unit}
+    if _ICC_PROFILE in values and page.photometric != tifffile.PHOTOMETRIC.SEPARATED:
+        metadata["iccprofile"] = values[_ICC_PROFILE]
+    if _DESCRIPTION in values:
+        text = str(values[_DESCRIPTION])
+        text = _without_truncation(text) if is_first_of_many else text
+        metadata["description"] = text.encode()
+    if page.subfiletype:
+        metadata["subfiletype"] = page.subfiletype
+    texts = {code: str(values[code]).encode() for code in _TEXTS if code in values}
+    metadata["extratags"] = [(code, 2, 0, text, True) for code, text in texts.items()]
+    return metadata
+
+
+def write(
+    write_page: Callable[..., Any], array: np.ndarray, metadata: Mapping[str, Any]
+) -> None:
+    """Writes pixels [H, W, C]; the last one of 2 or 4 channels is alpha.
+
+    Args:
+      write_page: `tifffile.TiffWriter.write`.
+      array: The pixels.
+      metadata: The result of `read_metadata`, or {}.
+    """
+    channels, options = array.shape[-1], dict(metadata)
+    alpha = options.pop("alpha", tifffile.EXTRASAMPLE.UNASSALPHA)
+    write_page(
+        array[..., 0] if channels == 1 else array,
+        photometric="minisblack" if channels < 3 else "rgb",
+        planarconfig="contig" if channels > 1 else None,
+        extrasamples=[alpha] if channels in (2, 4) else None,
+        metadata=None,
+        software=False,
+        **options,
+    )
+
+
+def _encoding(page: tifffile.TiffPage) -> dict[str, Any]:
+    """Returns tiles, compression and predictor as far as they can be kept."""
+    encoding: dict[str, Any] = {}
+    tile = (page.tilelength, page.tilewidth)
+    if page.is_tiled and not any(side % _TILE_MULTIPLE for side in tile):
+        encoding["tile"] = tile
+    codec, dtype = page.compression, str(page.dtype)
+    is_kept = dtype in _LOSSLESS_OF_SOME.get(codec, ()) and not conversion(page)
+    if codec in _LOSSLESS or is_kept:
+        encoding["compression"] = codec
+    if codec in _WITH_PREDICTOR and page.predictor != 1 and page.bitspersample >= 8:
+        encoding["predictor"] = page.predictor
+    if len(page.extrasamples) == 1:
+        encoding["alpha"] = page.extrasamples[0]
+    return encoding
+
+
+def _shape_of(description: str) -> dict[str, Any]:
+    """Returns the shape that tifffile writes as JSON, or {}."""
+    try:
+        values = json.loads(description)
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) and "shape" in values else {}
+
+
+def _without_truncation(description: str) -> str:
+    values = _shape_of(description)
+    if not values.pop("truncated", False):
+        return description
+    return json.dumps(values)
+
+
+def _samples(page: tifffile.TiffPage) -> int:
+    kind, extra = page.photometric, page.extrasamples
+    kinds = tifffile.PHOTOMETRIC
+    is_converted = kind in (kinds.PALETTE, kinds.SEPARATED, kinds.YCBCR)
+    if is_converted and page.dtype == np.uint8:
+        return 3
+    if kind not in (*_GRAY, kinds.RGB):
+        raise ValueError(
+            f"the colors must be gray or RGB. Received: photometric={kind}."
+        )
+    if any(e not in tifffile.EXTRASAMPLE.__members__.values() or not e for e in extra):
+        raise ValueError(
+            f"an extra sample must be alpha. Received: extrasamples={extra}."
+        )
+    return page.samplesperpixel
