@@ -693,7 +693,7 @@ def test_score_is_that_of_the_dequantised_picture(prior_path, pictures, tmp_path
     assert row["bits_per_dim"] == pytest.approx(bits, rel=1e-5)
     heat = prior.likelihood_map(picture)
     assert row["highest"] == pytest.approx(heat.max(), rel=1e-5)
-    drawn = data.read_image(tmp_path / "maps" / "1.png.png")
+    drawn = data.read_image(tmp_path / "maps" / "1.png")
     assert drawn.shape == (20, 24, 3)
     order = np.argsort(heat.ravel())  # Brighter means more bits/dim.
     assert (np.diff(drawn.sum(-1, dtype=int).ravel()[order]) >= -1).all()

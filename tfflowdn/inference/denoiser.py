@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -112,6 +112,7 @@ class Denoiser:
         self_ensemble: bool = False,
         luminance_only: bool = False,
         pixel_range: str | Sequence[float] | None = None,
+        on_pixels: Callable[[int], None] | None = None,
     ) -> np.ndarray | tf.Tensor:
         """Denoises a picture or a batch of pictures.
 
@@ -134,6 +135,8 @@ class Denoiser:
             percentiles "LOW%,HIGH%" of each picture (with `axes`, of all planes), or
             "dtype" for 0 and the largest value of an integer type, and floats as they
             are. The default is the range of the network.
+          on_pixels: Called after each batch of pictures, or tile of a picture, with
+            the number of pixels that it denoised, for example to show the progress.
 
         Returns:
           The denoised pictures, with the shape, dtype and kind of the input.
@@ -174,10 +177,11 @@ class Denoiser:
             denoised = data.from_float(denoised, batch.dtype, limits)
             return denoised if alpha is None else np.concatenate([denoised, alpha], -1)
 
-        self._denoise_pictures(denoise_batch, sources, _pictures(result, axes), limits)
+        targets = _pictures(result, axes)
+        self._denoise_pictures(denoise_batch, sources, targets, limits, on_pixels)
         return keras.ops.convert_to_tensor(result) if is_tensor else result
 
-    def _denoise_pictures(self, function, sources, targets, limits):
+    def _denoise_pictures(self, function, sources, targets, limits, on_pixels):
         """Fills pictures [H, W, C] in batches or, if they are too large, in tiles."""
         height, width, _ = sources[0].shape
         max_pixels = self._max_pixels or self._affordable_pixels()
@@ -188,6 +192,8 @@ class Denoiser:
                 results = function(np.stack(sources[batch]), _stacked(limits[batch]))
                 for target, result in zip(targets[batch], results, strict=True):
                     target[:] = result
+                if on_pixels is not None:
+                    on_pixels(len(results) * height * width)
             return
         for source, target, pair in zip(sources, targets, limits, strict=True):
             tiling.apply_by_tiles(
@@ -197,6 +203,7 @@ class Denoiser:
                 margin=self.margin,
                 multiple=self.multiple,
                 max_pixels=max_pixels,
+                on_pixels=on_pixels,
             )
 
     def _run_ensemble(self, noisy):

@@ -29,6 +29,7 @@ def apply_by_tiles(
     margin: int,
     multiple: int,
     max_pixels: int,
+    on_pixels: Callable[[int], None] | None = None,
 ) -> None:
     """Writes `function(source)` into `target`, tile by tile.
 
@@ -45,6 +46,7 @@ def apply_by_tiles(
       margin: Largest distance in pixels at which a pixel affects a result pixel.
       multiple: Period of the function, for instance the product of its strides.
       max_pixels: Largest number of pixels that the function gets at once.
+      on_pixels: Called after each tile with the number of pixels that it wrote.
 
     Raises:
       ValueError: If tiles of `max_pixels` are not larger than their margins.
@@ -57,6 +59,8 @@ def apply_by_tiles(
             row.begin - row.start : row.end - row.start,
             column.begin - column.start : column.end - column.start,
         ]
+        if on_pixels is not None:
+            on_pixels((row.end - row.begin) * (column.end - column.begin))
 
 
 def tiles(

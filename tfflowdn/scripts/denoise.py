@@ -17,13 +17,13 @@ Example: all pictures of a folder, with the general model:
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import tqdm
 from absl import flags, logging
 
 import tfflowdn
@@ -96,26 +96,23 @@ def denoise_files(
         denoiser = tfflowdn.Denoiser.from_pretrained(model, max_pixels=max_pixels)
     pixel_range = tfflowdn.data.check_range(pixel_range or denoiser.pixel_range)
     denoiser([[0.0]], pixel_range="dtype", **options)  # Validates the options early.
+    progress = tfflowdn.progress.Progress(len(pairs), "picture")
     denoise = functools.partial(
         _denoise,
         denoise=functools.partial(denoiser, **options),
         pixel_range=pixel_range,
         axes=axes,
+        progress=progress,
     )
-    written, failures, megapixels = [], [], 0.0
-    progress = tqdm.tqdm(total=len(pairs), unit="picture")
+    written, failures = [], []
     with ThreadPoolExecutor(NUM_THREADS) as pool, progress:
         for job in _in_turn(pool, pairs, denoise):
             try:
-                num_pixels = job.future.result()
+                job.future.result()
             except Exception as error:  # It belongs to this file.
                 failures.append(f"{job.source}: {_reason(error)}")
             else:
                 written.append(job.target)
-                megapixels += num_pixels / 1e6
-            progress.update()
-            rate = megapixels / max(progress.format_dict["elapsed"], 1e-3)
-            progress.set_postfix({"megapixels/s": f"{rate:.2f}"}, refresh=False)
     if failures:
         shown = "\n".join(failures)
         raise ValueError(
@@ -134,7 +131,7 @@ def _reason(error: Exception) -> str:
 def _in_turn(
     pool: ThreadPoolExecutor,
     pairs: Iterable[tuple[Path, Path]],
-    denoise: Callable[[_Job], Callable[[], int]],
+    denoise: Callable[[_Job], Callable[[], None]],
 ) -> Iterator[_Job]:
     """Denoises here, while the pool reads the next files and writes the last ones.
 
@@ -189,34 +186,62 @@ def _read(path):
         return picture.read(), picture.metadata()
 
 
-def _denoise(job, denoise, pixel_range, axes):
-    """Returns a function that writes the file and returns its number of pixels."""
-    source, target, read = job.source, job.target, job.future.result()
-    if read is None:
-        if source.suffix.lower() == ARRAY_SUFFIX:
-            denoise = functools.partial(denoise, axes=axes, pixel_range=pixel_range)
-            map_parts = tfflowdn.data.map_array
-        else:
-            pages = tfflowdn.data.read_pages(source, target.parent)
-            limits = tfflowdn.data.find_limits(
-                pixel_range, pages, tfflowdn.data.num_pages(source)
-            )
-            denoise = functools.partial(denoise, pixel_range=limits or "dtype")
-            map_parts = tfflowdn.data.map_pages
-        num_pixels = map_parts(
-            source, target, lambda pixels, out: denoise(pixels, out=out)
+def _denoise(job, denoise, pixel_range, axes, progress):
+    """Denoises a file, shows the progress, and returns a function that writes it."""
+    read = job.future.result()
+    with _one_picture(progress) as on_share:
+        if read is None:
+            _denoise_parts(job, denoise, pixel_range, axes, on_share)
+            return lambda: None
+        pixels, metadata = read
+        if metadata.conversion:
+            logging.warning("%s is converted: %s.", job.source, metadata.conversion)
+        size = pixels.shape[0] * pixels.shape[1]
+        result = denoise(
+            pixels, pixel_range=pixel_range, on_pixels=lambda n: on_share(n / size)
         )
-        return lambda: num_pixels
-    pixels, metadata = read
-    if metadata.conversion:
-        logging.warning("%s is converted: %s.", source, metadata.conversion)
-    result = denoise(pixels, pixel_range=pixel_range)
+        return lambda: tfflowdn.data.write_image(job.target, result, metadata)
 
-    def write():
-        tfflowdn.data.write_image(target, result, metadata)
-        return result.shape[0] * result.shape[1]
 
-    return write
+def _denoise_parts(job, denoise, pixel_range, axes, on_share):
+    """Denoises and writes a file whose parts are read one by one."""
+    source, target = job.source, job.target
+    if source.suffix.lower() == ARRAY_SUFFIX:
+        options = {"axes": axes, "pixel_range": pixel_range}
+        map_parts, num_parts = tfflowdn.data.map_array, 1
+    else:
+        num_parts = tfflowdn.data.num_pages(source)
+        pages = tfflowdn.data.read_pages(source, target.parent)
+        limits = tfflowdn.data.find_limits(pixel_range, pages, num_parts)
+        options = {"pixel_range": limits or "dtype"}
+        map_parts = tfflowdn.data.map_pages
+
+    def denoise_part(pixels, out):
+        count = pixels.size if axes else pixels.shape[0] * pixels.shape[1]
+        size = num_parts * count
+        denoise(pixels, out=out, on_pixels=lambda n: on_share(n / size), **options)
+
+    map_parts(source, target, denoise_part)
+
+
+@contextlib.contextmanager
+def _one_picture(progress):
+    """Gives a function that shows that a share of a picture is done; the end adds all.
+
+    A picture that fails is also done.
+    """
+    left = 1.0
+
+    def on_share(share):
+        nonlocal left
+        share = min(left, share)
+        left -= share
+        progress.update(share)
+
+    try:
+        yield on_share
+    finally:
+        progress.update(left)
 
 
 def _plan(path, output):
