@@ -79,7 +79,7 @@ def _post(server, body, model="denoiser"):
 
 
 def test_a_full_queue_is_asked_again(server):
-    # The first of this module: the stand-in has failures for it alone.
+    # This test must run first: it uses all failures of the stand-in.
     hasty = client.RestClient(f"localhost:{server['rest']}", retries=0)
     with pytest.raises(client.ServerError, match="after 1 requests: The batch"):
         hasty.denoise_files([b""])
@@ -89,7 +89,7 @@ def test_a_full_queue_is_asked_again(server):
     patient.close()
 
 
-def test_the_process_has_tensorflow_alone_and_the_warm_up_ran(server):
+def test_the_process_has_only_tensorflow_and_the_warm_up_ran(server):
     assert "tensorflow" in server["imported"]
     assert "tensorflow_probability" not in server["imported"]
     assert server["warmed"] == ["serving_default", "uint8", "encoded"]
@@ -131,7 +131,7 @@ def test_more_than_4_mib_by_grpc(server, network):
     connection.close()
 
 
-def test_more_than_a_message_holds(monkeypatch):
+def test_a_request_that_is_too_large_for_a_message(monkeypatch):
     monkeypatch.setattr(client, "MAX_MESSAGE_BYTES", 100)
     connection = client.GrpcClient("localhost:1")
     with pytest.raises(client.RequestError, match="Received: 101 bytes"):
@@ -139,7 +139,7 @@ def test_more_than_a_message_holds(monkeypatch):
     connection.close()
 
 
-def test_what_the_server_refuses_is_not_asked_again(connection):
+def test_a_refused_request_is_not_repeated(connection):
     with pytest.raises(client.RequestError, match="must be PNG or JPEG files"):
         connection.denoise_files([b"no picture"])
     with pytest.raises(client.RequestError, match="not compatible with expected shape"):
@@ -157,7 +157,7 @@ def test_another_model_and_no_server(server, kind):
         absent.denoise_files([b""])
 
 
-def test_an_answer_that_takes_too_long_is_not_waited_for_again(server):
+def test_a_request_that_takes_too_long_is_not_repeated(server):
     hasty = client.RestClient(f"localhost:{server['rest']}", timeout=1e-3)
     with pytest.raises(client.RequestError, match="No answer in 0.001 seconds"):
         hasty.denoise_array(np.zeros((1, 300, 300, 1), np.uint8))
@@ -390,21 +390,20 @@ TRUNCATED = _png(6, 5, 1)[:-14]
     ],
 )
 def test_a_wrong_answer_belongs_to_one_file(tmp_path, bad, message, is_retried):
-    for name in ("a.png", "b.png"):
-        (tmp_path / name).write_bytes(_png(6, 5, 1))
+    sources = [tmp_path / "a.png", tmp_path / "b.png"]
+    for source in sources:
+        source.write_bytes(_png(6, 5, 1))
     options = {"retries": 1, "pause": 0.01, "max_reply_bytes": 2000}
-    for answers, failing in (([bad] * 2 + [GOOD], 1), ([bad, GOOD], not is_retried)):
-        output = tmp_path / f"out{failing}"
-        if not is_retried:
-            answers = [bad, GOOD]
-        with _hostile_server(answers) as (port, _):
+    # With two bad answers the retry fails; with one it succeeds.
+    for num_bad, fails in ((2, True), (1, False)) if is_retried else ((1, True),):
+        output = tmp_path / f"out{num_bad}"
+        with _hostile_server([*[bad] * num_bad, GOOD]) as (port, _):
             rest = client.RestClient(f"localhost:{port}", **options)
-            sources = [tmp_path / "a.png", tmp_path / "b.png"]
             failures = client.denoise_folder(rest, sources, output, parallel=1)
-        assert [path.name for path in failures] == ["a.png"] * failing
+        assert [path.name for path in failures] == (["a.png"] if fails else [])
         assert all(re.search(message, text) for text in failures.values())
         written = sorted(path.name for path in output.iterdir())
-        assert written == ["a.png", "b.png"][failing:]
+        assert written == (["b.png"] if fails else ["a.png", "b.png"])
 
 
 def test_arrays_of_another_shape_are_refused():
@@ -452,7 +451,7 @@ def test_the_server_s_configuration(saved_model):
     config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
     (model,) = config.model_config_list.config
     assert (model.name, model.base_path) == ("denoiser", "/models/denoiser")
-    # The server's own message is in no package: its fields, and none twice.
+    # No package contains the message of the server, so the names are compared.
     pattern = re.compile(r"(\w+) \{ value: (\w+|\"\w+\") \}")
     for path, fields in (
         (SERVING / "batching.config", {"num_batch_threads", "thread_pool_name"}),

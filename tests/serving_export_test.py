@@ -129,7 +129,7 @@ def test_saved_model_cli_runs_a_signature(saved_model, network, tmp_path):
     np.testing.assert_allclose(denoised, network(noisy), atol=1e-5)
 
 
-def test_what_comes_with_a_model(saved_model, network):
+def test_the_files_of_a_model(saved_model, network):
     extra = saved_model / "assets.extra"
     assert (extra / "card.md").read_text() == "Trained on nothing.\n"
     facts = json.loads((extra / "model.json").read_text())
@@ -156,8 +156,11 @@ def test_what_comes_with_a_model(saved_model, network):
     )
 
 
-def test_a_model_of_another_range_has_all_signatures(tmp_path):
-    network = ResNetDenoiser(num_blocks=0, hidden_channels=2, pixel_range="0,4095")
+@pytest.mark.parametrize("pixel_range, fits", [("0,4095", True), ("0,1", False)])
+def test_a_model_of_another_range_has_all_signatures(
+    tmp_path, caplog, pixel_range, fits
+):
+    network = ResNetDenoiser(num_blocks=0, hidden_channels=2, pixel_range=pixel_range)
     folder = serving.export_model(network, tmp_path, "denoiser")
     assert set(tf.saved_model.load(str(folder)).signatures) == {
         "encoded",
@@ -166,6 +169,7 @@ def test_a_model_of_another_range_has_all_signatures(tmp_path):
         "uint8",
     }
     assert load_denoiser(folder).pixel_range == network.pixel_range
+    assert ("cannot hold the pixel range" in caplog.text) is not fits
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_no_tile_has_more_pixels_than_allowed():
     assert max(np.prod(shape) for shape in seen) <= MAX_PIXELS
 
 
-def test_a_network_of_unknown_reach_is_measured_or_not_tiled():
+def test_an_unknown_receptive_radius_is_measured():
     keras.utils.set_random_seed(0)
     network = keras.Sequential(
         [
@@ -147,7 +147,7 @@ def test_8_bit_pixels(endpoints, max_value):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_files_of_every_kind_keep_theirs(endpoints, channels, dtype):
+def test_files_keep_their_depth_and_channels(endpoints, channels, dtype):
     rng = np.random.default_rng(0)
     noisy = rng.integers(np.iinfo(dtype).max, size=(60, 43, channels), dtype=dtype)
     (encoded,) = endpoints.encoded([tf.io.encode_png(noisy)])["denoised_bytes"]
@@ -310,6 +310,6 @@ def test_percentiles_of_a_constant_picture():
         ([FILES["palette"](), b"no picture"], "must be PNG or JPEG files"),
     ],
 )
-def test_what_is_no_picture_is_refused(gray, files, message):
+def test_invalid_files_are_refused(gray, files, message):
     with pytest.raises(ERROR, match=message):
         gray.encoded(tf.constant(files, tf.string, [len(files)]))

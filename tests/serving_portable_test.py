@@ -86,7 +86,7 @@ def test_versions_are_counted_over_all_formats(tmp_path):
     assert written == ["1.onnx", "1.tflite", "2.tflite", "3"]
 
 
-def test_what_cannot_be_written_is_refused(tmp_path):
+def test_unavailable_formats_are_refused(tmp_path):
     options = {"num_levels": 1, "num_steps": 1, "hidden_channels": 2}
     prior = FlowPrior("glow", (4, 4, 1), flow_options=options)
     with pytest.raises(ValueError, match="for a prior. Received: format='onnx'"):

@@ -1,10 +1,10 @@
-"""Answers as TensorFlow Serving does, in a process of TensorFlow alone.
+"""Answers as TensorFlow Serving does, in a process with only TensorFlow.
 
     python serving_stand_in.py NAME SAVED_MODEL [NUM_FAILURES]
 
-loads the model as the server does, by the C++ loader into a Session, replays its
+loads the model into a Session by the C++ loader, as the server does. It replays the
 warm-up requests, prints the ports of REST and of gRPC, and answers until stdin is
-closed. The first requests, NUM_FAILURES of them, find a server whose queue is full.
+closed. The answer to the first NUM_FAILURES requests is that the queue is full.
 """
 
 import base64
@@ -41,7 +41,7 @@ class Model:
         self._callables = {}
 
     def __call__(self, name, inputs):
-        """Runs a signature on arrays, whose shapes nothing has compared with its."""
+        """Runs a signature on arrays without a check of their shapes."""
         signature = self.signatures[name]
         key = name, tuple(inputs)
         if set(inputs) != set(signature.inputs):
@@ -71,7 +71,9 @@ class Model:
 def predict_rest(model, body):
     """Answers the body of a predict request, row or column."""
     name = body.get("signature_name", "serving_default")
-    infos = dict(model.signatures[name].inputs)  # A message's map adds what it lacks.
+    infos = dict(
+        model.signatures[name].inputs
+    )  # Reading a missing key of a message adds it.
     if "instances" in body:
         rows = body["instances"]
         if not (isinstance(rows[0], dict) and set(rows[0]) != {"b64"}):

@@ -158,6 +158,7 @@ def _write_saved_model(model, served, name, folder, card):
         requests, facts = _add_prior_endpoints(archive, model), {}
     else:
         requests, facts = _add_denoiser_endpoints(archive, served), served.facts
+        _warn_of_range(served)
     archive.write_out(folder, verbose=False)
     extra = folder / EXTRA
     extra.mkdir()
@@ -168,6 +169,15 @@ def _write_saved_model(model, served, name, folder, card):
         (folder / "batching_params.pbtxt").write_text(BATCHING_PARAMETERS)
     _write_warm_up(extra / "tf_serving_warmup_requests", name, requests)
     _write_json(folder / MANIFEST, _checksums(folder))
+
+
+def _warn_of_range(served):
+    if not served.fits_integers:
+        logging.getLogger(__name__).warning(
+            "Files and 8-bit arrays cannot hold the pixel range %s of the model: use "
+            "the signature serving_default, in which the range becomes 0 to 1.",
+            served.pixel_range,
+        )
 
 
 def _add_denoiser_endpoints(archive, served):

@@ -95,6 +95,19 @@ class ServedDenoiser:
             return facts
         return {**facts, "receptive_radius": self.margin, "scale": self.multiple}
 
+    @property
+    def fits_integers(self) -> bool:
+        """Whether stored pixels of 16 bits can hold the ends of the pixel range."""
+        if self.pixel_range == "dtype" or "%" in self.pixel_range:
+            return True
+        low, high = self._ends
+        return low >= 0 and high <= 65535 and high - low >= 2
+
+    @property
+    def _ends(self):
+        """The two numbers of a pixel range that is not "dtype"."""
+        return [float(end.removesuffix("%")) for end in self.pixel_range.split(",")]
+
     def serve(self, noisy: tf.Tensor) -> dict[str, tf.Tensor]:
         """Denoises pictures in units of the network's pixel range.
 
@@ -184,13 +197,11 @@ class ServedDenoiser:
         """
         if self.pixel_range == "dtype":
             return tf.zeros([1, 1, 1, 1]), tf.reshape(largest, [1, 1, 1, 1])
-        ends = self.pixel_range.split(",")
-        percentages = [float(end.removesuffix("%")) for end in ends]
         if "%" not in self.pixel_range:
-            low, high = (tf.constant(end, shape=[1, 1, 1, 1]) for end in percentages)
+            low, high = (tf.constant(end, shape=[1, 1, 1, 1]) for end in self._ends)
             return low, high
         limits = tf.map_fn(
-            lambda picture: _percentiles(picture, percentages),
+            lambda picture: _percentiles(picture, self._ends),
             pixels,
             fn_output_signature=tf.TensorSpec([2]),
         )

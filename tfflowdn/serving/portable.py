@@ -15,11 +15,12 @@ _AXES = ("batch", "height", "width")
 
 
 def write_litert(network: keras.Model, path: str | os.PathLike) -> None:
-    """Writes a LiteRT file, of operations that every interpreter has.
+    """Writes a LiteRT file that uses only the operations of every interpreter.
 
     Args:
-      network: A denoiser's, from `noisy` float32 [batch, H, W, C] to the same shape.
-      path: Ends in `.tflite`.
+      network: The network of a denoiser. It maps `noisy`, float32 [batch, H, W, C], to
+        the same shape.
+      path: The file to write, with the suffix `.tflite`.
     """
     _export(
         network,
@@ -33,9 +34,9 @@ def write_onnx(network: keras.Model, path: str | os.PathLike) -> None:
     """Writes an ONNX file.
 
     Args:
-      network: A denoiser's, from `noisy` float32 [batch, H, W, C] to `denoised` of the
-        same shape.
-      path: Ends in `.onnx`.
+      network: The network of a denoiser. It maps `noisy`, float32 [batch, H, W, C], to
+        `denoised` of the same shape.
+      path: The file to write, with the suffix `.onnx`.
 
     Raises:
       ImportError: If tf2onnx or onnx is not installed.
@@ -64,7 +65,7 @@ def _export(network, path, format, **options):  # noqa: A002
 
 
 def _name_tensors(graph):
-    """Names the output and the axes, which the converter numbers."""
+    """Names the output and the axes; the converter gives them numbers."""
     (noisy,), (denoised,) = graph.input, graph.output
     for node in graph.node:
         names = ["denoised" if n == denoised.name else n for n in node.output]

@@ -2,11 +2,12 @@
 
     python tools/serving/load_test.py saved_models/denoiser/1
 
-sends pictures of mixed sizes, as arrays of floats, of 8 bits and as files, for two
-minutes from 16 threads to one Session of the C++ loader, compares every answer with
-the one that came when nothing else ran, and writes to `--output`: failed and wrong
-answers, latencies by size, and the process's memory, in the middle of the run and at
-its end. Linux only (the memory is read from /proc). It needs TensorFlow alone.
+sends requests from 16 threads to one Session of the C++ loader for two minutes. The
+pictures have mixed sizes and are sent as floats, as 8-bit arrays and as files. Every
+answer is compared with the answer without load. `--output` gets the number of failed
+and wrong answers, the latencies by size, and the memory of the process during the run.
+The test runs on Linux, because it reads the memory from /proc, and needs only
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ SIZES = (
     (128, 192),
     (256, 256),
     (512, 768),
-    (1100, 1400),  # More than a tile.
+    (1100, 1400),  # Larger than a tile.
 )
 PERCENTILES = (50, 90, 95, 99)
 INPUTS = {"serving_default": "noisy", "uint8": "noisy", "encoded": "noisy_bytes"}
@@ -60,7 +61,7 @@ class _Model:
 
 
 def _requests(channels):
-    """Returns (name, signature, value) of every size and signature."""
+    """Returns (name, signature, value) for every size and signature."""
     rng = np.random.default_rng(0)
     requests = []
     for height, width in SIZES:
@@ -81,7 +82,7 @@ def _memory_mib():
 
 
 def _is_same(answer, expected):
-    if answer.dtype == object:  # Files: a rounded pixel may differ by a step.
+    if answer.dtype == object:  # Files, whose pixels are rounded.
         decoded = [
             tf.io.decode_png(a[0]).numpy().astype(int) for a in (answer, expected)
         ]
@@ -103,9 +104,9 @@ def load_test(path: str, num_threads: int, seconds: float) -> dict:
     """Returns the figures of a run.
 
     Args:
-      path: The SavedModel.
-      num_threads: Threads that send one request after the other.
-      seconds: After which no further request is sent.
+      path: Folder of the SavedModel.
+      num_threads: Number of threads, each of which sends one request at a time.
+      seconds: Seconds during which requests are sent.
     """
     model = _Model(path)
     requests = _requests(model.channels)
