@@ -50,7 +50,7 @@ def test_what_is_not_known_is_not_invented():
     assert np.isfinite(curves.std).sum() == 1
     with pytest.raises(ValueError, match="pairs must hold at least one"):
         curves_of_pairs([])
-    with pytest.raises(ValueError, match="100 pixels of like brightness"):
+    with pytest.raises(ValueError, match="100 pixels of similar brightness"):
         curves_of_pairs([(noisy[:2], clean[:2])])
 
 

@@ -103,7 +103,7 @@ def test_a_run_stopped_anywhere_ends_as_if_it_had_not_been(tmp_path, ema_momentu
 
 def test_a_checkpoint_within_an_epoch_follows_the_clock(tmp_path, monkeypatch):
     now, steps = [0.0], []
-    monkeypatch.setattr(training.callbacks.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(training.save_checkpoint.time, "monotonic", lambda: now[0])
     save = checkpoint.Checkpoint.save
 
     def record(self, model, state):

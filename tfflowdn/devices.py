@@ -1,4 +1,4 @@
-"""Devices: strategies, cores that share a batch, and the faster precision."""
+"""Devices: strategies, sharing of a batch among cores, and precision."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -28,19 +29,19 @@ __all__ = [
 STRATEGIES = ("auto", "mirrored", "multi_worker")
 
 
-@functools.cache  # Two strategies of one process would mix up their all-reduces.
+@functools.cache  # The all-reduces of two strategies would interfere.
 def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
-    """Returns the strategy of a name; the first thing that a process asks TensorFlow.
+    """Returns a strategy by name; must be called before other uses of TensorFlow.
 
     Args:
-      name: "mirrored" for all GPUs of this machine; "multi_worker" for those of all
-        machines that the environment variable TF_CONFIG names; "auto" for the latter
-        if there are several of them, else for the former if there are several GPUs,
-        else for TensorFlow's default.
+      name: "mirrored" for all GPUs of this machine; "multi_worker" for the GPUs of all
+        machines in the environment variable TF_CONFIG; "auto" for "multi_worker" if
+        there are several machines, otherwise "mirrored" if there are several GPUs,
+        otherwise TensorFlow's default strategy.
 
     Raises:
-      ValueError: For another name, or if TF_CONFIG names no workers for
-        "multi_worker".
+      ValueError: If the name is not one of `STRATEGIES`, or "multi_worker" is given and
+        TF_CONFIG names no workers.
     """
     check_choice("strategy", name, STRATEGIES)
     num_workers = _num_workers()
@@ -57,12 +58,12 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
 
 
 def is_single_worker(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process trains alone."""
+    """Returns whether this process is the only one of the training."""
     return not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one that writes."""
+    """Returns whether this process is the one that writes the outputs."""
     if is_single_worker(strategy):
         return True
     resolver = strategy.cluster_resolver
@@ -72,26 +73,26 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def check_batch_size(dataset: tf.data.Dataset, num_replicas: int) -> None:
-    """Raises ValueError unless the replicas get equal parts of the batches."""
+    """Raises ValueError unless `num_replicas` divides the batch size."""
     batch_size = tf.nest.flatten(dataset.element_spec)[0].shape[0]
     if batch_size is not None and batch_size % num_replicas:
         raise ValueError(
-            "batch_size must be a multiple of the number of replicas, of which each "
-            f"takes an equal part. Received: {batch_size=}, {num_replicas=}."
+            "batch_size must be a multiple of the number of replicas, which get equal "
+            f"parts. Received: {batch_size=}, {num_replicas=}."
         )
 
 
-def prepare_for_workers(model: keras.Model, batch) -> None:
-    """Has `model.fit` work with MultiWorkerMirroredStrategy.
+def prepare_for_workers(model: keras.Model, batch: Callable[[], Any]) -> None:
+    """Makes `model.fit` work with MultiWorkerMirroredStrategy.
 
     Keras 3 averages the logs of all workers along their first axis, which scalars do
-    not have (tensorflow#72388). Here the steps of this model return vectors of one.
-    It also averages the first batch, to build the model by, which fails for pairs:
-    here it is built by a batch that is not distributed.
+    not have (tensorflow#72388); here the steps of the model return vectors of length 1.
+    Keras also averages the first batch to build the model, which fails for pairs; here
+    the model is built with a batch that is not distributed.
 
     Args:
       model: A compiled model.
-      batch: Gives one batch of its data.
+      batch: Returns one batch of its data.
     """
 
     def with_vectors(step):
@@ -109,7 +110,7 @@ def prepare_for_workers(model: keras.Model, batch) -> None:
 
 
 def _num_workers():
-    """Returns the number of workers, the chief too, that TF_CONFIG names."""
+    """Returns the number of workers in TF_CONFIG, including the chief."""
     spec = tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec()
     return sum(spec.num_tasks(j) for j in ("chief", "worker") if j in spec.jobs)
 
@@ -117,16 +118,19 @@ def _num_workers():
 def map_shards(
     function: Callable[[tf.Tensor], tf.Tensor], batch: tf.Tensor, num_shards: int
 ) -> tf.Tensor:
-    """Returns `function(batch)`, computed in `num_shards` parts and concatenated.
+    """Computes `function(batch)` in `num_shards` parts and concatenates the results.
 
-    On a CPU whose operations have one thread each, the cores then work on parts of the
-    batch; it takes less time than to have them share each operation of the whole, as
-    long as images are small.
+    If each operation has one CPU thread, each core computes a part of the batch. For
+    small images this is faster than sharing each operation among the cores.
 
     Args:
-      function: From a batch of images to one of results, each of its image alone.
-      batch: [batch, ...]. Where its first dimension is unknown, it stays whole.
-      num_shards: The most parts; they differ by one image at most.
+      function: Maps a batch of images to a batch of results; each result depends only
+        on its image.
+      batch: [batch, ...]; it is not split if its first dimension is unknown.
+      num_shards: Largest number of parts; their sizes differ by one image at most.
+
+    Returns:
+      The results, in the order of the batch.
     """
     num_shards = min(num_shards, batch.shape[0] or 1)
     if num_shards == 1:
@@ -137,11 +141,10 @@ def map_shards(
 
 
 def share_cores() -> int:
-    """Gives each core its part of a batch, where there is no GPU.
+    """Sets one thread per operation if there is no GPU, for `map_shards`.
 
     Returns:
-      The number of parts: that of the cores, each with one thread an operation; 1
-      with a GPU.
+      The number of parts for `map_shards`: the number of cores, or 1 with a GPU.
     """
     if tf.config.list_physical_devices("GPU"):
         return 1
@@ -150,9 +153,9 @@ def share_cores() -> int:
 
 
 def faster_precision() -> str | None:
-    """Returns "mixed_bfloat16" if this device trains convolutions faster in it.
+    """Returns "mixed_bfloat16" if convolutions train faster in it here, else None.
 
-    Few processors have bfloat16, and the others take many times as long to imitate it.
+    Few processors support bfloat16; the others emulate it and are many times slower.
     """
     seconds = {
         dtype: _seconds_of_convolution(dtype) for dtype in ("float32", "bfloat16")
@@ -161,12 +164,12 @@ def faster_precision() -> str | None:
 
 
 def patches_pay() -> bool:
-    """Returns whether a flow trains faster with `patch_gradients`: without a GPU."""
+    """Returns whether `patch_gradients` makes a flow train faster: without a GPU."""
     return not tf.config.list_physical_devices("GPU")
 
 
 def _seconds_of_convolution(dtype):
-    """Returns the least time of a 3x3 convolution and its gradient, of ten."""
+    """Returns the shortest of ten times of a 3x3 convolution and its gradient."""
 
     @tf.function
     def gradient(images, kernel):

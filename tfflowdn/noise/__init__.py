@@ -1,4 +1,4 @@
-"""Noise: synthetic kinds, the learned model, and its estimation without pairs."""
+"""Noise: synthetic kinds, a learned model, and its estimation without pairs."""
 
 from tfflowdn.noise.calm import estimate_calm_noise
 from tfflowdn.noise.generic import GenericNoise

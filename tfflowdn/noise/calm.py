@@ -1,4 +1,4 @@
-"""The noise from the calmest places of noisy pictures."""
+"""Estimates the noise from the flattest places of noisy pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tfflowdn.noise.noise_model import NoiseModel
 
 __all__ = ["estimate_calm_noise"]
 
-CLIPPED_SHARE = 0.1  # A crop with more of its pixels at the extremes is left out.
+CLIPPED_SHARE = 0.1  # Crops with a larger share of extreme pixels are not used.
 
 
 def estimate_calm_noise(
@@ -27,31 +27,31 @@ def estimate_calm_noise(
     learning_rate: float = 0.03,
     model_options: Mapping[str, float] | None = None,
 ) -> NoiseModel:
-    """Learns the noise from where the pictures have nothing else.
+    """Learns the noise from the flattest crops of the pictures.
 
-    In the calmest crops of a picture all but a plane (least squares) is taken for
-    noise. Where a picture has no calm place they show texture, which is told by its
-    spectrum: what the flow makes white of noise is not white then. So the crops that
-    are least white after a fit are left out of the next (a trimmed likelihood;
-    Neykov and Mueller 2003).
+    A plane is fitted to each crop by least squares; in the flattest crops the rest is
+    taken as noise. Some of these crops contain texture. The flow turns noise into white
+    latents but texture into latents that are not white, so the crops with the least
+    white latents after a fit are left out of the next fit (a trimmed likelihood; Neykov
+    and Mueller 2003).
 
-    It needs neither a denoiser nor clean pictures, and sees noise of any correlation,
-    also such as a denoiser leaves in the picture. It knows the noise of calm places
-    alone: a camera that smooths these leaves more elsewhere.
+    This method needs neither a denoiser nor clean pictures, and works for noise of any
+    correlation. It measures only the noise of flat places: a camera that smooths them
+    leaves more noise elsewhere.
 
     Args:
       noisy: Noisy pictures, float32 [H, W, C], at least `crop_size` high and wide.
-      crop_size: Height and width of the crops, pixels.
-      calm_share: Part of each picture's crops that counts as calm.
-      kept_share: Part of the calm crops that is left after they are trimmed.
-      num_trims: How often they are trimmed, each time by the fit to those left before.
-      batch_size: Crops a step of a fit.
+      crop_size: Height and width of the crops, in pixels.
+      calm_share: Share of the crops of each picture that are used.
+      kept_share: Share of these crops that are kept by a trim.
+      num_trims: Number of trims, each followed by a fit.
+      batch_size: Crops per step of a fit.
       num_steps: Steps of a fit.
-      learning_rate: Adam's, it falls along a cosine.
+      learning_rate: Initial learning rate of Adam; it falls along a cosine.
       model_options: Further arguments of NoiseModel.
 
     Returns:
-      The model, with the level of each picture whose crops were kept.
+      The model, with the level of each picture that has kept crops.
 
     Raises:
       ValueError: If there are no pictures, one is smaller than a crop, a share is not
@@ -121,7 +121,7 @@ def _without_clipped(crops, picture):
 
 
 def _planes(crops):
-    """Returns the plane of least squares of each crop and channel."""
+    """Returns the least-squares plane of each crop and channel."""
     size = crops.shape[1]
     ramp = np.linspace(-1, 1, size, dtype=np.float32)
     ramp /= np.sqrt(np.mean(ramp**2))
@@ -132,9 +132,9 @@ def _planes(crops):
 
 
 def _whiteness(model, crops):
-    """Returns the spectral flatness of what the flow makes of each crop, [n].
+    """Returns the logarithm of the spectral flatness of the latents of each crop, [n].
 
-    It is the geometric mean of the power over its arithmetic mean, as a logarithm.
+    The flatness is the geometric mean of the power over its arithmetic mean.
     """
     parts = [
         _log_flatness(model, crops[start : start + 256])

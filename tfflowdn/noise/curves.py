@@ -1,4 +1,4 @@
-"""Curves that say what noise is like: level and skewness by brightness, correlation."""
+"""Curves of noise: level and skewness by brightness, and correlation."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from tfflowdn.noise.noise_model import NoiseModel
 
 __all__ = ["NoiseCurves", "curves_of_model", "curves_of_pairs", "plot_curves"]
 
-MIN_PIXELS = 100  # Of a bin; the standard deviation of fewer says little.
+MIN_PIXELS = 100  # Bins with fewer pixels have no reliable standard deviation.
 CHANNEL_COLORS = {1: ("black",), 3: ("tab:red", "tab:green", "tab:blue")}
 LINE_STYLES = ("-", "--", ":", "-.")
 
 
 @dataclasses.dataclass(frozen=True)
 class NoiseCurves:
-    """What noise is like, channel by channel.
+    """Statistics of noise for each channel.
 
     Attributes:
-      brightness: Of the picture beneath the noise, [n] in [0, 1] units.
-      std: Standard deviation of the noise there, [n, C]; NaN where nothing is known.
-      skewness: Third moment of the noise over std^3, likewise.
-      autocorrelation: Of the noise divided by its std, at lags 0, 1, ... pixels along
-        rows and columns, [lags, C].
+      brightness: Brightness of the clean picture, [n] in [0, 1] units.
+      std: Standard deviation of the noise at this brightness, [n, C]; NaN if unknown.
+      skewness: Third moment of the noise over std^3, [n, C]; NaN if unknown.
+      autocorrelation: Autocorrelation of the noise divided by its std, at lags 0, 1,
+        ... pixels along rows and columns, [lags, C].
     """
 
     brightness: np.ndarray
@@ -37,7 +37,7 @@ class NoiseCurves:
 
 
 def curves_of_model(model: NoiseModel, num_lags: int = 8) -> NoiseCurves:
-    """Returns the curves of a noise model, over all of its pictures."""
+    """Returns the curves of a noise model, over all its pictures."""
     brightness, std = model.level_curve()
     correlation = model.autocorrelation(size=2 * num_lags)
     along = (correlation[0] + correlation[:, 0]) / 2
@@ -50,11 +50,11 @@ def curves_of_pairs(
     num_bins: int = 16,
     num_lags: int = 8,
 ) -> NoiseCurves:
-    """Measures the noise of pictures whose clean side is known.
+    """Measures the noise of pictures whose clean version is known.
 
     Args:
       pairs: (noisy, clean), each float [H, W, C] in [0, 1] units.
-      num_bins: Intervals of brightness, of equal width.
+      num_bins: Number of intervals of brightness, of equal width.
       num_lags: Number of lags.
 
     Raises:
@@ -65,7 +65,7 @@ def curves_of_pairs(
         clean.append(picture)
         noise.append(noisy - picture)
     if not clean:
-        raise ValueError("pairs must hold at least one. Received: none.")
+        raise ValueError("pairs must hold at least one pair. Received: none.")
     brightness = (np.arange(num_bins) + 0.5) / num_bins
     variance, third = (
         np.stack([_moment(*p, power, num_bins) for p in _columns(clean, noise)], axis=1)
@@ -81,11 +81,11 @@ def curves_of_pairs(
 
 
 def plot_curves(path: str | os.PathLike, curves: Mapping[str, NoiseCurves]) -> None:
-    """Draws curves beside one another, each with its own style of line.
+    """Plots several curves, each with its own line style.
 
     Args:
-      path: The file, PNG.
-      curves: By what the legend says.
+      path: Path of the PNG file to write.
+      curves: The curves by their names in the legend.
     """
     figure = Figure(figsize=(12, 3.5), layout="constrained")
     levels, skewness, correlation = figure.subplots(1, 3)
@@ -108,7 +108,7 @@ def plot_curves(path: str | os.PathLike, curves: Mapping[str, NoiseCurves]) -> N
 
 
 def _columns(clean, noise):
-    """Returns the pixels of all pictures, clean ones and noise, by channel."""
+    """Returns the clean pixels and the noise of all pictures, by channel."""
     pixels = (
         np.concatenate([p.reshape(-1, p.shape[-1]) for p in pictures]).T
         for pictures in (clean, noise)
@@ -117,7 +117,7 @@ def _columns(clean, noise):
 
 
 def _moment(clean, noise, power, num_bins):
-    """Returns the noise's mean power by bins of the clean pixels, [num_bins]."""
+    """Returns the mean of noise**power in each bin of brightness, [num_bins]."""
     index = np.clip(np.int64(clean * num_bins), 0, num_bins - 1)
     counts = np.bincount(index, minlength=num_bins)
     total = np.bincount(index, noise**power, minlength=num_bins)
@@ -125,7 +125,7 @@ def _moment(clean, noise, power, num_bins):
 
 
 def _levels(picture, brightness, std):
-    """Returns the standard deviation at each pixel of a picture, of its shape."""
+    """Returns the standard deviation at each pixel, in the shape of the picture."""
     channels = zip(np.moveaxis(picture, -1, 0), std.T, strict=True)
     levels = [_interpolated(*channel, brightness) for channel in channels]
     return np.stack(levels, axis=-1)
@@ -135,7 +135,8 @@ def _interpolated(values, std, brightness):
     known = np.isfinite(std)
     if not known.any():
         raise ValueError(
-            f"pairs must have {MIN_PIXELS} pixels of like brightness. Received: fewer."
+            f"pairs must have {MIN_PIXELS} pixels of similar brightness. "
+            "Received: fewer."
         )
     return np.interp(values, brightness[known], std[known]) + 1e-12
 

@@ -1,4 +1,4 @@
-"""The fit of a noise model to crops of noise."""
+"""Fits a noise model to crops of noise."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["NoiseCrops", "check_pictures", "fit_noise", "tapered"]
 
 @dataclasses.dataclass(frozen=True)
 class NoiseCrops:
-    """Crops of noise and of what lies beneath.
+    """Crops of noise and of the pictures without noise.
 
     Attributes:
-      index: Of the picture, int32 [n].
-      signal: The picture without the noise, float32 [n, H, W, C] in [0, 1] units.
-      noise: Of the same shape.
-      weight: Of each crop in the fit, float32 [n].
+      index: Number of the picture of each crop, int32 [n].
+      signal: Crops without noise, float32 [n, H, W, C] in [0, 1] units.
+      noise: Noise of the same shape.
+      weight: Weight of each crop in the fit, float32 [n].
     """
 
     index: np.ndarray
@@ -31,18 +31,18 @@ class NoiseCrops:
     noise: np.ndarray
     weight: np.ndarray
 
-    def __getitem__(self, chosen) -> NoiseCrops:
-        """Returns some of the crops, by a slice, a mask or their numbers."""
+    def __getitem__(self, chosen: slice | np.ndarray) -> NoiseCrops:
+        """Returns the crops that a slice, a mask or an array of numbers selects."""
         fields = dataclasses.fields(self)
         return NoiseCrops(*(getattr(self, field.name)[chosen] for field in fields))
 
     def renumbered(self, index: np.ndarray) -> NoiseCrops:
-        """Returns the crops with other numbers of their pictures."""
+        """Returns the same crops with new numbers of their pictures."""
         return dataclasses.replace(self, index=index)
 
 
 def check_pictures(pictures: Sequence[np.ndarray], crop_size: int, name: str) -> None:
-    """Raises ValueError unless there are pictures, none smaller than a crop."""
+    """Raises ValueError if there are no pictures, or one is smaller than a crop."""
     sizes = [picture.shape[:2] for picture in pictures]
     if not sizes or min(min(size) for size in sizes) < crop_size:
         raise ValueError(
@@ -61,16 +61,16 @@ def fit_noise(
     """Fits a model to crops by maximum likelihood.
 
     Args:
-      model: Its levels start at those of the crops.
-      crops: Of each of the model's pictures, where it has any.
+      model: The model; its levels are initialized with the levels of the crops.
+      crops: Crops of the pictures of the model.
       num_steps: Steps of Adam.
-      batch_size: Crops a step.
-      learning_rate: It falls along a cosine.
+      batch_size: Crops per step.
+      learning_rate: Initial learning rate; it falls along a cosine.
     """
     model.log_levels.assign(_log_levels(crops, model.num_pictures))
     skew = model.noise_skew.weights
     others = [w for w in model.trainable_weights if all(w is not s for s in skew)]
-    # A taper would pass for a density with a peak at zero, and hide the skew.
+    # Tapered noise is often near zero, which would hide the skewness.
     for weights, part in ((others, tapered(crops)), (skew, crops)):
         _fit_weights(model, weights, part, num_steps, batch_size, learning_rate)
     for weight in (*others, *skew):
@@ -78,10 +78,10 @@ def fit_noise(
 
 
 def tapered(crops: NoiseCrops) -> NoiseCrops:
-    """Returns crops whose noise fades out towards the borders, at the same mean power.
+    """Returns crops whose noise fades out toward the borders, at the same mean power.
 
-    The flow's correlation is periodic; without a taper the step from a crop's border
-    to the opposite one would hide how smooth correlated noise is.
+    The correlation of the flow is periodic; without a taper the step between opposite
+    borders of a crop would hide how smooth correlated noise is.
     """
     taper = _taper(crops.noise.shape[1])
     return dataclasses.replace(crops, noise=crops.noise * taper)
@@ -103,7 +103,7 @@ def _taper(size):
 
 
 def _fit_weights(model, weights, crops, num_steps, batch_size, learning_rate):
-    """Fits some of the weights, and leaves the others as they are."""
+    """Fits some of the weights; the others stay the same."""
     for weight in model.weights:
         weight.trainable = any(weight is w for w in weights)
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, num_steps, 0.01)

@@ -1,4 +1,4 @@
-"""JPEG compression of pictures in memory, as an operation of TensorFlow."""
+"""JPEG compression of pictures in memory, with TensorFlow operations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tensorflow as tf
 __all__ = ["compress_jpeg"]
 
 _BLOCK = 8
-# Annex K of the JPEG standard (ITU-T T.81), the steps at quality 50.
+# Quantization steps at quality 50: Annex K of the JPEG standard (ITU-T T.81).
 _LUMA_STEPS = np.array(
     [
         [16, 11, 10, 16, 24, 40, 51, 61],
@@ -29,7 +29,7 @@ _CHROMA_STEPS[:4, :4] = [
     [24, 26, 56, 99],
     [47, 66, 99, 99],
 ]
-# ITU-R BT.601, rows Y, Cb and Cr.
+# ITU-R BT.601; the rows are Y, Cb and Cr.
 _YCC_OF_RGB = np.array(
     [
         [0.299, 0.587, 0.114],
@@ -40,18 +40,18 @@ _YCC_OF_RGB = np.array(
 
 
 def compress_jpeg(images: tf.Tensor, quality: tf.Tensor | float) -> tf.Tensor:
-    """Quantises pictures as a JPEG file does, colours at half size (4:2:0).
+    """Quantizes pictures as a JPEG file does, with chroma at half size (4:2:0).
 
-    Values are neither clipped to [0, 1] nor rounded to 8 bits, which files do beside:
-    a mean of noisy pictures keeps the brightness that clipping would change. Where
-    nothing is clipped, files differ by those roundings alone.
+    Unlike in a file, values are neither clipped to [0, 1] nor rounded to 8 bits:
+    clipping would change the mean of noisy pictures. Without clipping, a file differs
+    only by the rounding.
 
     Args:
-      images: float [B, H, W, C], units of [0, 1], C 1 or 3; H and W may be dynamic.
+      images: Floats [B, H, W, C] in units of [0, 1], C 1 or 3; H and W may be dynamic.
       quality: 1 to 100 on the scale of the IJG library, a number or [B].
 
     Returns:
-      Images of the same shape and type.
+      Images of the same shape and dtype.
 
     Raises:
       ValueError: If C is neither 1 nor 3.
@@ -60,7 +60,7 @@ def compress_jpeg(images: tf.Tensor, quality: tf.Tensor | float) -> tf.Tensor:
     channels = images.shape[-1]
     if channels not in (1, 3):
         raise ValueError(f"Pictures must have 1 or 3 channels. Received: {channels=}.")
-    levels = 255 * images - 128  # The constant term is quantised about mid-gray.
+    levels = 255 * images - 128  # Mid-gray is level 0.
     if channels == 1:
         levels = _quantize(levels, _steps(_LUMA_STEPS, quality, images.dtype))
     else:
@@ -81,7 +81,7 @@ def _quantize_colors(levels, quality):
 
 
 def _steps(table, quality, dtype):
-    """Returns the steps of a quality, [1 or B, 1, 1, 1, 8, 8]."""
+    """Returns the quantization steps of a quality, [1 or B, 1, 1, 1, 8, 8]."""
     quality = tf.reshape(tf.cast(quality, dtype), [-1, 1, 1])
     percent = tf.where(quality < 50, 5000 / quality, 200 - 2 * quality)
     steps = tf.floor((percent * tf.constant(table, dtype) + 50) / 100)
@@ -90,7 +90,7 @@ def _steps(table, quality, dtype):
 
 
 def _quantize(levels, steps):
-    """Rounds the cosine transform of blocks of [B, H, W, C] to multiples of steps."""
+    """Rounds the cosine transform of the blocks of [B, H, W, C] to the steps."""
     size, channels = tf.shape(levels)[1:3], levels.shape[-1]
     padded = _pad_to_multiple(levels, _BLOCK)
     shape = tf.shape(padded)
@@ -104,7 +104,7 @@ def _quantize(levels, steps):
 
 
 def _pad_to_multiple(images, multiple):
-    """Repeats the last row and column until `multiple` divides height and width."""
+    """Repeats the last row and column until `multiple` divides the size."""
     for axis in (1, 2):
         size = tf.shape(images)[axis]
         index = tf.range(-(-size // multiple) * multiple)
@@ -113,7 +113,7 @@ def _pad_to_multiple(images, multiple):
 
 
 def _cosines():
-    """Returns the orthonormal cosine transform of a block, [frequency, pixel]."""
+    """Returns the matrix of the orthonormal cosine transform, [frequency, pixel]."""
     frequency, pixel = np.mgrid[:_BLOCK, :_BLOCK]
     matrix = np.cos(np.pi * (2 * pixel + 1) * frequency / (2 * _BLOCK))
     return matrix / np.linalg.norm(matrix, axis=1, keepdims=True)

@@ -1,9 +1,12 @@
-"""NoiseModel: the density of the noise, given the picture beneath it."""
+"""NoiseModel: the density of the noise, given the clean picture."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
@@ -30,24 +33,24 @@ __all__ = ["NoiseModel"]
 class NoiseModel(keras.Model):
     """Conditional flow of the noise given the clean picture.
 
-    White latents are correlated with their neighbours (SpectralFilter; in colour those
-    of gray and of the opponent colours each in their own way, since cameras and JPEG
-    blur the latter more), skewed by the brightness of the picture (SignalSkew: counts
-    of few photons lean to the bright side), mixed over the channels
-    (InvertibleConvolution, for colour), and scaled by the brightness and by a level of
-    each picture's own (SignalScale), which takes one of the values in `log_levels` with
-    equal probability.
+    The flow transforms white latents in four steps. SpectralFilter correlates
+    neighboring pixels; in color pictures the gray and the opponent components have
+    different correlations, since cameras and JPEG blur the latter more. SignalSkew adds
+    a skewness that depends on the brightness of the picture: small photon counts have a
+    positive skewness. InvertibleConvolution mixes the channels of color pictures.
+    SignalScale multiplies by a function of the brightness and by the level of the
+    picture, which is one of `log_levels` with equal probability.
 
-    `fit` maximises the likelihood. It takes ((index, signal), noise): the number of
+    `fit` maximizes the likelihood. It takes ((index, signal), noise): the number of
     the picture that a crop is from, [batch]; the picture [batch, H, W, C] in [0, 1]
-    units; and its noise, of the same shape. Sample weights weigh crops.
+    units; and its noise, of the same shape. Sample weights apply to crops.
 
     Args:
       channels: 1 or 3.
       num_pictures: Number of levels.
-      num_knots: Knots of the functions of the brightness, see NoiseLevel.
+      num_knots: Number of knots of the functions of the brightness, see NoiseLevel.
       order: Largest lag of the log-spectrum in pixels, see Cepstrum.
-      smoothness: Weight in the loss of the roughness of these functions.
+      smoothness: Weight of the roughness of these functions in the loss.
     """
 
     def __init__(
@@ -58,8 +61,8 @@ class NoiseModel(keras.Model):
         num_knots: int = 17,
         order: int = 6,
         smoothness: float = 0.1,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.channels = channels
         self.num_pictures = num_pictures
@@ -79,13 +82,17 @@ class NoiseModel(keras.Model):
         self.loss_tracker = keras.metrics.Mean("loss")
         self.built = True
 
-    def distribution(self, signal, log_level=0.0) -> tfd.TransformedDistribution:
-        """Returns the density of the noise of pictures whose level is known.
+    def distribution(
+        self,
+        signal: npt.ArrayLike | tf.Tensor,
+        log_level: npt.ArrayLike | tf.Tensor = 0.0,
+    ) -> tfd.TransformedDistribution:
+        """Returns the density of the noise of pictures with known levels.
 
         Args:
           signal: Clean pictures [batch, H, W, C] in [0, 1] units.
-          log_level: Logarithm of the noise's standard deviation, in the same units, at
-            the mean of the noise level function; [batch] or [].
+          log_level: Logarithm of the standard deviation of the noise (in the same
+            units) at the mean of the noise level function; [batch] or [].
         """
         signal = tf.convert_to_tensor(signal, self.compute_dtype)
         log_level = tf.convert_to_tensor(log_level, self.compute_dtype)
@@ -101,8 +108,13 @@ class NoiseModel(keras.Model):
         base = flows.standard_normal(tf.shape(signal)[1:], self.compute_dtype)
         return tfd.TransformedDistribution(base, tfb.Chain(chain), name="noise")
 
-    def log_prob(self, noise, signal, log_level=None):
-        """Returns the log-density of noise in nats, [batch].
+    def log_prob(
+        self,
+        noise: npt.ArrayLike | tf.Tensor,
+        signal: npt.ArrayLike | tf.Tensor,
+        log_level: npt.ArrayLike | tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Returns the log-density of noise in nats per picture, [batch].
 
         Args:
           noise: [batch, H, W, C] in [0, 1] units.
@@ -118,22 +130,29 @@ class NoiseModel(keras.Model):
         )
         return tf.reduce_logsumexp(of_levels, 0) - np.log(self.num_pictures)
 
-    def sample(self, signal, seed, log_level=None, *, level_range=(1.0, 1.0)):
-        """Draws the noise of clean pictures.
+    def sample(
+        self,
+        signal: npt.ArrayLike | tf.Tensor,
+        seed: npt.ArrayLike | tf.Tensor,
+        log_level: npt.ArrayLike | tf.Tensor | None = None,
+        *,
+        level_range: tuple[float, float] = (1.0, 1.0),
+    ) -> tf.Tensor:
+        """Draws noise for clean pictures.
 
         Args:
-          signal: [batch, H, W, C] in [0, 1] units; the noise of its opposite edges is
-            correlated as that of neighbours.
+          signal: [batch, H, W, C] in [0, 1] units. The correlation is periodic: pixels
+            at opposite edges are neighbors.
           seed: Two ints, as for `tf.random.stateless_normal`.
           log_level: As for `distribution`; None draws from `log_levels`.
-          level_range: Smallest and largest factor of the levels that are drawn, evenly
-            spread on a logarithmic scale.
+          level_range: Smallest and largest factor of the drawn levels, uniform on a
+            logarithmic scale.
 
         Returns:
-          Noise of the signal's shape.
+          Noise of the shape of `signal`.
 
         Raises:
-          ValueError: If `level_range` is not of two positive factors in order.
+          ValueError: If `level_range` is not two positive numbers in order.
         """
         low, high = level_range
         if not 0 < low <= high:
@@ -156,12 +175,17 @@ class NoiseModel(keras.Model):
         bijector = self.distribution(signal, log_level).bijector
         return bijector.forward(tf.ensure_shape(latents, signal.shape))
 
-    def call(self, signal, seed, level_range=(1.0, 1.0)):
+    def call(
+        self,
+        signal: npt.ArrayLike | tf.Tensor,
+        seed: npt.ArrayLike | tf.Tensor,
+        level_range: tuple[float, float] = (1.0, 1.0),
+    ) -> tf.Tensor:
         """Returns clean pictures with noise, see `sample`."""
         return signal + self.sample(signal, seed, level_range=level_range)
 
-    def train_step(self, data):
-        """One step of maximum likelihood."""
+    def train_step(self, data: tuple) -> dict[str, tf.Tensor]:
+        """Takes one step of maximum likelihood."""
         (index, signal), noise, weight = keras.utils.unpack_x_y_sample_weight(data)
         variables = self.trainable_variables
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -182,21 +206,27 @@ class NoiseModel(keras.Model):
         return {"loss": self.loss_tracker.result()}
 
     def level_curve(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns brightness [knots] in [0, 1] and the noise's std there, [knots, C].
+        """Returns the standard deviation of the noise by brightness.
 
-        The level is the root mean square of those of the pictures.
+        It is for the root mean square of the levels of the pictures.
+
+        Returns:
+          Brightness [knots] in [0, 1], and standard deviation [knots, C].
         """
         level = np.sqrt(np.mean(np.exp(2 * self.log_levels.numpy())))
         relative = np.exp(keras.ops.convert_to_numpy(self.noise_level.values()))
-        # The noise of a channel is the sum of the latents times its column.
+        # The noise of a channel is the product of the latents with its column.
         norm = np.sqrt(np.sum(self._columns() ** 2, axis=0))
         return self._brightness(), level * relative * norm
 
     def skewness_curve(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns brightness [knots] and the noise's skewness there, [knots, C].
+        """Returns the skewness of the noise by brightness.
 
-        It is the third moment over the third power of the standard deviation, taken
-        pixel by pixel; of a correlated noise, that of its marginal density.
+        It is the third moment over the third power of the standard deviation, for the
+        marginal density of a pixel.
+
+        Returns:
+          Brightness [knots] in [0, 1], and skewness [knots, C].
         """
         nodes, weights = np.polynomial.hermite_e.hermegauss(64)
         latents = np.float32(nodes)[:, np.newaxis, np.newaxis, np.newaxis]
@@ -212,7 +242,7 @@ class NoiseModel(keras.Model):
         return self._brightness(), moments @ columns**3 / norm
 
     def autocorrelation(self, size: int = 32) -> np.ndarray:
-        """Returns the noise's correlation at lags 0 to size // 2, [lags, lags, C]."""
+        """Returns the correlation at lags 0 to size // 2, [lags, lags, C]."""
         grid = tf.zeros((1, size, size, self.channels), self.compute_dtype)
         power = np.exp(2 * keras.ops.convert_to_numpy(self.cepstrum(grid)))
         correlation = np.fft.ifft2(power, axes=(0, 1)).real
@@ -223,8 +253,8 @@ class NoiseModel(keras.Model):
         correlation = correlation @ (share / share.sum(0))
         return correlation[: size // 2 + 1, : size // 2 + 1]
 
-    def get_config(self):
-        """Returns the constructor's arguments."""
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
         config = {
             "channels": self.channels,
             "num_pictures": self.num_pictures,
@@ -238,7 +268,7 @@ class NoiseModel(keras.Model):
         return np.linspace(0, 1, self.num_knots)
 
     def _columns(self):
-        """Returns what each channel [columns] has of the latents [rows]."""
+        """Returns the weights of the latents [rows] in each channel [columns]."""
         if self.mixing is None:
             return np.ones((1, 1))
         _, inverse, _ = self.mixing(None)

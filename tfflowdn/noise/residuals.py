@@ -1,4 +1,4 @@
-"""The noise from what a denoiser takes away."""
+"""Estimates the noise from the residuals of a denoiser."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfflowdn.noise.noise_model import NoiseModel
 __all__ = ["estimate_noise"]
 
 Pictures = Sequence[np.ndarray]
-LEVEL_BANDWIDTH = 0.1  # Nats; the width of the kernel of the levels' regression.
+LEVEL_BANDWIDTH = 0.1  # Width of the kernel in the regression of levels, in nats.
 
 
 def estimate_noise(
@@ -32,38 +32,38 @@ def estimate_noise(
     seed: int = 0,
     model_options: Mapping[str, float] | None = None,
 ) -> NoiseModel:
-    """Learns the noise of pictures from their denoiser's residuals, without pairs.
+    """Learns the noise of pictures from the residuals of a denoiser, without pairs.
 
-    A denoiser's residual `N - D` is not the noise: some of the noise stays in D, and
-    some of the picture goes. How much, an experiment tells: noise of the model so far
-    is added to the clean pictures, they are denoised, and the same model is fitted to
-    their residuals. By as much as that fit is off the noise that was added, the fit to
-    the real residuals is taken to be off the real noise (simulated moments; McFadden
-    1989, Gourieroux et al. 1993, on the parameters of the flow, all of them logarithms
-    of levels). At its fixed point the simulated residuals look as the real ones do.
+    A residual `N - D` is not the noise: some noise stays in D, and some of the picture
+    is removed. The bias is measured in a simulation: noise of the current estimate is
+    added to the clean pictures, they are denoised, and the same model is fitted to
+    their residuals. The bias of this fit is subtracted from the fit to the real
+    residuals (simulated moments: McFadden 1989, Gourieroux et al. 1993; the parameters
+    are those of the flow, which are logarithms of levels). At the fixed point the
+    simulated residuals have the statistics of the real residuals.
 
-    The residuals hardly show the noise's low frequencies, which pass for the picture.
-    So the estimate begins with white noise and moves away from it only as far as the
-    residuals ask for, and not at all for a correlation so small that the difference of
-    the two pools' pictures may feign it: a denoiser that is trained on white noise with
-    a correlation of 0.03 loses 0.1 dB.
+    The residuals contain little of the low frequencies of the noise. Therefore the
+    estimate begins with white noise, and correlations that are smaller than
+    `white_below` are set to zero, because a difference between the two sets of pictures
+    can cause them. A denoiser that is trained with a correlation of 0.03 loses 0.1 dB
+    on white noise.
 
-    It needs pictures of a like kind in both pools, and no more of the denoiser than
-    that the noise shows in what it takes away.
+    Both sets must contain pictures of a similar kind. The denoiser only needs to remove
+    a visible part of the noise.
 
     Args:
-      denoise: Maps a picture [H, W, C] in [0, 1] units to the denoised one.
+      denoise: Maps a picture [H, W, C] in [0, 1] units to the denoised picture.
       noisy: Noisy pictures, float32 [H, W, C], at least `crop_size` high and wide.
-      clean: Clean ones, unrelated.
-      num_rounds: Number of experiments; 0 leaves the fit to the residuals.
-      white_below: After a round, noise none of whose autocorrelations is as large is
-        taken for white.
-      crop_size: Height and width of the crops that the fits see, pixels.
-      crops_per_picture: Crops of each picture.
-      batch_size: Crops a step of a fit.
+      clean: Unrelated clean pictures, likewise.
+      num_rounds: Number of simulations; with 0 the fit to the residuals is returned.
+      white_below: After a round, noise is set to white if all its autocorrelations are
+        smaller.
+      crop_size: Height and width of the crops of the fits, in pixels.
+      crops_per_picture: Number of crops of each picture.
+      batch_size: Crops per step of a fit.
       num_steps: Steps of a fit.
-      learning_rate: Adam's, it falls along a cosine.
-      seed: Of crops and noise.
+      learning_rate: Initial learning rate of Adam; it falls along a cosine.
+      seed: Seed of crops and noise.
       model_options: Further arguments of NoiseModel.
 
     Returns:
@@ -122,7 +122,7 @@ def _crops(pairs, size, count, rng):
 
 
 def _calmness(signal):
-    """Returns weights [n] of mean 1, less where there is more detail to be lost."""
+    """Returns weights [n] of mean 1, smaller for crops with more detail."""
     rows, columns = np.diff(signal, axis=1), np.diff(signal, axis=2)
     activity = np.mean(rows**2, (1, 2, 3)) + np.mean(columns**2, (1, 2, 3))
     weight = 1 / (activity + np.median(activity) + 1e-12)
@@ -130,7 +130,7 @@ def _calmness(signal):
 
 
 def _with_noise(model, clean, levels, seed):
-    """Returns clean pictures with noise of the model, each of its own level."""
+    """Returns clean pictures with noise of the model at the given levels."""
     result = []
     for i, (picture, level) in enumerate(zip(clean, levels, strict=True)):
         stateless = np.random.default_rng([*seed, i]).integers(2**31, size=2)
@@ -140,7 +140,7 @@ def _with_noise(model, clean, levels, seed):
 
 
 def _white(model):
-    """Returns a copy whose pixels are not correlated with one another."""
+    """Returns a copy of the model without correlation between pixels."""
     result = NoiseModel.from_config(model.get_config())
     result.set_weights(model.get_weights())
     result.cepstrum.set_weights([0 * w for w in model.cepstrum.get_weights()])
@@ -154,7 +154,7 @@ def _largest_correlation(model):
 
 
 def _corrected(estimate, observed, simulated, levels):
-    """Moves the estimate by how far the simulated fit is from the observed one."""
+    """Adds the difference of the observed and the simulated fit to the estimate."""
     config = {**estimate.get_config(), "num_pictures": observed.num_pictures}
     result = NoiseModel.from_config(config)
     models = (result, estimate, observed, simulated)
@@ -170,7 +170,7 @@ def _corrected(estimate, observed, simulated, levels):
 
 
 def _shared_weights(model):
-    """Returns the weights that are not a picture's own."""
+    """Returns the weights that do not belong to one picture."""
     return [weight for weight in model.weights if weight is not model.log_levels]
 
 
@@ -178,6 +178,6 @@ def _summary(model):
     _, curve = model.level_curve()
     correlation = model.autocorrelation()[0, 1].mean()
     return (
-        f"std {curve[0].mean():.4f} where dark, {curve[-1].mean():.4f} where bright, "
-        f"correlation {correlation:.3f} of neighbours"
+        f"std {curve[0].mean():.4f} in the dark, {curve[-1].mean():.4f} in the bright, "
+        f"correlation of neighbors {correlation:.3f}"
     )

@@ -1,9 +1,11 @@
 """Training runs: one `fit` for every stage, with its directory and callbacks."""
 
-from tfflowdn.training.callbacks import DivergenceError, PreemptionError, SampleGrid
 from tfflowdn.training.checkpoint import Checkpoint
 from tfflowdn.training.fit import check_steps, fit
 from tfflowdn.training.optimizer import OPTIMIZERS, GuardedAdam, GuardedMuon
+from tfflowdn.training.sample_grid import SampleGrid
+from tfflowdn.training.save_checkpoint import PreemptionError
+from tfflowdn.training.state import DivergenceError
 from tfflowdn.training.workdir import prepare_workdir, save_copy
 
 __all__ = [

@@ -14,16 +14,12 @@ from tfflowdn import devices
 from tfflowdn.checks import check_choice
 from tfflowdn.files import locked
 from tfflowdn.progress import StepProgress
-from tfflowdn.training.callbacks import (
-    Averaging,
-    History,
-    Progress,
-    SaveBest,
-    SaveCheckpoint,
-    TrainingState,
-)
+from tfflowdn.training.averaging import Averaging
 from tfflowdn.training.checkpoint import Checkpoint
+from tfflowdn.training.history import History, SaveBest
 from tfflowdn.training.optimizer import OPTIMIZERS
+from tfflowdn.training.save_checkpoint import SaveCheckpoint
+from tfflowdn.training.state import Progress, TrainingState
 
 __all__ = ["check_steps", "fit"]
 
@@ -57,64 +53,64 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     batch_names: Callable[[int], Sequence[str]] | None = None,
     stop: Callable[[], bool] | None = None,
-    loss=None,
-    metrics=None,
+    loss: str | keras.losses.Loss | None = None,
+    metrics: Sequence[keras.metrics.Metric] | None = None,
 ) -> None:
-    """Trains for a number of steps, or for those that are left of them.
+    """Trains for a number of steps, or continues a training up to that step.
 
-    The learning rate rises over `warmup_steps` and falls along a cosine to a
-    hundredth. After each epoch of `steps_per_epoch`, and every `checkpoint_seconds`
-    within it, `directory` gets `checkpoint.npz`; after each epoch also `history.csv`
-    and TensorBoard's events in `logs/`. A run that finds `checkpoint.npz` goes on from
-    its step, and ends as if it had not been interrupted.
+    The learning rate rises over `warmup_steps` and falls along a cosine to a hundredth.
+    `directory` gets `checkpoint.npz` after each epoch of `steps_per_epoch` and every
+    `checkpoint_seconds` within an epoch; after each epoch it also gets `history.csv`
+    and TensorBoard's events in `logs/`. A run that finds `checkpoint.npz` continues
+    from its step, and ends with the same weights as an uninterrupted run.
 
-    With several workers (`MultiWorkerMirroredStrategy`) the chief alone writes, and
-    all of them read its `directory` when they go on.
+    With several workers (`MultiWorkerMirroredStrategy`) only the chief writes, and all
+    workers read its `directory` when they continue.
 
     Args:
-      model: The model, built under the scope of its strategy; compiled here.
-      batches: Gives the endless dataset of a run that begins at the given step: what
-        an uninterrupted one yields from there on.
-      directory: Where the outputs go; made if it is absent.
-      num_steps: Number of steps in all, a multiple of `steps_per_epoch`.
+      model: The model, built under the scope of its strategy. It is compiled here.
+      batches: Gives the endless dataset of the batches from the given step on.
+      directory: Directory of the outputs; it is created if it does not exist.
+      num_steps: Total number of steps, a multiple of `steps_per_epoch`.
       steps_per_epoch: Steps between two validations.
       learning_rate: The largest learning rate.
-      optimizer: "adam", or "muon" for networks of convolutions, see `GuardedMuon`.
-      warmup_steps: Steps of the linear rise.
-      clip_norm: Bound on the gradient's global norm; None for none.
-      ema_momentum: Momentum of an exponential moving average of the weights, which
-        validation, `callbacks`, `save_best` and the trained model then have; None for
-        none.
-      checkpoint_seconds: Time between two checkpoints of an epoch, of which a kill
-        loses at most one; 0 for one after every step.
-      max_skipped: How many batches of the run with a gradient that is not finite are
-        passed over (see `GuardedAdam`) and counted, as `skipped` in the logs; the
-        next one stops it.
+      optimizer: "adam", or "muon" for convolutional networks, see `GuardedMuon`.
+      warmup_steps: Number of steps of the linear rise.
+      clip_norm: Bound on the global norm of the gradient; None for no bound.
+      ema_momentum: Momentum of an exponential moving average of the weights, which is
+        used for validation, `callbacks`, `save_best` and the trained model; None for no
+        average.
+      checkpoint_seconds: Time between two checkpoints of an epoch, and the largest time
+        that a killed run loses; 0 for a checkpoint after each step.
+      max_skipped: Number of batches with a gradient that is not finite that are skipped
+        (see `GuardedAdam`) and counted as `skipped` in the logs; one more stops the
+        run.
       validation: Dataset for `model.evaluate` after each epoch.
-      monitor: Name of the log that `save_best` goes by; lower is better, higher for
-        a name that ends in "psnr".
-      save_best: Called with `best.keras`'s temporary path whenever it improves.
-      callbacks: Further callbacks, of the chief.
-      batch_names: Gives the names of what the batch of the given step was made of, to
-        be said when it stops the run.
-      stop: Asked after each step; when it says True, a checkpoint is written. Within a
-        validation it ends the run at once, which goes on from the last checkpoint.
-      loss: For `compile`, where the model has no `train_step` of its own.
-      metrics: For `compile`, likewise; means over batches.
+      monitor: Name of the log that decides which model is best: the lowest value, or
+        the highest for a name that ends in "psnr".
+      save_best: Writes the best model to the given path, a temporary one of
+        `best.keras`.
+      callbacks: Further callbacks; only the chief calls them.
+      batch_names: Gives the names of the files in the batch of the given step, for the
+        message if that batch stops the run.
+      stop: Called after each step; if it returns True, a checkpoint is written and the
+        run ends. During a validation the run ends at once, and continues later from the
+        last checkpoint.
+      loss: Loss for `compile`, if the model has no `train_step` of its own.
+      metrics: Metrics for `compile`, likewise; they are means over batches.
 
     Raises:
-      ValueError: For an unknown optimizer; if `num_steps` is no multiple of
-        `steps_per_epoch`, or the batches no multiple of the replicas; if another
-        process trains in `directory`; or if the run to go on with had an average and
-        this one has none, or the other way round.
-      OSError: If `directory` cannot be written to, as on a full disk; what is in it
-        stays whole.
-      PreemptionError: If `stop` has said so, after the checkpoint.
-      DivergenceError: At the step whose loss or gradient is not finite, or where the
-        epoch's mean loss has risen above its lowest by 100 times the magnitude of its
-        first or lowest, or by 1 if that is more; or after an epoch whose validation is
-        not finite. The last checkpoint is one of before, and no gradient that is not
-        finite reaches the weights.
+      ValueError: If an argument is not valid, `num_steps` is not a multiple of
+        `steps_per_epoch`, the batch size is not a multiple of the number of replicas,
+        another process trains in `directory`, or the checkpoint there is of another
+        model, optimizer or kind of average.
+      OSError: If `directory` cannot be written to, for instance on a full disk; its
+        files stay complete.
+      PreemptionError: If `stop` returned True, after the checkpoint.
+      DivergenceError: If a loss or gradient is not finite, a validation is not finite,
+        or the mean loss of an epoch exceeds its lowest value by 100 times the magnitude
+        of its first or lowest value, or by 1 if that is more. No gradient that is not
+        finite changes the weights, and the last checkpoint is older.
     """
     check_steps(num_steps, steps_per_epoch)
     check_choice("optimizer", optimizer, OPTIMIZERS)
@@ -157,7 +153,7 @@ def fit(
             all_callbacks += _writers(directory, epoch, monitor, save_best)
             all_callbacks.append(StepProgress(num_steps, done=state.step))
         all_callbacks.append(last_callback)
-        # First what is left of an epoch, then whole ones: they differ in their steps.
+        # The rest of an interrupted epoch needs a call of its own.
         while state.step < num_steps:
             epoch, done = divmod(state.step, steps_per_epoch)
             dataset = batches(state.step)
@@ -173,23 +169,23 @@ def fit(
                     verbose=0,
                     callbacks=all_callbacks,
                 )
-            if model.stop_training:  # By one of the callbacks.
+            if model.stop_training:  # A callback has stopped the training.
                 break
             if averaging and state.step < num_steps:
-                averaging.restore()  # Keras has put the averages into the model.
+                averaging.restore()  # Keras has assigned the averages.
 
 
 @contextlib.contextmanager
 def _full_disk_as_os_error():
-    """Tells TensorBoard's full disk from a full GPU, which TensorFlow does not."""
+    """Raises OSError for a full disk; TensorFlow's own error also means a full GPU."""
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
         if "No space left" not in error.message:
             raise
         raise OSError(
-            "The disk must have room for TensorBoard's events; checkpoints are as they "
-            f"were before. Received: {error.message}."
+            "The disk must have room for TensorBoard's events; the checkpoints are "
+            f"unchanged. Received: {error.message}."
         ) from error
 
 
@@ -206,7 +202,7 @@ def _writers(directory, first_epoch, monitor, save_best):
 
 
 def _resume(model, checkpoint, ema_momentum):
-    """Returns the state to begin with, and loads the checkpoint, if there is one."""
+    """Returns the first state; loads the checkpoint if there is one."""
     if not checkpoint.exists():
         return TrainingState(averaged=ema_momentum is not None)
     state = TrainingState(**checkpoint.state())

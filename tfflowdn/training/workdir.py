@@ -1,10 +1,11 @@
-"""The directory of a training run, and the models that it saves there."""
+"""The directory of a training, and the models in it."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -13,15 +14,18 @@ from tfflowdn.files import replace
 __all__ = ["prepare_workdir", "save_copy"]
 
 
-def prepare_workdir(workdir: str | os.PathLike, identity: dict) -> Path:
-    """Makes a work directory, or checks that it belongs to the same run.
+def prepare_workdir(workdir: str | os.PathLike, identity: dict[str, Any]) -> Path:
+    """Creates a work directory, or checks that it belongs to the same training.
 
     Args:
-      workdir: The directory; made if it is absent.
-      identity: What makes a model another model, as JSON types.
+      workdir: The directory; it is created if it does not exist.
+      identity: Settings that must not change when a training continues, as JSON types.
+
+    Returns:
+      The directory.
 
     Raises:
-      ValueError: If the directory holds a run of another model.
+      ValueError: If the directory holds a training with another identity.
     """
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -42,13 +46,13 @@ def prepare_workdir(workdir: str | os.PathLike, identity: dict) -> Path:
     return workdir
 
 
-def save_copy(model: keras.Model, path: str | os.PathLike, **overrides) -> None:
-    """Saves a model to `.keras` without its optimizer, in one rename.
+def save_copy(model: keras.Model, path: str | os.PathLike, **overrides: Any) -> None:
+    """Saves a model without its optimizer, completely or not at all.
 
     Args:
       model: A model with `get_config`.
-      path: The file, its name ends in `.keras`.
-      **overrides: Constructor arguments of the copy that differ from the model's.
+      path: Path of the file; its name ends in `.keras`.
+      **overrides: Constructor arguments of the saved copy that differ from the model.
     """
     copy = type(model).from_config({**model.get_config(), **overrides})
     copy.set_weights(model.get_weights())
