@@ -87,7 +87,7 @@ def _use(path, target):
     "name",
     [
         *("a.png", "deep.png", "bit.png", "a.jpg", "a.webp"),
-        *("a.tif", "deep.tif", "tiled.tif", "stack.tif", "array.npy"),
+        *("a.tif", "deep.tif", "tiled.tif", "stack.tif", "array.npy", "a.bmp", "a.gif"),
     ],
 )
 def test_damaged_files_give_a_picture_or_an_error(tmp_path, name):

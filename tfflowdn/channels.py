@@ -8,8 +8,8 @@ import tensorflow as tf
 
 __all__ = ["join_channels", "split_channels"]
 
-# Channels a part, up to which a transposition takes half the time on a CPU, which
-# copies them pixel by pixel otherwise.
+# Channels per part. Up to this number a transposition takes half the time on a CPU,
+# because a split would copy the channels pixel by pixel.
 MAX_TRANSPOSED = 6
 
 

@@ -1,5 +1,7 @@
 """Input pipelines: random training crops, validation grids and whole images."""
 
+from __future__ import annotations
+
 import math
 
 import tensorflow as tf
@@ -20,24 +22,24 @@ class RandomCrops:
 
     Pictures are decoded once and kept in memory. Each pass takes one crop of every
     picture, in a new random order. Batch `step` is computed from the arguments and
-    `step` alone, so a training that goes on at a step sees what it would have seen,
-    without a batch before that step being made.
+    `step` only, so a training that is resumed at a step sees the same batches as one
+    that was not interrupted, and no earlier batch is computed again.
 
     Args:
       source: The pictures, such as a `PicturePool` that several RandomCrops share;
         those smaller than a crop are skipped with a warning.
       crop_size: Height and width of a crop, pixels.
-      batch_size: Crops a batch.
+      batch_size: Crops per batch.
       augment: Whether crops are flipped and rotated by multiples of 90 degrees.
-      seed: Of the order, positions and augmentation.
+      seed: Determines order, positions and augmentation.
       zoom_range: Smallest and largest factor, uniform between them, by which the middle
-        of a crop is enlarged (bicubic); 1 leaves it.
+        of a crop is enlarged (bicubic); 1 leaves it unchanged.
       contrast_range: Smallest and largest contrast of a crop, uniform between them;
-        1 leaves it, 0 leaves the mean of each channel alone.
+        1 leaves it unchanged, 0 leaves only the mean of each channel.
 
     Raises:
-      ValueError: No picture is large enough, they do not fit into memory, or a number
-        is out of its range.
+      ValueError: If no picture is large enough, the pictures do not fit into memory,
+        or a number is out of its range.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class RandomCrops:
         seed: int = 0,
         zoom_range: tuple[float, float] = (1.0, 1.0),
         contrast_range: tuple[float, float] = (1.0, 1.0),
-    ):
+    ) -> None:
         _check_positive(crop_size=crop_size, batch_size=batch_size)
         if not 1 <= zoom_range[0] <= zoom_range[1]:
             raise ValueError(
@@ -88,7 +90,7 @@ class RandomCrops:
         picked = self._pick(tf.constant(step, tf.int64), tf.shape(numbers)[0])
         return sorted({self._names[i] for i in tf.gather(numbers, picked).numpy()})
 
-    def _batch(self, step, pool):
+    def _batch(self, step: tf.Tensor, pool: tuple[tf.Tensor, ...]) -> tf.Tensor:
         _, sizes, starts, pixels = pool
         picked = self._pick(step, tf.shape(sizes)[0])
         key = tf.stack([tf.constant(self._seed, tf.int64), step])
@@ -146,7 +148,7 @@ def image_batches(
     Args:
       source: The pictures; those smaller than a crop are skipped with a warning.
       crop_size: Height and width of a crop, pixels.
-      batch_size: Crops a batch.
+      batch_size: Crops per batch.
       drop_remainder: Whether a last, smaller batch is left out.
 
     Returns:

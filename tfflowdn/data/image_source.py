@@ -1,4 +1,6 @@
-"""What every collection of pictures is."""
+"""The interface of a collection of pictures."""
+
+from __future__ import annotations
 
 import abc
 from typing import Any

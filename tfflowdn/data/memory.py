@@ -1,4 +1,4 @@
-"""What fits into memory."""
+"""Checks of arrays against the free memory."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def check_fits(
     A small file can declare a picture of any size (a decompression bomb).
 
     Args:
-      shape: Of the array.
-      dtype: Likewise.
-      beside: Bytes that are needed at the same time.
-      what: What the array holds, for the message.
+      shape: The shape of the array.
+      dtype: The dtype of the array.
+      beside: Further bytes that are needed at the same time.
+      what: The content of the array, for the message.
     """
     needed = math.prod(map(int, shape)) * np.dtype(dtype).itemsize + beside
     free = psutil.virtual_memory().available
@@ -38,5 +38,5 @@ def check_fits(
 
 
 def is_large(num_bytes: int) -> bool:
-    """Whether an array is better left on disk: more than a quarter of what is free."""
+    """Returns whether an array should stay on disk: above a quarter of free memory."""
     return num_bytes > psutil.virtual_memory().available // 4

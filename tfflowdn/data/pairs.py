@@ -1,5 +1,7 @@
 """Pairs of a noisy and a clean picture, matched by their names."""
 
+from __future__ import annotations
+
 import os
 
 import numpy as np
@@ -22,7 +24,7 @@ def paired_images(
     """One pass over pairs (noisy, clean), each float32 [H, W, C].
 
     Both are in units of the noisy source's range; percentiles are the noisy picture's.
-    Arguments and errors are those of `pair_sources`.
+    Arguments and errors are the same as in `pair_sources`.
     """
     noisy, clean = pair_sources(
         noisy, clean, noisy_ending=noisy_ending, clean_ending=clean_ending

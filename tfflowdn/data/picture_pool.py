@@ -20,7 +20,7 @@ class PicturePool(ImageSource):
       ValueError: If the pictures do not fit into memory.
     """
 
-    def __init__(self, source: ImageSource):
+    def __init__(self, source: ImageSource) -> None:
         self.source = source
         self.channels = source.channels
         self.pixel_range = source.pixel_range

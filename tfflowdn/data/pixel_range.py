@@ -1,4 +1,4 @@
-"""Which stored values become 0 and 1, and the way there and back."""
+"""The one scaling of pixels: from stored values to units of a range, and back."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def check_range(pixel_range: str | Sequence[float]) -> str:
     """Checks a range of pixel values and returns it in words.
 
     Args:
-      pixel_range: What becomes 0 and 1. "dtype": 0 and the largest value of the
-        integer type, floats as they are; "LOW,HIGH", or the two numbers: these stored
-        values; "LOW%,HIGH%": these percentiles of each picture, of a stack those of
-        all its planes.
+      pixel_range: The values that become 0 and 1. "dtype": 0 and the largest value of
+        the integer type, floats unchanged; "LOW,HIGH", or the two numbers: these
+        stored values; "LOW%,HIGH%": these percentiles of each picture, or of
+        all planes of a stack together.
 
     Raises:
-      ValueError: If it is none of these.
+      ValueError: If the range is not valid.
     """
     parsed = _parse(pixel_range)
     if parsed is None:
@@ -48,8 +48,8 @@ def find_limits(
 ) -> tuple[float, float] | None:
     """Returns the values that become 0 and 1 in some pictures, or None for "dtype".
 
-    Percentiles are those of a regular grid of at most 4 million pixels. Where the two
-    are the same, the lowest and the highest value stand in for them.
+    Percentiles are computed from a regular grid of at most 4 million pixels. If both
+    are the same value, the lowest and the highest value are used instead.
 
     Args:
       pixel_range: See `check_range`.
@@ -57,8 +57,8 @@ def find_limits(
       count: Their number.
 
     Raises:
-      ValueError: If the range is none, or percentiles of pixels that are not finite
-        are asked for.
+      ValueError: If the range is not valid, or has percentiles while a pixel is not
+        finite.
     """
     parsed = _parse(pixel_range)
     if parsed is None:
@@ -125,7 +125,7 @@ def from_float(
     Args:
       array: float pixels.
       dtype: Integers of up to 32 bits, floats or bool (0.5 and above is True).
-      limits: What was given to `to_float`.
+      limits: The limits that were given to `to_float`.
 
     Raises:
       ValueError: For another dtype, for 32-bit integers without limits, or for a
@@ -147,7 +147,7 @@ def from_float(
 
 
 def split_alpha(array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Splits [..., C] into colour and alpha [..., 1]; alpha is None unless C is 2 or 4.
+    """Splits [..., C] into color and alpha [..., 1]; alpha is None unless C is 2 or 4.
 
     Args:
       array: [..., C] with C in 1..4.

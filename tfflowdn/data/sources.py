@@ -1,5 +1,7 @@
 """Collections of pictures in files, and the opening of any collection."""
 
+from __future__ import annotations
+
 import dataclasses
 import glob
 import os
@@ -47,7 +49,7 @@ class FileSource(ImageSource):
         for path in self.paths:
             images.read_image(path)
 
-    def select(self, indices: list[int]) -> "FileSource":
+    def select(self, indices: list[int]) -> FileSource:
         """The source of the pictures at `indices`, in that order."""
         picked = {
             field: tuple(getattr(self, field)[i] for i in indices)
@@ -60,11 +62,11 @@ class FileSource(ImageSource):
         return tf.ensure_shape(image, [None, None, self.channels])
 
     def _read(self, path: bytes) -> np.ndarray:
-        colour, _ = ranges.split_alpha(images.read_image(os.fsdecode(path)))
+        color, _ = ranges.split_alpha(images.read_image(os.fsdecode(path)))
         if self.dtype == "float32":
-            return ranges.normalize(self.pixel_range, colour)
-        is_shallow = colour.dtype == np.uint8 and self.dtype == "uint16"
-        return np.uint16(257) * colour if is_shallow else colour
+            return ranges.normalize(self.pixel_range, color)
+        is_shallow = color.dtype == np.uint8 and self.dtype == "uint16"
+        return np.uint16(257) * color if is_shallow else color
 
 
 def open_source(
@@ -81,8 +83,8 @@ def open_source(
         are left out), a glob pattern (`**` allowed), one file, or
         `tfds:NAME[:SPLIT]` (split "train" by default) for a data set that TFDS
         has already prepared.
-      channels: What every picture must have, 1 (gray) or 3 (RGB); None for what the
-        first one has. Alpha is dropped.
+      channels: The number of channels of every picture, 1 (gray) or 3 (RGB); by
+        default the number of the first one. Alpha is dropped.
       data_dir: Where TFDS keeps its data sets; unused otherwise.
       pixel_range: The values that become 0 and 1, see `data.check_range`.
 

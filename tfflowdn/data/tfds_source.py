@@ -1,5 +1,7 @@
 """Collections of pictures in TensorFlow Datasets."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import os
@@ -35,7 +37,7 @@ class TfdsSource(ImageSource):
     pixel_range: str = "dtype"
 
     def dataset(self) -> tf.data.Dataset:
-        """See `ImageSource.dataset`; with the range "dtype" that of the feature."""
+        """See `ImageSource.dataset`; "dtype" is the range of the stored dtype."""
         if self.pixel_range == "dtype":
             return self.examples
         return self.examples.map(self._normalize, tf.data.AUTOTUNE)

@@ -2,7 +2,7 @@
 
     denoise INPUT... --output DIR [--model MODEL]
 
-Each INPUT is a PNG, JPEG, WebP, TIFF or .npy file, or a folder of such files, whose
+Each INPUT is a PNG, JPEG, WebP, TIFF, BMP, GIF or .npy file, or a folder of them, whose
 tree is repeated in DIR. The outputs keep name, format, dtype, alpha, color profile,
 resolution and EXIF. TIFF stacks are denoised page by page and large pictures tile by
 tile, with the same result. Pixel values are scaled as in the training of the model, or
