@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -138,3 +139,12 @@ def test_general_configurations(kind):
     assert config.start.training.num_steps == steps[kind]
     assert "objective" not in config
     assert config.start.crops.batch_size == 16
+
+
+def test_step_seconds(harness):
+    model = keras.Sequential([keras.Input([2]), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    batch = np.ones([4, 2]), np.ones([4, 1])
+    times = harness.step_seconds(model, *batch, batch_size=4, epochs=3)
+    assert len(times) == 2
+    assert min(times) > 0

@@ -155,9 +155,12 @@ def step_seconds(model: Any, *batch: Any, **options: Any) -> list[float]:
     import keras
 
     ends = []
-    timer = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda *_: ends.append(time.perf_counter())
-    )
+
+    def record(batch, logs):
+        del batch, logs
+        ends.append(time.perf_counter())
+
+    timer = keras.callbacks.LambdaCallback(on_train_batch_end=record)
     model.fit(*batch, verbose=0, callbacks=[timer], **options)
     return [end - start for start, end in itertools.pairwise(ends)]
 
