@@ -16,6 +16,7 @@ LAYERS = (
     ("checks",),
     ("channels", "devices", "files", "progress", "sections"),
     ("bijectors", "layers", "data", "metrics"),
+    ("flow_parts",),
     ("flows",),
     ("models", "noise"),
     ("training", "inference"),

@@ -1,12 +1,13 @@
 """Every key of every configuration is an argument of the function that it goes to."""
 
+import dataclasses
 import inspect
 import runpy
 from pathlib import Path
 
 import pytest
 
-from tfflowdn import data, models, noise, sections, stages, training
+from tfflowdn import data, flows, models, noise, sections, stages, training
 from tfflowdn.noise import GenericNoise, estimate_calm_noise, estimate_noise
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
@@ -109,8 +110,7 @@ def test_keys_are_the_arguments_of_their_functions(path, config):
 def test_flow_options_are_arguments_of_the_flow(path, config):
     if not path.stem.startswith("prior"):
         return
-    flow = models.FLOWS[config.prior.flow]
-    names = set(inspect.signature(flow).parameters) - {"image_shape", "seed", "dtype"}
+    names = {field.name for field in dataclasses.fields(flows.FlowOptions)}
     assert set(config.prior.flow_options) <= names
 
 

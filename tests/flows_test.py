@@ -1,7 +1,5 @@
 """The three flows as distributions: density, samples, weights."""
 
-import inspect
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -21,6 +19,7 @@ from tfflowdn.layers import (
     ActNormParameters,
     Conditioner,
     NormalizedPLUParameters,
+    PlainConditioner,
     PLUParameters,
     WeightStack,
 )
@@ -74,10 +73,10 @@ def _simple_layers(bijector):
 # Each switch alone.
 SWITCHES = {
     "glow_additive": ("glow", {"coupling": "additive"}),
-    "glow_spline": ("glow", {"coupling": "spline"}),
     "glow_no_split_prior": ("glow", {"split_prior": False}),
     "glow_residual": ("glow", {"conditioner": "residual"}),
-    "glow_gated": ("glow", {"conditioner": "gated", "num_residual_blocks": 2}),
+    "glow_growth": ("glow", {"hidden_growth": 2}),
+    "nice_affine": ("nice", {"num_levels": 1, "coupling": "affine"}),
     "nice_logistic": ("nice", {"num_levels": 1, "base": "logistic"}),
     "nice_haar": ("nice", {"num_levels": 1, "squeeze": "haar"}),
     "real_nvp_split_prior": ("real_nvp", {"num_levels": 1, "split_prior": True}),
@@ -100,7 +99,7 @@ def make(randomize):
         function, small = FLOWS[name]
         defaults = {"num_levels": 2, "hidden_channels": 3, "dtype": "float64"}
         flow = function(image_shape, **{**defaults, **small, **options})
-        randomize(*flows.layers_of(flow.bijector), scale=scale)
+        randomize(*flow.bijector.layers, scale=scale)
         return flow
 
     return make_flow
@@ -149,7 +148,7 @@ def test_switched_flow_is_exact(name, options, make, jacobian_log_det):
 @pytest.mark.parametrize("name, num_splits", [("real_nvp", 2), ("glow", 1)])
 def test_split_prior_is_one_more_conditioner_a_split(name, num_splits, make):
     counts = [
-        len(flows.layers_of(make(name, split_prior=split_prior).bijector))
+        len(make(name, split_prior=split_prior).bijector.layers)
         for split_prior in (False, True)
     ]
     assert counts[1] - counts[0] == num_splits
@@ -203,7 +202,8 @@ def flow_2d(randomize):
 
     norm = built(ActNormParameters(dtype="float64"), 2)
     plu = built(PLUParameters(dtype="float64"), 2)
-    layers = [built(Conditioner(1, 8, seed=i, dtype="float64"), 1) for i in range(2)]
+    options = {"hidden_channels": 8, "dtype": "float64"}
+    layers = [built(PlainConditioner(1, seed=i, **options), 1) for i in range(2)]
     randomize(norm, plu, *layers, scale=0.5)
     couplings = [ChannelCoupling(layers[0]), ChannelCoupling(layers[1], swap=True)]
     parts = [PixelLogit(0.05), ActNorm(norm), InvertibleConvolution(plu), *couplings]
@@ -258,15 +258,15 @@ def test_layers_of_gives_every_weight_once(name, make):
     bijector = make(name).bijector
     parts = [part.layer.count_params() for part in _parts(bijector)]
     assert len(parts) == NUM_PARTS[name]
-    assert sum(parts) == sum(x.count_params() for x in flows.layers_of(bijector))
+    assert sum(parts) == sum(x.count_params() for x in bijector.layers)
 
 
 def test_layers_come_from_the_image_to_the_latent():
     flow = flows.glow((4, 4, 1), num_levels=2, num_steps=3)
-    layers = flows.layers_of(flow.bijector)
+    layers = flow.bijector.layers
     assert list(map(type, layers)) == [WeightStack, Conditioner, WeightStack]
     kinds = [type(part.layer) for part in _parts(flow.bijector)]
-    step = [NormalizedPLUParameters, Conditioner]
+    step = [NormalizedPLUParameters, PlainConditioner]
     assert kinds == 3 * step + [Conditioner] + 3 * step
 
 
@@ -315,7 +315,7 @@ def test_the_trace_does_not_grow_with_the_number_of_steps(name, make):
 
 def test_every_weight_gets_a_gradient(name, make):
     flow = make(name, num_levels=1)
-    layers = flows.layers_of(flow.bijector)
+    layers = flow.bijector.layers
     weights = [weight for layer in layers for weight in layer.trainable_weights]
     images = _images((8, 4, 4, 1)) - 0.5
     with tf.GradientTape() as tape:
@@ -349,7 +349,7 @@ def test_initialize_from_data_standardises_every_act_norm(make):
             seen.append(values.numpy())
         return values
 
-    latents = flows.initialize_from_data(flow.bijector, images)
+    latents = flow.bijector.initialize(images)
     np.testing.assert_array_equal(latents, record(flow.bijector, images))
     assert len(seen) == NUM_PARTS["real_nvp"] // 2
     for values in seen:
@@ -371,7 +371,8 @@ def test_log_scales_stay_within_their_bounds(name, make):
         if not isinstance(layer, Conditioner):  # A sum over the channels.
             log_scale /= channels
         magnitude = np.abs(log_scale).max()
-        largest[type(layer)] = max(largest[type(layer)], magnitude)
+        kind = Conditioner if isinstance(layer, Conditioner) else type(layer)
+        largest[kind] = max(largest[kind], magnitude)
     for kind, bound in bounds.items():
         if name == "glow" or kind is not PLUParameters:
             assert largest[kind] == pytest.approx(bound)
@@ -416,8 +417,8 @@ def test_at_least_one_level(name):
     "name, option, choices",
     [
         ("nice", "squeeze", r"\('space_to_depth', 'haar'\)"),
-        ("real_nvp", "conditioner", r"\('plain', 'residual', 'gated'\)"),
-        ("glow", "coupling", r"\('affine', 'additive', 'spline'\)"),
+        ("real_nvp", "conditioner", r"\('plain', 'residual'\)"),
+        ("glow", "coupling", r"\('affine', 'additive'\)"),
         ("nice", "base", r"\('normal', 'logistic'\)"),
     ],
 )
@@ -427,14 +428,38 @@ def test_unknown_options_are_refused(name, option, choices):
         FLOWS[name][0]((8, 8, 1), **{option: "x"})
 
 
-def test_options_are_keyword_only_and_image_shape_is_not(name):
-    first, *others = inspect.signature(FLOWS[name][0]).parameters.values()
-    assert first.name == "image_shape" and first.kind is first.POSITIONAL_OR_KEYWORD
-    assert {option.kind for option in others} == {first.KEYWORD_ONLY}
+def test_an_option_that_does_not_exist_is_refused(name):
+    message = r"option must be one of \('num_levels', .*Received: option='num_step'\."
+    with pytest.raises(ValueError, match=message):
+        FLOWS[name][0]((8, 8, 1), num_step=2)
+
+
+def test_nice_has_no_split_prior():
+    with pytest.raises(ValueError, match=r"Received: split_prior=True\."):
+        flows.nice((8, 8, 1), split_prior=True)
+
+
+def test_a_conditioner_is_a_name_or_a_constructor(make, monkeypatch):
+    def small(out_channels, **options):
+        return PlainConditioner(out_channels, **{**options, "hidden_channels": 1})
+
+    monkeypatch.setitem(flows.CONDITIONERS, "small", small)
+    images = _images((2, 4, 4, 1))
+    by_name, by_constructor, plain = (
+        make("glow", conditioner=conditioner)
+        for conditioner in ("small", small, "plain")
+    )
+    result = by_constructor.log_prob(images)
+    np.testing.assert_array_equal(result, by_name.log_prob(images))
+    small_size, size = (
+        sum(layer.count_params() for layer in flow.bijector.layers)
+        for flow in (by_name, plain)
+    )
+    assert small_size < size
 
 
 def _log_prob_and_gradients(flow, images, **compile_options):
-    layers = flows.layers_of(flow.bijector)
+    layers = flow.bijector.layers
     weights = [weight.value for layer in layers for weight in layer.trainable_weights]
 
     @tf.function(autograph=False, **compile_options)
@@ -479,7 +504,7 @@ def test_patch_gradients_are_those_of_the_last_convolutions(
 ):
     options = {"hidden_channels": 9, "patch_gradients": patch_gradients}
     flow = make("glow", dtype="float32", **options)
-    layers = flows.layers_of(flow.bijector)
+    layers = flow.bijector.layers
     weights = [weight.value for layer in layers for weight in layer.trainable_weights]
 
     def gradients(images):
@@ -506,7 +531,7 @@ def test_conditioners_in_bfloat16_leave_the_rest_float32(name, make):
     half = make(name, precision="mixed_bfloat16", **options)
     results = _log_prob_and_gradients(half, images)
     assert {result.dtype for result in results} == {tf.float32}
-    for layer in flows.layers_of(half.bijector):
+    for layer in half.bijector.layers:
         assert {weight.dtype for weight in layer.weights} == {"float32"}
     expected = _log_prob_and_gradients(make(name, **options), images)[0]
     difference = np.abs(results[0] - expected)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfflowdn.layers import Conditioner, Conv2D
+from tfflowdn.layers import Conv2D, PlainConditioner
 from tfflowdn.layers.conv2d import conv2d
 
 SIZES = {
@@ -184,7 +184,7 @@ def test_the_layer_is_that_of_keras(patch_gradients, filters, use_bias):
 
 
 def test_conditioner_gives_the_option_to_its_convolutions(patch_gradients):
-    layer = Conditioner(2, 6, patch_gradients=patch_gradients)
-    copy = Conditioner.from_config(layer.get_config())
+    layer = PlainConditioner(2, hidden_channels=6, patch_gradients=patch_gradients)
+    copy = PlainConditioner.from_config(layer.get_config())
     assert copy.last.patch_gradients == patch_gradients
     assert copy.hidden_layers[0].patch_gradients == patch_gradients

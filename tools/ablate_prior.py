@@ -65,15 +65,6 @@ VARIANTS = {
         },
         "glow",
     ),
-    "gated, 32 wide": (
-        "prior_glow",
-        {
-            "prior.flow_options.conditioner": "gated",
-            "prior.flow_options.hidden_channels": 32,
-        },
-        "glow",
-    ),
-    "spline": ("prior_glow", {"prior.flow_options.coupling": "spline"}, "glow"),
     "additive": ("prior_glow", {"prior.flow_options.coupling": "additive"}, "glow"),
     "log-scales within 0.5": (
         "prior_glow",
@@ -86,7 +77,6 @@ VARIANTS = {
     "ema": ("prior_glow", {"training.ema_momentum": 0.999}, "glow"),
     "Muon": ("prior_glow", {"training.optimizer": "muon"}, "glow"),
     "uniform": ("prior_glow", {"prior.dequantization": "uniform"}, "uniform"),
-    "variational": ("prior_glow", {"prior.dequantization": "variational"}, "uniform"),
 }
 
 

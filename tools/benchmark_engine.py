@@ -24,7 +24,6 @@ from absl import flags
 
 keras = harness.lazy("keras")
 tf = harness.lazy("tensorflow")
-flows = harness.lazy("tfflowdn.flows")
 models = harness.lazy("tfflowdn.models")
 training = harness.lazy("tfflowdn.training.optimizer")
 
@@ -392,7 +391,7 @@ def _images(settings):
 
 def _hand_written_glow(prior):
     """Returns the prior's log_prob in plain TensorFlow, and copies of its weights."""
-    layers = flows.layers_of(prior.distribution.bijector)
+    layers = prior.flow_layers
     stacks, split_priors = layers[::2], [*layers[1::2], None]
     weights = []
 

@@ -1,15 +1,17 @@
 """Invertible maps of images: `tfb.Bijector`s that own no weights.
 
-Sign and direction, once: `forward` is latent z -> image x (sampling), `inverse` is
+Sign and direction: `forward` is latent z -> image x (sampling), `inverse` is
 x -> z. So `log_prob(x) = base.log_prob(inverse(x)) + inverse_log_det_jacobian(x)`.
 Weights belong to the Keras layers that the bijectors are given (`bijector.layer`).
 """
 
 from tfflowdn.bijectors.act_norm import ActNorm
+from tfflowdn.bijectors.chain import Chain
 from tfflowdn.bijectors.channel_coupling import ChannelCoupling
 from tfflowdn.bijectors.checkerboard_coupling import CheckerboardCoupling
 from tfflowdn.bijectors.factor_out import FactorOut
 from tfflowdn.bijectors.haar import HaarSqueeze
+from tfflowdn.bijectors.image_bijector import ImageBijector
 from tfflowdn.bijectors.invertible_convolution import InvertibleConvolution
 from tfflowdn.bijectors.logit import PixelLogit
 from tfflowdn.bijectors.normalized_convolution import NormalizedConvolution
@@ -18,15 +20,16 @@ from tfflowdn.bijectors.repeat import Repeat
 from tfflowdn.bijectors.signal_scale import SignalScale
 from tfflowdn.bijectors.signal_skew import SignalSkew
 from tfflowdn.bijectors.spectral_filter import SpectralFilter
-from tfflowdn.bijectors.spline_coupling import SplineCoupling
 from tfflowdn.bijectors.squeeze import Squeeze
 
 __all__ = [
     "ActNorm",
+    "Chain",
     "ChannelCoupling",
     "CheckerboardCoupling",
     "FactorOut",
     "HaarSqueeze",
+    "ImageBijector",
     "InvertibleConvolution",
     "NormalizedConvolution",
     "OnePassBijector",
@@ -35,6 +38,5 @@ __all__ = [
     "SignalScale",
     "SignalSkew",
     "SpectralFilter",
-    "SplineCoupling",
     "Squeeze",
 ]

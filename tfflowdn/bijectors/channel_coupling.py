@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from tfflowdn.bijectors.one_pass import OnePassBijector
@@ -26,12 +28,12 @@ class ChannelCoupling(OnePassBijector):
 
     def __init__(
         self,
-        layer,
+        layer: Callable,
         *,
         swap: bool = False,
         validate_args: bool = False,
         name: str = "channel_coupling",
-    ):
+    ) -> None:
         parameters = dict(locals())
         self.layer = layer
         self.swap = swap

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from tfflowdn.bijectors.one_pass import OnePassBijector
@@ -12,7 +14,7 @@ __all__ = ["CheckerboardCoupling"]
 class CheckerboardCoupling(OnePassBijector):
     """Additive or affine coupling of pixels on a checkerboard (Dinh et al. 2017).
 
-    In images [batch, H, W, C] the pixels of one colour pass through, `mask` 1, and
+    In images [batch, H, W, C] the pixels of one color pass through, `mask` 1, and
     those of the other, `mask` 0, are transformed; `conditioner(mask x)` gives `shift`
     and a bounded `log_scale` of the image's shape (None for an additive coupling).
     The pixel in the upper left corner passes through, or is transformed where `swap`
@@ -26,12 +28,12 @@ class CheckerboardCoupling(OnePassBijector):
 
     def __init__(
         self,
-        layer,
+        layer: Callable,
         *,
         swap: bool = False,
         validate_args: bool = False,
         name: str = "checkerboard_coupling",
-    ):
+    ) -> None:
         parameters = dict(locals())
         self.layer = layer
         self.swap = swap

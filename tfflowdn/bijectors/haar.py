@@ -28,7 +28,9 @@ class HaarSqueeze(Squeeze):
     - inverse log-det: 0
     """
 
-    def __init__(self, *, validate_args: bool = False, name: str = "haar_squeeze"):
+    def __init__(
+        self, *, validate_args: bool = False, name: str = "haar_squeeze"
+    ) -> None:
         super().__init__(validate_args=validate_args, name=name)
 
     def _forward(self, x):

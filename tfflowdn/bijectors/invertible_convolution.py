@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from tfflowdn.bijectors.one_pass import OnePassBijector, num_pixels
@@ -23,11 +25,11 @@ class InvertibleConvolution(OnePassBijector):
 
     def __init__(
         self,
-        layer,
+        layer: Callable,
         *,
         validate_args: bool = False,
         name: str = "invertible_convolution",
-    ):
+    ) -> None:
         parameters = dict(locals())
         self.layer = layer
         super().__init__(parameters=parameters, name=name, validate_args=validate_args)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 
 import tensorflow as tf
-from tensorflow_probability import bijectors as tfb
+
+from tfflowdn.bijectors.image_bijector import ImageBijector
 
 __all__ = ["PixelLogit"]
 
 
-class PixelLogit(tfb.Bijector):
+class PixelLogit(ImageBijector):
     """Maps pixels in [0, 1] to logits (Dinh et al. 2017, section 4.1).
 
-    Elementwise, with `p = alpha / 2 + (1 - alpha) y`. A denoised or a noisy picture
-    leaves [0, 1], where a logit is not defined: outside of [alpha / 4, 1 - alpha / 4]
-    the logit goes on as its tangent, a smooth bijection of all real numbers.
+    Elementwise, with `p = alpha / 2 + (1 - alpha) y`. Noisy and
+    denoised pictures have values outside of [0, 1], where a logit is not defined. So
+    the logit continues as its tangent outside of [alpha / 4, 1 - alpha / 4], which
+    makes it a smooth bijection of all real numbers.
 
     - forward: `y = (p - alpha / 2) / (1 - alpha)`, `p = sigmoid(x)`
     - forward log-det: `log p + log(1 - p) - log(1 - alpha)`
@@ -29,7 +31,7 @@ class PixelLogit(tfb.Bijector):
         *,
         validate_args: bool = False,
         name: str = "pixel_logit",
-    ):
+    ) -> None:
         parameters = dict(locals())
         if not 0 < alpha < 1:
             raise ValueError(f"alpha must lie in (0, 1). Received: alpha={alpha}.")

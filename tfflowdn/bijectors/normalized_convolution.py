@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from tfflowdn.bijectors.one_pass import OnePassBijector, num_pixels
@@ -12,10 +14,10 @@ __all__ = ["NormalizedConvolution"]
 class NormalizedConvolution(OnePassBijector):
     """ActNorm, then an invertible 1x1 convolution, as one product.
 
-    It is the chain of `ActNorm` and `InvertibleConvolution` (Kingma and Dhariwal 2018,
-    section 3), which passes over the pixels once instead of three times. Transforms
-    images [batch, H, W, C]; the matrix M, offset, M^-1, shift and log-det come from
-    `layer`. The log-dets are the same for every image, of shape [].
+    This is the chain of `ActNorm` and `InvertibleConvolution` (Kingma and Dhariwal
+    2018, section 3), in one pass over the pixels instead of three. Transforms images
+    [batch, H, W, C]; the matrix M, offset, M^-1, shift and log-det come from `layer`.
+    The log-dets have shape [], because they are the same for every image.
 
     - forward: `y = x M^-1 - shift`
     - forward log-det: `-H W log |det M|`
@@ -25,18 +27,19 @@ class NormalizedConvolution(OnePassBijector):
 
     def __init__(
         self,
-        layer,
+        layer: Callable,
         *,
         validate_args: bool = False,
         name: str = "normalized_convolution",
-    ):
+    ) -> None:
         parameters = dict(locals())
         self.layer = layer
         super().__init__(parameters=parameters, name=name, validate_args=validate_args)
 
-    def initialize(self, y: tf.Tensor) -> None:
-        """Sets the ActNorm from images [batch, H, W, C], a concrete (eager) tensor."""
+    def initialize(self, y: tf.Tensor) -> tf.Tensor:
+        """Sets the ActNorm from images [batch, H, W, C] and returns `inverse(y)`."""
         self.layer.initialize(y)
+        return self.inverse(y)
 
     def _forward_and_ildj(self, x):
         _, _, inverse, shift, log_det = self.layer(x)

@@ -5,27 +5,29 @@ from __future__ import annotations
 import abc
 
 import tensorflow as tf
-from tensorflow_probability import bijectors as tfb
+
+from tfflowdn.bijectors.image_bijector import ImageBijector
 
 __all__ = ["OnePassBijector", "num_pixels"]
 
 
-class OnePassBijector(tfb.Bijector, abc.ABC):
+class OnePassBijector(ImageBijector, abc.ABC):
     """Image bijector that computes a value and its log-det together, once.
 
     `tfd.TransformedDistribution.log_prob` asks for `inverse(y)` and then for
-    `inverse_log_det_jacobian(y)`. A coupling that answers the two apart evaluates
-    its conditioner twice. Here `inverse` leaves the log-det on the very tensor that
-    it was given, and TFP hands the same tensor to the log-det hook that follows.
-    The log-det lives as long as that tensor does, so neither threads nor replicas
-    can mix theirs up.
+    `inverse_log_det_jacobian(y)`. A coupling that computes the two separately evaluates
+    its conditioner twice. Here `inverse` stores the log-det on its input tensor, and
+    TFP passes the same tensor to the log-det hook that follows. The log-det lives as
+    long as that tensor, so threads and replicas cannot mix up their log-dets.
 
-    Subclasses write `_forward_and_ildj` and `_inverse_and_ildj`. The sign is said
-    here once for all: both return the log-det of the *inverse* map, `x = g^-1(y)`,
+    Subclasses write `_forward_and_ildj` and `_inverse_and_ildj`. The sign convention
+    is the same everywhere: both return the log-det of the *inverse* map, `x = g^-1(y)`,
     log |det dx/dy|, of shape [batch], or [] if it is the same for every image.
     """
 
-    def __init__(self, *, parameters: dict, name: str, validate_args: bool = False):
+    def __init__(
+        self, *, parameters: dict, name: str, validate_args: bool = False
+    ) -> None:
         super().__init__(
             forward_min_event_ndims=3,
             validate_args=validate_args,
@@ -45,7 +47,7 @@ class OnePassBijector(tfb.Bijector, abc.ABC):
         return self is other
 
     def __hash__(self):
-        # TFP hashes all parameters of a chain, again and again: seconds of tracing.
+        # TFP hashes all parameters repeatedly, which would take seconds of tracing.
         return id(self)
 
     def _forward(self, x):

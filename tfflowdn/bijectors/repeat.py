@@ -1,45 +1,46 @@
-"""Repeat: the same steps again and again, each time with weights of its own."""
+"""Repeat: the same steps several times, each time with its own weights."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
 
+import keras
 import tensorflow as tf
-from tensorflow_probability import bijectors as tfb
 
+from tfflowdn.bijectors.image_bijector import ImageBijector
 from tfflowdn.bijectors.one_pass import OnePassBijector
 
 __all__ = ["Repeat"]
 
 
 class Repeat(OnePassBijector):
-    """A chain of steps that are alike, traced once however many they are.
+    """A chain of similar steps that is traced once, whatever their number.
 
-    `steps` are run in turn, the `i`-th made by `steps[i % len(steps)]` from the `i`-th
-    copy of the layers in `layer`, the inverse from the first to the last. Each of them
-    is one traced function that is called with the weights: the trace of a flow, and
-    that of its gradient, does not grow with its depth.
+    The `i`-th step is made by `steps[i % len(steps)]` from the `i`-th copy of the
+    layers in `layer`. The inverse runs the steps from the first to the last. Each of
+    `steps` is one traced function that takes the weights as arguments, so the traces of
+    a flow and of its gradient do not grow with its depth.
 
-    With `recompute` the gradient keeps a step's input alone, and evaluates the step
-    once more to go back through it (Chen et al. 2016, arXiv 1604.06174): the memory
-    is that of one step, at the price of one more evaluation.
+    With `recompute` the gradient keeps only the input of each step, and evaluates the
+    step once more (Chen et al. 2016, arXiv 1604.06174): this
+    needs the memory of one step, and one more evaluation.
 
     - forward: `y = step_0.forward(... step_n.forward(x))`
-    - forward log-det: the sum of the steps'
+    - forward log-det: the sum of the log-dets of the steps
     - inverse: `x = step_n.inverse(... step_0.inverse(y))`
-    - inverse log-det: the sum of the steps'
+    - inverse log-det: the sum of the log-dets of the steps
     """
 
     def __init__(
         self,
-        steps: Sequence[Callable[..., tfb.Bijector]],
-        layer,
+        steps: Sequence[Callable[..., ImageBijector]],
+        layer: keras.layers.Layer,
         *,
         recompute: bool = False,
         validate_args: bool = False,
         name: str = "repeat",
-    ):
+    ) -> None:
         parameters = dict(locals())
         self.layer = layer
         self.recompute = recompute
@@ -47,6 +48,14 @@ class Repeat(OnePassBijector):
         self._forward_steps = [self._traced(step, _forward) for step in steps]
         self._inverse_steps = [self._traced(step, _inverse) for step in steps]
         super().__init__(parameters=parameters, name=name, validate_args=validate_args)
+
+    def initialize(self, y: tf.Tensor) -> tf.Tensor:
+        """Initializes the steps, each from the output of the step before it."""
+        for i in range(self.layer.num_copies):
+            self.layer.read(i)
+            y = self.steps[i % len(self.steps)].initialize(y)
+            self.layer.write(i)
+        return y
 
     def _forward_and_ildj(self, x):
         calls = reversed(list(self._calls(self._forward_steps)))
@@ -68,7 +77,7 @@ class Repeat(OnePassBijector):
         run = _recomputing(run) if self.recompute else run
 
         def traced(trainable, weights, images):
-            if not trainable:  # Said inside of the trace, or they are computed.
+            if not trainable:  # Outside of the trace it has no effect.
                 weights = tf.nest.map_structure(tf.stop_gradient, weights)
             return run(weights, images)
 
@@ -76,7 +85,7 @@ class Repeat(OnePassBijector):
             traced,
             autograph=False,
             reduce_retracing=True,
-            # Inlined, the graphs of all steps and their tensors would add up.
+            # Inlining would keep the tensors of all steps in memory.
             experimental_attributes={"_noinline": True} if self.recompute else None,
         )
 

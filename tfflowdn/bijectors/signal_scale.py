@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from tfflowdn.bijectors.one_pass import OnePassBijector
@@ -10,7 +12,7 @@ __all__ = ["SignalScale"]
 
 
 class SignalScale(OnePassBijector):
-    """Scales noise by a level that the picture beneath it decides.
+    """Scales noise by a level that depends on the clean picture.
 
     Transforms images [batch, H, W, C]; `layer` gives the relative log-level
     at `signal`, of its shape, and `log_level` is added; both broadcast to the images.
@@ -23,13 +25,13 @@ class SignalScale(OnePassBijector):
 
     def __init__(
         self,
-        layer,
+        layer: Callable,
         signal: tf.Tensor,
         log_level: tf.Tensor | float = 0.0,
         *,
         validate_args: bool = False,
         name: str = "signal_scale",
-    ):
+    ) -> None:
         parameters = dict(locals())
         self.layer = layer
         self.signal = signal

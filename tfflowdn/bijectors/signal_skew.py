@@ -1,6 +1,8 @@
-"""Signal skew: noise that leans to one side, by as much as the picture says."""
+"""Signal skew: noise whose skewness depends on the picture."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -28,12 +30,12 @@ class SignalSkew(OnePassBijector):
 
     def __init__(
         self,
-        layer,
+        layer: Callable,
         signal: tf.Tensor,
         *,
         validate_args: bool = False,
         name: str = "signal_skew",
-    ):
+    ) -> None:
         parameters = dict(locals())
         self.layer = layer
         self.signal = signal

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from tfflowdn.bijectors.one_pass import OnePassBijector
@@ -24,8 +26,12 @@ class SpectralFilter(OnePassBijector):
     """
 
     def __init__(
-        self, layer, *, validate_args: bool = False, name: str = "spectral_filter"
-    ):
+        self,
+        layer: Callable,
+        *,
+        validate_args: bool = False,
+        name: str = "spectral_filter",
+    ) -> None:
         parameters = dict(locals())
         self.layer = layer
         super().__init__(parameters=parameters, name=name, validate_args=validate_args)

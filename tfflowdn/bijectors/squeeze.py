@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tensorflow as tf
-from tensorflow_probability import bijectors as tfb
+
+from tfflowdn.bijectors.image_bijector import ImageBijector
 
 __all__ = ["Squeeze"]
 
 
-class Squeeze(tfb.Bijector):
+class Squeeze(ImageBijector):
     """Trades space for channels (Dinh et al. 2017, section 3.6).
 
     `inverse` turns every 2x2 block of an image [batch, H, W, C] into one pixel of 4C
@@ -20,7 +21,7 @@ class Squeeze(tfb.Bijector):
     - inverse log-det: 0
     """
 
-    def __init__(self, *, validate_args: bool = False, name: str = "squeeze"):
+    def __init__(self, *, validate_args: bool = False, name: str = "squeeze") -> None:
         parameters = dict(locals())
         super().__init__(
             forward_min_event_ndims=3,

@@ -33,7 +33,9 @@ class PLUParameters(Parameters):
     def build(self, input_shape):
         """Creates the weights for images [batch, H, W, C]."""
         size = input_shape[-1]
-        permutation, lower, upper = _plu(_random_rotation(size, self.seed))
+        packed, rows = linalg.lu(_random_rotation(size, self.seed))
+        lower = upper = packed.numpy()
+        permutation = np.eye(size)[rows.numpy()].T
         diagonal = np.diag(upper)
         self.permutation = self._constant("permutation", permutation)
         self.sign = self._constant("sign", np.sign(diagonal))
@@ -77,16 +79,3 @@ def _random_rotation(size, seed):
     """Returns a random orthogonal matrix [size, size]."""
     normal = np.random.default_rng(seed).normal(size=(size, size))
     return np.linalg.qr(normal)[0]
-
-
-def _plu(matrix):
-    """LU factors with partial pivoting, matrix = P L U."""
-    size = len(matrix)
-    rows, upper, lower = np.arange(size), matrix.copy(), np.zeros((size, size))
-    for k in range(size):
-        pivot = k + np.argmax(np.abs(upper[k:, k]))
-        for array in (rows, upper, lower):
-            array[[k, pivot]] = array[[pivot, k]]
-        lower[k + 1 :, k] = upper[k + 1 :, k] / upper[k, k]
-        upper[k + 1 :] -= np.outer(lower[k + 1 :, k], upper[k])
-    return np.eye(size)[rows].T, lower + np.eye(size), upper

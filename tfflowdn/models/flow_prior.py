@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfflowdn import flows
+from tfflowdn.bijectors import ImageBijector
+from tfflowdn.checks import check_choice
 from tfflowdn.data import check_range
 from tfflowdn.devices import map_shards
-from tfflowdn.layers import VariationalDequantizer
+from tfflowdn.flows import FLOWS
 from tfflowdn.metrics import bits_per_dim
 from tfflowdn.models import likelihood
 
 __all__ = ["FLOWS", "FlowPrior", "step_seed"]
 
-FLOWS = {"nice": flows.nice, "real_nvp": flows.real_nvp, "glow": flows.glow}
-DEQUANTIZATIONS = ("uniform", "variational", "gaussian", None)
+DEQUANTIZATIONS = ("uniform", "gaussian", None)
 
 
 @keras.saving.register_keras_serializable("tfflowdn")
@@ -33,7 +34,7 @@ class FlowPrior(keras.Model):
     flow is convolutional: images of any size have a density, whatever the size it was
     trained on, an exact one where `size_multiple` divides height and width.
 
-    In training and in validation the pixels are dequantised: a flow on discrete
+    In training and in validation the pixels are dequantized: a flow on discrete
     values would put infinite density on them (Theis et al. 2016). `log_prob` adds no
     noise: it is the density at the very pixels that it is given.
 
@@ -43,17 +44,18 @@ class FlowPrior(keras.Model):
     It is a setting of this process, which is not saved.
 
     Args:
-      flow: "nice", "real_nvp" or "glow".
+      flow: Name in `flows.FLOWS`: "nice", "real_nvp", "glow" or your own. Or a
+        function as described in `tfflowdn.flows`; to save the prior, it must be in
+        `FLOWS`, also when the file is loaded.
       image_shape: (H, W, C) of the training crops and, by default, of samples.
-      flow_options: Further keyword arguments of the flow's function.
+      flow_options: Keyword arguments of the flow, for the flows of this package the
+        fields of `flows.FlowOptions`.
       dequantization: "uniform" (8-bit pixels, each spread over its own 1/255),
-        "variational" (the same, spread by a flow that is learned along; loss and
-        bits_per_dim are then bounds, see `VariationalDequantizer`), "gaussian" (noise
-        of `dequantization_sigma`) or None (continuous data).
+        "gaussian" (noise of `dequantization_sigma`) or None (continuous data).
       dequantization_sigma: Standard deviation of the Gaussian noise, in [0, 1] units.
       pixel_range: The values of the pictures it learned from that became 0 and 1, see
         `data.check_range`; the prior itself takes images in units of them.
-      seed: Seed of the initial weights and of the dequantisation noise.
+      seed: Seed of the initial weights and of the dequantization noise.
       trainable: False freezes all of the flow, as does setting it later.
 
     Raises:
@@ -63,7 +65,7 @@ class FlowPrior(keras.Model):
 
     def __init__(
         self,
-        flow: str = "glow",
+        flow: str | Callable[..., tfd.TransformedDistribution] = "glow",
         image_shape: tuple[int, int, int] = (32, 32, 1),
         *,
         flow_options: dict | None = None,
@@ -72,11 +74,12 @@ class FlowPrior(keras.Model):
         pixel_range: str = "dtype",
         seed: int = 0,
         trainable: bool = True,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        _check_choice("flow", flow, tuple(FLOWS))
-        _check_choice("dequantization", dequantization, DEQUANTIZATIONS)
+        if not callable(flow):
+            check_choice("flow", flow, FLOWS)
+        check_choice("dequantization", dequantization, DEQUANTIZATIONS)
         self.flow = flow
         self.image_shape = tuple(image_shape)
         self.flow_options = dict(flow_options or {})
@@ -85,19 +88,15 @@ class FlowPrior(keras.Model):
         self.pixel_range = check_range(pixel_range)
         self.seed = seed
         self.num_shards = 1
-        self.distribution = FLOWS[flow](
+        make_flow = flow if callable(flow) else FLOWS[flow]
+        self.distribution = make_flow(
             self.image_shape,
             seed=seed,
             dtype=self.variable_dtype,
             **self.flow_options,
         )
-        self.flow_layers = flows.layers_of(self.distribution.bijector)
-        self.dequantizer = None
-        if dequantization == "variational":
-            self.dequantizer = VariationalDequantizer(
-                seed=seed, dtype=self.variable_dtype
-            )
-            self.dequantizer.build((None, *self.image_shape))
+        self.size_multiple = _size_multiple(self.distribution, self.image_shape)
+        self.flow_layers = self.distribution.bijector.layers
         self.loss_tracker = keras.metrics.Mean("loss")
         self.bits_per_dim_tracker = keras.metrics.Mean("bits_per_dim")
         self.gradient_norm_tracker = keras.metrics.Mean("gradient_norm")
@@ -125,28 +124,22 @@ class FlowPrior(keras.Model):
         return self.image_shape[-1]
 
     @property
-    def size_multiple(self) -> int:
-        """The least height and width; multiples of it have an exact density."""
-        default = inspect.signature(FLOWS[self.flow]).parameters["num_levels"].default
-        return 2 ** self.flow_options.get("num_levels", default)
-
-    @property
     def initialized(self) -> bool:
         """Whether every ActNorm was set from data."""
         flags = [w for w in self.weights if w.name.endswith("initialized")]
         return all(np.all(flag) for flag in flags)
 
-    def initialize(self, images) -> None:
-        """Sets every ActNorm from a batch of images [batch, H, W, C], dequantised.
+    def initialize(self, images: Any) -> None:
+        """Sets every ActNorm from a batch of images [batch, H, W, C], dequantized.
 
         `fit` does so with its first batch; a reload keeps it.
         """
         images = tf.convert_to_tensor(images, self.compute_dtype)
         self.check_images(images, divisible=True)
         images = self.dequantize(images, seed=[self.seed, -1])
-        flows.initialize_from_data(self.distribution.bijector, images)
+        self.distribution.bijector.initialize(images)
 
-    def log_prob(self, images) -> tf.Tensor:
+    def log_prob(self, images: Any) -> tf.Tensor:
         """Returns the log-density of each image, in nats, [batch].
 
         Exact where `size_multiple` divides H and W; elsewhere the mean over the largest
@@ -174,12 +167,12 @@ class FlowPrior(keras.Model):
             )
         return likelihood.log_prob_of_any_size(log_prob, images, multiple)
 
-    def bits_per_dim(self, images) -> tf.Tensor:
+    def bits_per_dim(self, images: Any) -> tf.Tensor:
         """Returns the bits/dim, as 8-bit data, of images [batch, H, W, C], [batch]."""
         images = tf.convert_to_tensor(images, self.compute_dtype)
         return bits_per_dim(self.log_prob(images), _num_dims(images))
 
-    def likelihood_map(self, image, **options) -> np.ndarray:
+    def likelihood_map(self, image: Any, **options: Any) -> np.ndarray:
         """Returns the bits/dim around every pixel, see `likelihood.likelihood_map`."""
         return likelihood.likelihood_map(self, image, **options)
 
@@ -209,12 +202,14 @@ class FlowPrior(keras.Model):
         latents = self._traced_latents(num_samples, image_shape, temperature, seed)
         return self._traced_forward(self.num_shards, latents)
 
-    def call(self, images, training=None):
+    def call(self, images: Any, training: bool | None = None) -> tf.Tensor:
         """Returns `log_prob(images)`, [batch]."""
         del training
         return self.log_prob(images)
 
-    def fit(self, x=None, y=None, **kwargs):
+    def fit(
+        self, x: Any = None, y: Any = None, **kwargs: Any
+    ) -> keras.callbacks.History:
         """Trains on images or on a dataset of batches, see `keras.Model.fit`."""
         if x is not None and not self.initialized:
             self.initialize(_first_batch(x, kwargs.get("batch_size") or 32))
@@ -224,8 +219,8 @@ class FlowPrior(keras.Model):
                 self.optimizer.build(self.trainable_variables)
         return super().fit(x, y, **kwargs)
 
-    def train_step(self, data):
-        """One step of maximum likelihood: minimises nats per dimension."""
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """One step of maximum likelihood: minimizes nats per dimension."""
         images = keras.utils.unpack_x_y_sample_weight(data)[0]
         seed = step_seed(self.seed, self.optimizer)
         variables = self.trainable_variables
@@ -242,18 +237,27 @@ class FlowPrior(keras.Model):
         )
         return self._update_likelihood(images, log_prob)
 
-    def test_step(self, data):
-        """Updates loss and bits_per_dim, with dequantisation noise of a fixed seed."""
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Updates loss and bits_per_dim, with dequantization noise of a fixed seed."""
         images = keras.utils.unpack_x_y_sample_weight(data)[0]
         log_prob = self._dequantized_log_prob(images, [self.seed, -1])
         logs = self._update_likelihood(images, log_prob)
         return {name: logs[name] for name in ("loss", "bits_per_dim")}
 
-    def dequantize(self, images, seed) -> tf.Tensor:
-        """Adds dequantisation noise to images [batch, H, W, C]; `seed` is two ints."""
-        return self._dequantize(images, seed)[0]
+    def dequantize(self, images: Any, seed: Any) -> tf.Tensor:
+        """Adds dequantization noise to images [batch, H, W, C]; `seed` is two ints."""
+        images = tf.cast(images, self.compute_dtype)
+        shape, dtype = tf.shape(images), images.dtype
+        if self.dequantization is None:
+            return images
+        if self.dequantization == "gaussian":
+            noise = tf.random.stateless_normal(shape, seed, dtype=dtype)
+            noise *= self.dequantization_sigma
+        else:
+            noise = tf.random.stateless_uniform(shape, seed, -0.5, 0.5, dtype) / 255
+        return images + tf.ensure_shape(noise, images.shape)
 
-    def check_images(self, images, divisible: bool = False) -> None:
+    def check_images(self, images: Any, divisible: bool = False) -> None:
         """Raises ValueError unless images are [batch, H, W, C] that the flow takes.
 
         With `divisible`, `size_multiple` must divide H and W; else it is the least.
@@ -277,10 +281,10 @@ class FlowPrior(keras.Model):
                 f"Received: images.shape={shape}."
             )
 
-    def get_config(self):
-        """Returns the constructor's arguments."""
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments, a flow by its name in `FLOWS`."""
         config = {
-            "flow": self.flow,
+            "flow": _flow_name(self.flow),
             "image_shape": self.image_shape,
             "flow_options": self.flow_options,
             "dequantization": self.dequantization,
@@ -313,31 +317,14 @@ class FlowPrior(keras.Model):
         return map_shards(function, batch, self.num_shards)
 
     def _base(self, image_shape):
-        base = flows.BASES[self.flow_options.get("base", "normal")]
-        return base(image_shape, self.compute_dtype)
+        """Returns the base distribution of latents of another size."""
+        base = self.distribution.distribution
+        pixels = base.distribution
+        zeros = tf.zeros(image_shape, pixels.dtype)
+        return base.copy(distribution=pixels.copy(loc=zeros))
 
     def _dequantized_log_prob(self, images, seed):
-        """Returns log p(x + u) - log q(u | x), [batch], with q = 1 for fixed noise."""
-        images, log_q = self._dequantize(images, seed)
-        return self.log_prob(images) - log_q
-
-    def _dequantize(self, images, seed):
-        """Returns images with noise, and the noise's learned log-density or 0."""
-        images = tf.cast(images, self.compute_dtype)
-        shape, log_q = tf.shape(images), tf.zeros([], images.dtype)
-        if self.dequantization is None:
-            return images, log_q
-        if self.dequantization == "gaussian":
-            noise = tf.random.stateless_normal(shape, seed, dtype=images.dtype)
-            noise = tf.ensure_shape(noise, images.shape)
-            return images + self.dequantization_sigma * noise, log_q
-        noise = tf.random.stateless_uniform(shape, seed, -0.5, 0.5, images.dtype)
-        noise = tf.ensure_shape(noise, images.shape)
-        if self.dequantizer is not None:
-            # Stage 2 moves the pixels, not the noise that is drawn for them.
-            noise, log_det = self.dequantizer(tf.stop_gradient(images), noise)
-            log_q = -log_det
-        return images + noise / 255, log_q
+        return self.log_prob(self.dequantize(images, seed))
 
     def _update_likelihood(self, images, log_prob):
         bits = bits_per_dim(log_prob, _num_dims(images, log_prob.dtype))
@@ -367,8 +354,32 @@ def _first_batch(x, batch_size):
     return x[0] if isinstance(x, tuple | list) else x
 
 
-def _check_choice(name, value, choices):
-    if value not in choices:
+def _size_multiple(distribution, image_shape):
+    """Returns the least power of two that may be the height and width of an image."""
+    bijector, channels = distribution.bijector, image_shape[-1]
+    if not isinstance(bijector, ImageBijector):
         raise ValueError(
-            f"{name} must be one of {choices}. Received: {name}={value!r}."
+            "The bijector of a flow must be an ImageBijector, such as bijectors.Chain. "
+            f"Received: bijector={bijector!r}."
         )
+    size = 1
+    while size <= max(image_shape):
+        try:
+            bijector.inverse_event_shape((size, size, channels))
+        except ValueError:  # A squeeze refuses an odd size.
+            size *= 2
+        else:
+            return size
+    raise ValueError(
+        f"The flow must take images of image_shape. Received: {image_shape=}."
+    )
+
+
+def _flow_name(flow):
+    names = [name for name, entry in FLOWS.items() if entry is flow or name == flow]
+    if not names:
+        raise ValueError(
+            "To save a prior, its flow must have a name in flows.FLOWS. "
+            f"Received: flow={flow!r}."
+        )
+    return names[0]
