@@ -254,7 +254,7 @@ def test_flow_works_at_sizes_it_was_not_made_for(name, make):
     np.testing.assert_allclose(result, latents, atol=1e-9)
 
 
-def test_layers_of_gives_every_weight_once(name, make):
+def test_layers_are_every_weight_once(name, make):
     bijector = make(name).bijector
     parts = [part.layer.count_params() for part in _parts(bijector)]
     assert len(parts) == NUM_PARTS[name]
@@ -325,7 +325,7 @@ def test_every_weight_gets_a_gradient(name, make):
         assert gradient is not None and np.abs(gradient).max() > 0, weight.path
 
 
-def test_initialize_from_data_standardises_every_act_norm(make):
+def test_initialize_standardizes_every_act_norm(make):
     flow = make("real_nvp")
     images = _images((64, 4, 4, 1))
     seen = []

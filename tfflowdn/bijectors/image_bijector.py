@@ -16,12 +16,12 @@ class ImageBijector(tfb.Bijector):
     overrides `layers` and `initialize`.
     """
 
-    layer: keras.layers.Layer | None = None
+    layer: keras.layers.Layer  # Only of a bijector with weights.
 
     @property
     def layers(self) -> list[keras.layers.Layer]:
         """The Keras layers that own the weights, in order from image to latent."""
-        return [] if self.layer is None else [self.layer]
+        return [self.layer] if hasattr(self, "layer") else []
 
     def initialize(self, y: tf.Tensor) -> tf.Tensor:
         """Sets the weights that depend on data from a batch of images.
