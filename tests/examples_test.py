@@ -52,7 +52,8 @@ def test_a_prior_of_it_is_saved_and_loaded(randomize, tmp_path):
 
 def test_train_prior_trains_it(tmp_path):
     for name in "ab":
-        picture = np.random.default_rng(ord(name)).random((16, 16, 1))
+        rng = np.random.default_rng(ord(name))
+        picture = rng.integers(0, 256, (16, 16, 1), np.uint8)
         data.write_image(tmp_path / f"{name}.png", picture)
     config = sections.prior_config(
         prior=sections.prior("spline_glow", (8, 8, 1), **OPTIONS),
