@@ -63,11 +63,9 @@ def split_commands(line: str) -> list[list[str]]:
 
 def console_scripts() -> set[str]:
     """Returns the names of the commands that the package installs."""
-    tree = ast.parse((ROOT / "setup.py").read_text("utf-8"))
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and node.targets[0].id == "SCRIPTS":
-            return set(ast.literal_eval(node.value))
-    raise AssertionError("setup.py must list the commands in SCRIPTS.")
+    text = (ROOT / "setup.py").read_text("utf-8")
+    names = re.search(r"^SCRIPTS = (\(.*?\n\))", text, re.DOTALL | re.MULTILINE)
+    return set(ast.literal_eval(names[1]))
 
 
 def source_of(words: list[str]) -> Path | None:
@@ -100,7 +98,7 @@ def flags_of(source: Path) -> set[str]:
     flags = set(FLAG.findall(text)) | set(
         re.findall(r"add_argument\(\s*\"--(\w+)", text)
     )
-    return flags | {"config", "help", "version"}
+    return flags | {"config", "help", "traceback", "version"}
 
 
 def page_ids(path: Path) -> str:
