@@ -7,6 +7,7 @@ answer `--help` without waiting for TensorFlow.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 __all__ = [
@@ -64,3 +65,9 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """Returns the public names and the names that are imported already."""
     return sorted({*globals(), *__all__})
+
+
+# `keras.models.load_model` finds the classes of a file only if they are registered.
+if "keras" in sys.modules:
+    importlib.import_module("tfflowdn.models")
+    importlib.import_module("tfflowdn.noise")
