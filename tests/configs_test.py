@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tfflowdn import data, flows, models, noise, sections, stages, training
 from tfflowdn.noise import GenericNoise, estimate_calm_noise, estimate_noise
 
+sys.path.append(str(Path(__file__).parent.parent / "tools"))
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
 # Arguments that the trainings add to a section.
 FIT_GIVEN = (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfflowdn.layers import Conditioner
+from tfflowdn.layers import PlainConditioner
 from tfflowdn.layers.bias_add import bias_add
 
 
@@ -47,8 +47,13 @@ def test_a_conditioner_sums_the_gradients_of_biases_in_float32(patch_gradients):
     images = tf.random.stateless_normal(shape, [0, 0])
     biases = {}
     for dtype in ("float32", "mixed_bfloat16"):
-        layer = Conditioner(
-            6, 8, affine=False, patch_gradients=patch_gradients, seed=1, dtype=dtype
+        layer = PlainConditioner(
+            6,
+            hidden_channels=8,
+            affine=False,
+            patch_gradients=patch_gradients,
+            seed=1,
+            dtype=dtype,
         )
         layer.build(shape)
         layer.last.kernel.assign(tf.random.stateless_normal([3, 3, 8, 6], [0, 1]))

@@ -33,14 +33,14 @@ def test_outputs_below_the_input_are_not_denoised_again(denoiser, folder, option
 
 
 def test_an_unforeseen_error_belongs_to_its_file(denoiser, folder, monkeypatch):
-    read_image = data.read_image
+    read_picture = denoise_script._read
 
     def read(path):
         if path.name == "0.png":
             raise RuntimeError("no such thing")
-        return read_image(path)
+        return read_picture(path)
 
-    monkeypatch.setattr(data, "read_image", read)
+    monkeypatch.setattr(denoise_script, "_read", read)
     message = r"1 of 2 pictures failed.*\n.*0\.png: RuntimeError: no such thing"
     with pytest.raises(ValueError, match=message):
         denoise_files([str(folder)], str(folder / "out"), denoiser)

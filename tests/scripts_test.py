@@ -560,18 +560,18 @@ def test_few_pictures_wait_where_they_are_large(
         pixels = np.full((20, 30, 1), index, np.uint8)
         data.write_image(tmp_path / "in" / f"{index:02d}.png", pixels)
     waiting, most = set(), []
-    read_image, write_image = data.read_image, data.write_image
+    read_picture, write_image = denoise_script._read, data.write_image
 
     def read(path):
         waiting.add(path.name)
         most.append(len(waiting))
-        return read_image(path)
+        return read_picture(path)
 
     def write(path, *args):
         write_image(path, *args)
         waiting.remove(path.name)
 
-    monkeypatch.setattr(data, "read_image", read)
+    monkeypatch.setattr(denoise_script, "_read", read)
     monkeypatch.setattr(data, "write_image", write)
     monkeypatch.setattr(denoise_script, "MAX_WAITING_BYTES", most_bytes)
     written = denoise_files([str(tmp_path / "in")], tmp_path / "out", denoiser_path)

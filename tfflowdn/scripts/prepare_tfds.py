@@ -114,7 +114,7 @@ def prepare(
         {
             "image": tfds.features.Image(
                 shape=(None, None, source.channels),
-                dtype=source.dtype,
+                dtype=numpy_type(source.dtype),
                 encoding_format="png",
             ),
             "name": tfds.features.Text(),
@@ -179,6 +179,13 @@ def main() -> None:
     flags.DEFINE_integer("shard_size", 256, "Pictures in a file.")
     command.require("input", "name")
     command.run(_main)
+
+
+def numpy_type(name: str) -> type:
+    """Returns the NumPy type of a name, such as "uint8"."""
+    import numpy as np
+
+    return np.dtype(name).type
 
 
 if __name__ == "__main__":
