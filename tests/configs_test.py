@@ -135,7 +135,9 @@ def test_every_variant_of_the_ablation_is_another_prior(name):
 @pytest.mark.parametrize("name", OBJECTIVE["VARIANTS"])
 def test_every_variant_of_the_objective_changes_what_it_says(name):
     changes, baseline = OBJECTIVE["VARIANTS"][name]
-    get_config = runpy.run_path(str(OBJECTIVE["CONFIG"]))["get_config"]
+    get_config = runpy.run_path(str(CONFIGS[0].parent / "denoiser_resnet.py"))[
+        "get_config"
+    ]
     config, unchanged = get_config("from_scratch"), get_config("from_scratch")
     config.objective.update_from_flattened_dict(changes)
     assert (config != unchanged) == bool(changes)
