@@ -135,10 +135,42 @@ def test_general_configurations(kind):
     import train_general
 
     config = train_general.make_config(kind, Path("pictures"))
-    steps = {"gray": 24000, "rgb": 16000, "camera": 8000}
+    steps = {"gray": 6000, "rgb": 5000, "camera": 8000}
     assert config.start.training.num_steps == steps[kind]
     assert "objective" not in config
     assert config.start.crops.batch_size == 16
+
+
+@pytest.mark.usefixtures("harness")
+def test_average_keeps_a_share():
+    import train_general
+
+    layers = [keras.layers.Dense(2) for _ in range(2)]
+    for layer, value in zip(layers, (1.0, 5.0), strict=True):
+        layer.build([None, 3])
+        layer.set_weights([np.full(w.shape, value) for w in layer.get_weights()])
+    train_general.average(*layers, 0.25)
+    np.testing.assert_allclose(layers[0].get_weights()[0], np.full([3, 2], 2.0))
+
+
+@pytest.mark.usefixtures("harness")
+def test_sets_of_the_general_measurement(tmp_path):
+    import measure_general
+
+    rng = np.random.default_rng(0)
+    for name in ("cbsd68/1.png", "gb82/1.png"):
+        (tmp_path / name).parent.mkdir()
+        picture = np.uint8(rng.integers(0, 255, [24, 24, 3]))
+        Image.fromarray(picture).save(tmp_path / name)
+    sets = measure_general.test_sets(tmp_path, 3)
+    noises = [f"cbsd68_{noise}" for noise in measure_general.NOISES]
+    assert list(sets) == [*noises, "gb82_clean"]
+    shares = {}
+    for name, pairs in sets.items():
+        ((noisy, clean),) = pairs
+        shares[name] = np.mean((noisy != clean).all(axis=-1))
+    assert shares["cbsd68_stripes"] > 0.99
+    assert shares["cbsd68_clean"] == shares["gb82_clean"] == 0
 
 
 def test_step_seconds(harness):

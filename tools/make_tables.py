@@ -101,6 +101,40 @@ def camera() -> str:
     return _table(("", "PSNR", "SSIM"), [first, *rows])
 
 
+def general() -> str:
+    """PSNR of the general denoisers on every test set."""
+    titles = {"psnr": "", "worst_psnr": ", worst picture"}
+    sets = {
+        "5": "Gaussian, 5 of 255",
+        "15": "Gaussian, 15 of 255",
+        "25": "Gaussian, 25 of 255",
+        "50": "Gaussian, 50 of 255",
+        "correlated": "correlated, 25 of 255",
+        "stripes": "white and rows, 10 of 255 each",
+        "impulses": "white, 10 of 255, and 1 % impulses",
+        "clean": "none: a clean picture against itself",
+    }
+    colors = {"gray": "bsd68", "rgb": "cbsd68"}
+    results = {
+        color: _read(f"general/denoiser_{color}.json")["results"] for color in colors
+    }
+    rows = []
+    for key, title in sets.items():
+        found = [results[color].get(f"{test}_{key}") for color, test in colors.items()]
+        rows.append((title, *_columns(found)))
+    for color, name, title in (
+        ("gray", "w2s", "real microscopy (w2s)"),
+        ("rgb", "polyu_canon600d", "JPEG files of a Canon 600D (PolyU)"),
+        ("rgb", "gb82_clean", "none, photographs of gb82"),
+    ):
+        found = [
+            results[other].get(name) if other == color else None for other in colors
+        ]
+        rows.append((title, *_columns(found)))
+    names = [f"{color}{title}" for color in colors for title in titles.values()]
+    return _table(("noise", *names), rows)
+
+
 def objective() -> str:
     """The ablation of the objective, from scratch."""
     psnrs = _read("ablation_objective.json")["psnr"]
@@ -234,6 +268,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "density": density,
     "formats": formats,
     "gaussian": gaussian,
+    "general": general,
     "inference": inference,
     "load": load,
     "objective": objective,
@@ -268,6 +303,15 @@ def _published(method: str) -> Row:
     digits = 0 if about else 2
     cells = [None if p is None else f"{about}{p:.{digits}f}" for p in row["psnr"]]
     return (f"*{method}*", row["needs"], *cells)
+
+
+def _columns(scores: Iterable[dict[str, float] | None]) -> list[Cell]:
+    """Returns the mean and the worst PSNR of each set of scores."""
+    return [
+        f"{score[key]:.2f}" if score else None
+        for score in scores
+        for key in ("psnr", "worst_psnr")
+    ]
 
 
 def _scores(name: str, key: str) -> list[Cell]:

@@ -3,11 +3,12 @@
     python tools/measure_general.py --data DATA --model denoiser_gray \
         --output tools/results/general/denoiser_gray.json
 
-DATA holds bsd68/, cbsd68/ and w2s/; a set that is absent is left out. A model for gray
-pictures is scored on BSD68 and on the 21 pairs of real microscopy, a model for color on
-CBSD68. The noise is Gaussian, correlated, or absent (a clean picture against itself);
-the model is told neither its kind nor its level. The noise of a picture depends on its
-number only. Each set is a test set: choose a model on other pictures.
+DATA holds bsd68/, cbsd68/, w2s/, polyu/ and gb82/; a set that is absent is left out. A
+model for gray pictures is scored on BSD68 and on the 21 pairs of real microscopy, a
+model for color on CBSD68, on the JPEG files of the Canon 600D and on the clean pictures
+of gb82. The noises are `NOISES`; `clean` compares a clean picture with itself. The
+model is told neither the kind nor the level of the noise. The noise of a picture
+depends on its number only. Each set is a test set: choose a model on other pictures.
 """
 
 from __future__ import annotations
@@ -32,17 +33,23 @@ NOISES: dict[str, tuple[str, dict[str, float]] | None] = {
     "25": ("gaussian", {"noise_sigma": 25 / 255}),
     "50": ("gaussian", {"noise_sigma": 50 / 255}),
     "correlated": ("correlated", {}),
+    "stripes": ("stripes", {}),
+    "impulses": ("impulses", {}),
     "clean": None,
 }
+TEST_CAMERA = "Canon600D"
 
 
-def pictures(folder: Path) -> Iterator[np.ndarray]:
+Pairs = Iterator[tuple[np.ndarray, np.ndarray]]
+
+
+def pictures(folder: Path, pattern: str = "*") -> Iterator[np.ndarray]:
     """Yields the pictures of a folder by name, float32 [H, W, C] in [0, 1]."""
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.glob(pattern)):
         yield data.to_float(data.read_image(path))
 
 
-def synthetic_pairs(folder: Path, kind: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def synthetic_pairs(folder: Path, kind: str) -> Pairs:
     """Yields (noisy, clean) pictures of a folder with a noise of `NOISES`."""
     for index, clean in enumerate(pictures(folder)):
         if NOISES[kind] is None:
@@ -53,7 +60,7 @@ def synthetic_pairs(folder: Path, kind: str) -> Iterator[tuple[np.ndarray, np.nd
         yield noise.add_noise(clean, name, rng, **params), clean
 
 
-def microscope_pairs(folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def microscope_pairs(folder: Path) -> Pairs:
     """Yields (noisy, truth) of w2s.
 
     Each file was stretched to 8 bits separately, so the truth is the average of 400
@@ -63,6 +70,27 @@ def microscope_pairs(folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for noisy, average in zip(*map(pictures, sides), strict=True):
         gain, offset = np.polyfit(average.ravel(), noisy.ravel(), 1)
         yield noisy, np.float32(gain * average + offset)
+
+
+def camera_pairs(folder: Path) -> Pairs:
+    """Yields (noisy, mean of many exposures) of the pictures of the test camera."""
+    sides = (f"{TEST_CAMERA}*_real.JPG", f"{TEST_CAMERA}*_mean.JPG")
+    yield from zip(*(pictures(folder, side) for side in sides), strict=True)
+
+
+def test_sets(root: Path, channels: int) -> dict[str, Pairs]:
+    """Returns the pairs of every test set at `root` for a number of channels."""
+    folder = root / SETS[channels]
+    sets = {}
+    if folder.is_dir():
+        sets = {f"{folder.name}_{k}": synthetic_pairs(folder, k) for k in NOISES}
+    if channels == 1 and (root / "w2s").is_dir():
+        sets["w2s"] = microscope_pairs(root / "w2s")
+    if channels == 3 and (root / "polyu").is_dir():
+        sets["polyu_canon600d"] = camera_pairs(root / "polyu")
+    if channels == 3 and (root / "gb82").is_dir():
+        sets["gb82_clean"] = synthetic_pairs(root / "gb82", "clean")
+    return sets
 
 
 def _summary(pairs, denoiser) -> dict[str, float]:
@@ -76,16 +104,8 @@ def _summary(pairs, denoiser) -> dict[str, float]:
 def measure(root: Path, model: str) -> dict[str, Any]:
     """Returns the scores of a denoiser by set and noise."""
     denoiser = inference.Denoiser.from_pretrained(model)
-    test = root / SETS[denoiser.channels]
-    results = {}
-    if test.is_dir():
-        for kind in NOISES:
-            results[f"{test.name}_{kind}"] = _summary(
-                synthetic_pairs(test, kind), denoiser
-            )
-    if denoiser.channels == 1 and (root / "w2s").is_dir():
-        results["w2s"] = _summary(microscope_pairs(root / "w2s"), denoiser)
-    return results
+    sets = test_sets(root, denoiser.channels)
+    return {name: _summary(pairs, denoiser) for name, pairs in sets.items()}
 
 
 def _main() -> None:
