@@ -1,5 +1,7 @@
 """Packaging of tfflowdn."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 

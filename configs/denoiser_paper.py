@@ -11,6 +11,8 @@ MAP weight of sigma = 12/255.
 Variants: full (needs a GPU; we did not run it to its end), smoke (for tests, seconds).
 """
 
+from __future__ import annotations
+
 from ml_collections import config_dict
 
 from tfflowdn import sections

@@ -27,6 +27,8 @@ cores in bfloat16, with other work running). tools/results/quality/table.md has 
 other results, of tools/measure_quality.py.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 from ml_collections import config_dict

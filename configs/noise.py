@@ -6,6 +6,8 @@
 Variants: full (a few minutes), smoke (for tests, seconds).
 """
 
+from __future__ import annotations
+
 from ml_collections import config_dict
 
 from tfflowdn import sections

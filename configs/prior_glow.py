@@ -11,6 +11,8 @@ normflows, of the same size and trained by its own recipe, reaches 5.578 in 30 m
 The model card of saved_models/prior_rgb.keras has the result of `rgb`.
 """
 
+from __future__ import annotations
+
 from ml_collections import config_dict
 
 from tfflowdn import sections

@@ -10,6 +10,8 @@ Variants: rgb (needs a GPU, days on 2 cores; we did not run it to its end), gray
 (for tests, seconds).
 """
 
+from __future__ import annotations
+
 from ml_collections import config_dict
 
 from tfflowdn import sections

@@ -10,6 +10,8 @@ Result of `gray`: 5.686 bits/dim on the validation pictures of train400 with noi
 steps, and `rgb`, were not run.
 """
 
+from __future__ import annotations
+
 from ml_collections import config_dict
 
 from tfflowdn import sections

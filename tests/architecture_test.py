@@ -5,6 +5,8 @@ component. The components of the two lowest rows know nothing of one another. A 
 module of the package must be given its place here.
 """
 
+from __future__ import annotations
+
 import ast
 from pathlib import Path
 

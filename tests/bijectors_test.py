@@ -4,6 +4,8 @@ A new bijector is one new line in BIJECTORS: how it is made for images [2, 4, 4]
 dtype, and how many convolutions its log_prob needs.
 """
 
+from __future__ import annotations
+
 import functools
 import threading
 

@@ -1,5 +1,7 @@
 """Splitting and joining channels: what tf.split and tf.concat give, and gradients."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import tensorflow as tf

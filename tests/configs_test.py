@@ -1,5 +1,7 @@
 """Every key of every configuration is an argument of the function that it goes to."""
 
+from __future__ import annotations
+
 import dataclasses
 import inspect
 import runpy

@@ -1,5 +1,7 @@
 """What all tests share: two CPU devices, tiny models and the autodiff Jacobian."""
 
+from __future__ import annotations
+
 import os
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # Read once, when TensorFlow is imported.

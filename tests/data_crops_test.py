@@ -1,5 +1,7 @@
 """Crops, grids, whole pictures and pairs."""
 
+from __future__ import annotations
+
 import itertools
 import logging
 

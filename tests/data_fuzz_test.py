@@ -1,5 +1,7 @@
 """Damaged files: a picture or a clear error, and never a part of a file."""
 
+from __future__ import annotations
+
 import io
 import struct
 import zlib

@@ -1,5 +1,7 @@
 """Reading and writing of picture files."""
 
+from __future__ import annotations
+
 import errno
 import io
 import struct

@@ -1,5 +1,7 @@
 """Pixel values to units of a range and back, by dtype, by values, by percentiles."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -1,5 +1,7 @@
 """How soft pictures are: known enlargements are found again."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -1,5 +1,7 @@
 """Collections of pictures and the checks made on opening them."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -1,5 +1,7 @@
 """Batches computed in parts: which parts, and when there are none."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import tensorflow as tf

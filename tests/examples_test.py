@@ -1,5 +1,7 @@
 """The worked example of "Extend it": a flow with a step from outside the package."""
 
+from __future__ import annotations
+
 import importlib.util
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """The three flows as distributions: density, samples, weights."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -1,5 +1,7 @@
 """Denoiser: any size by tiles, strength, self-ensemble, kinds of input."""
 
+from __future__ import annotations
+
 import itertools
 
 import keras

@@ -1,5 +1,7 @@
 """The models that come with tfflowdn."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 

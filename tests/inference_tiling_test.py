@@ -1,5 +1,7 @@
 """Tiles: they cover a picture once, and give the whole picture's result."""
 
+from __future__ import annotations
+
 import itertools
 
 import numpy as np

@@ -1,5 +1,7 @@
 """The bias: its sum and its gradients, exact in bfloat16, too."""
 
+from __future__ import annotations
+
 import functools
 
 import numpy as np

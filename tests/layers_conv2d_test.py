@@ -1,5 +1,7 @@
 """The convolution: its results and gradients are those of tf.nn.conv2d."""
 
+from __future__ import annotations
+
 import functools
 
 import keras

@@ -1,5 +1,7 @@
 """PSNR, SSIM and bits per dimension against other implementations."""
 
+from __future__ import annotations
+
 import math
 
 import keras

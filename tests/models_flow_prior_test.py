@@ -1,5 +1,7 @@
 """FlowPrior: training, density, samples, saving and replicas."""
 
+from __future__ import annotations
+
 import math
 
 import h5py

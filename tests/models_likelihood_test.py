@@ -1,5 +1,7 @@
 """Densities of pictures of any size, and likelihood maps."""
 
+from __future__ import annotations
+
 import itertools
 
 import numpy as np

@@ -1,5 +1,7 @@
 """The terms of stage 2's objective, the blur and the padding, against NumPy."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import tensorflow as tf

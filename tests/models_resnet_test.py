@@ -1,5 +1,7 @@
 """The denoiser's network: sizes, start, homogeneity, receptive field, precision."""
 
+from __future__ import annotations
+
 import keras
 import numpy as np
 import pytest

@@ -1,5 +1,7 @@
 """UnpairedDenoiser: its objective, training, freezing, saving and replicas."""
 
+from __future__ import annotations
+
 import keras
 import numpy as np
 import pytest

@@ -1,5 +1,7 @@
 """The curves of noise: measured on pairs, read from a model, drawn."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from PIL import Image

@@ -1,5 +1,7 @@
 """Moments and spectra of the noise models."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -1,5 +1,7 @@
 """JPEG compression beside files that Pillow writes and reads."""
 
+from __future__ import annotations
+
 import io
 
 import numpy as np

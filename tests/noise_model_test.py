@@ -1,5 +1,7 @@
 """NoiseModel: its density, samples, fit, and the estimation without pairs."""
 
+from __future__ import annotations
+
 import keras
 import numpy as np
 import pytest

@@ -1,5 +1,7 @@
 """Progress of long work, on a terminal and in a log file."""
 
+from __future__ import annotations
+
 import keras
 import numpy as np
 import pytest

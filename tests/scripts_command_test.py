@@ -1,5 +1,7 @@
 """Commands before their work: help, version, bad flags, configurations by name."""
 
+from __future__ import annotations
+
 import os
 import re
 import subprocess

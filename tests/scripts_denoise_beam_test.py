@@ -1,5 +1,7 @@
 """The Beam pipeline on this machine: bit by bit what `denoise` writes."""
 
+from __future__ import annotations
+
 import apache_beam as beam
 import numpy as np
 import pytest

@@ -1,5 +1,7 @@
 """Inputs, failures and progress of `denoise`, with a network that is not trained."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import tifffile

@@ -1,5 +1,7 @@
 """prepare_tfds: a folder as sharded records."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 

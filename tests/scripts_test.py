@@ -1,5 +1,7 @@
 """The scripts end to end on tiny pictures, and their messages for bad input."""
 
+from __future__ import annotations
+
 import json
 import os
 import runpy

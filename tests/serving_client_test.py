@@ -4,6 +4,8 @@ The stand-in of the server runs in a separate process that cannot import tfflowd
 Keras. It loads the SavedModel as the server does.
 """
 
+from __future__ import annotations
+
 import base64
 import contextlib
 import http.server

@@ -1,5 +1,7 @@
 """Exported SavedModels work in a process without tfflowdn."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import shutil

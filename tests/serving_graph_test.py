@@ -1,5 +1,7 @@
 """The graph of a served denoiser: tiles, files of every kind, bad input."""
 
+from __future__ import annotations
+
 import io
 import itertools
 import struct

@@ -1,5 +1,7 @@
 """LiteRT and ONNX files: the network's own result, at any size."""
 
+from __future__ import annotations
+
 import importlib.util
 from pathlib import Path
 

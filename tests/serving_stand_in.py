@@ -7,6 +7,8 @@ warm-up requests, prints the ports of REST and of gRPC, and answers until stdin 
 closed. The answer to the first NUM_FAILURES requests is that the queue is full.
 """
 
+from __future__ import annotations
+
 import base64
 import concurrent.futures
 import http.server

@@ -1,5 +1,7 @@
 """The stages: what they read, their batches, and a stage and a network of one's own."""
 
+from __future__ import annotations
+
 import runpy
 from pathlib import Path
 

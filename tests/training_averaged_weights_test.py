@@ -1,5 +1,7 @@
 """training.fit: averaged weights, alone and over a kill."""
 
+from __future__ import annotations
+
 import keras
 import numpy as np
 import pytest

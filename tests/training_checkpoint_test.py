@@ -1,5 +1,7 @@
 """Checkpoints store and restore variables by name."""
 
+from __future__ import annotations
+
 import keras
 import numpy as np
 import pytest

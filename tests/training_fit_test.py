@@ -1,5 +1,7 @@
 """Training runs that go wrong: what stops, what is said, what is left."""
 
+from __future__ import annotations
+
 import csv
 import re
 

@@ -1,5 +1,7 @@
 """Trainings that are stopped: by a kill, by SIGTERM, by the disk, by another one."""
 
+from __future__ import annotations
+
 import contextlib
 import json
 import os

@@ -1,5 +1,7 @@
 """Two worker processes on this machine train as one process does."""
 
+from __future__ import annotations
+
 import json
 import os
 import signal

@@ -9,12 +9,15 @@ __all__ = ["check_choice", "check_probability"]
 
 
 def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
-    """Raises ValueError unless `value` is one of `choices`.
+    """Checks that `value` is one of `choices`.
 
     Args:
       name: Name of the argument, for the message.
       value: Its value.
       choices: The valid values, or a table whose keys are the valid values.
+
+    Raises:
+      ValueError: If it is not.
     """
     choices = tuple(choices)
     if value not in choices:
@@ -24,6 +27,10 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
 
 
 def check_probability(name: str, value: float) -> None:
-    """Raises ValueError unless `value` is within [0, 1]; NaN is not."""
+    """Checks that `value` is within [0, 1]; NaN is not.
+
+    Raises:
+      ValueError: If it is not.
+    """
     if not 0 <= value <= 1:
         raise ValueError(f"{name} must be in [0, 1]. Received: {name}={value}.")

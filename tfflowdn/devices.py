@@ -73,7 +73,11 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def check_batch_size(dataset: tf.data.Dataset, num_replicas: int) -> None:
-    """Raises ValueError unless `num_replicas` divides the batch size."""
+    """Checks that `num_replicas` divides the batch size.
+
+    Raises:
+      ValueError: If it does not.
+    """
     batch_size = tf.nest.flatten(dataset.element_spec)[0].shape[0]
     if batch_size is not None and batch_size % num_replicas:
         raise ValueError(

@@ -20,6 +20,7 @@ import signal
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import harness
@@ -77,7 +78,14 @@ class _Kill:
         return False
 
 
-def train(stage, folder, workdir, num_steps, seconds=60.0, stop=None):
+def train(
+    stage: str,
+    folder: Path,
+    workdir: Path,
+    num_steps: int,
+    seconds: float = 60.0,
+    stop: Callable[[], bool] | None = None,
+) -> None:
     """Trains a stage, or continues its training."""
     if stage == "prior":
         config = _config("prior_glow", num_steps, seconds)

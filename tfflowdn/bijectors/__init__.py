@@ -5,6 +5,8 @@ x -> z. So `log_prob(x) = base.log_prob(inverse(x)) + inverse_log_det_jacobian(x
 Weights belong to the Keras layers that the bijectors are given (`bijector.layer`).
 """
 
+from __future__ import annotations
+
 from tfflowdn.bijectors.act_norm import ActNorm
 from tfflowdn.bijectors.chain import Chain
 from tfflowdn.bijectors.channel_coupling import ChannelCoupling

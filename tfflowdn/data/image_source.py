@@ -55,7 +55,11 @@ class ImageSource(abc.ABC):
 
 
 def check_channels(where: str, received: Any, channels: int) -> None:
-    """Raises ValueError unless the pictures at `where` have `channels` channels."""
+    """Checks that the pictures at `where` have `channels` channels.
+
+    Raises:
+      ValueError: If they have `received` channels, another number.
+    """
     if received != channels:
         raise ValueError(
             f"Every picture must have {channels} channel(s), alpha not counted; "

@@ -16,7 +16,7 @@ def check_fits(
     beside: int = 0,
     what: str = "the picture",
 ) -> None:
-    """Raises ValueError unless an array fits into the memory that is free.
+    """Checks that an array fits into the memory that is free.
 
     A small file can declare a picture of any size (a decompression bomb).
 
@@ -25,6 +25,9 @@ def check_fits(
       dtype: The dtype of the array.
       beside: Further bytes that are needed at the same time.
       what: The content of the array, for the message.
+
+    Raises:
+      ValueError: If it does not.
     """
     needed = math.prod(map(int, shape)) * np.dtype(dtype).itemsize + beside
     free = psutil.virtual_memory().available

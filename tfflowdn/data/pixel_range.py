@@ -158,7 +158,11 @@ def split_alpha(array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def check_finite(array: np.ndarray) -> None:
-    """Raises ValueError unless every pixel is a finite float32, however many."""
+    """Checks that every pixel is a finite float32.
+
+    Raises:
+      ValueError: If a pixel is not, with the number of such pixels.
+    """
     if array.dtype.kind != "f":
         return
     num_blocks = min(len(array), math.ceil(array.size / _LARGEST_BLOCK))
@@ -172,7 +176,7 @@ def check_finite(array: np.ndarray) -> None:
 
 
 def _check_width(dtype: np.dtype, limits: tuple[float, float]) -> None:
-    """Raises ValueError unless the limits differ in the type of the computation."""
+    """Checks that the limits differ in the type of the computation."""
     work = np.result_type(dtype, np.float32)
     low, high = (np.asarray(limit, work) for limit in limits)
     if not np.all(high > low):

@@ -57,7 +57,12 @@ def open_tfds(
     data_dir: str | os.PathLike | None,
     pixel_range: str,
 ) -> TfdsSource:
-    """Opens `tfds:NAME[:SPLIT]`; arguments and errors as in `open_source`."""
+    """Opens `tfds:NAME[:SPLIT]`; arguments and errors as in `open_source`.
+
+    Raises:
+      ValueError: If `spec` is not valid, or the data set has no pictures, no feature
+        "image" or another number of channels.
+    """
     match = _TFDS_SPEC.fullmatch(spec)
     if match is None:
         raise ValueError(f"A TFDS source must be tfds:NAME[:SPLIT]. Received: {spec=}.")

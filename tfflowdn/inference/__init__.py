@@ -1,5 +1,7 @@
 """Use of trained models: loading, denoising in tiles, and evaluation."""
 
+from __future__ import annotations
+
 from tfflowdn.inference.denoiser import Denoiser, denoise
 from tfflowdn.inference.evaluation import score_pairs, summarize
 from tfflowdn.inference.loading import (

@@ -261,7 +261,7 @@ def _apply(network, noisy):
 
 
 def _check_wide(limits, dtype, pixel_range):
-    """Raises ValueError if the limits of a picture are equal when they are rounded."""
+    """Checks that the limits of a picture differ after rounding."""
     work = np.result_type(dtype, np.float32).type
     if any(pair and not work(pair[0]) < work(pair[1]) for pair in limits):
         raise ValueError(

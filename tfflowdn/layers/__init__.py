@@ -1,5 +1,7 @@
 """Keras layers: they own every weight. Some, as the blur, have none."""
 
+from __future__ import annotations
+
 from tfflowdn.layers.act_norm import ActNormParameters
 from tfflowdn.layers.brightness_curve import BrightnessCurve, NoiseLevel, NoiseSkew
 from tfflowdn.layers.cepstrum import Cepstrum

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
+import tensorflow as tf
 from keras import ops
 
 __all__ = ["BrightnessCurve", "NoiseLevel", "NoiseSkew"]
@@ -20,17 +23,17 @@ class BrightnessCurve(keras.layers.Layer):
       num_knots: Number of knots, at least 2.
     """
 
-    def __init__(self, num_knots: int = 17, **kwargs):
+    def __init__(self, num_knots: int = 17, **kwargs: Any):
         super().__init__(**kwargs)
         self.num_knots = num_knots
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Creates one curve for each channel of [batch, H, W, C]."""
         self.knots = self.add_weight(
             shape=(self.num_knots, input_shape[-1]), initializer="zeros", name="knots"
         )
 
-    def call(self, signal):
+    def call(self, signal: tf.Tensor) -> tf.Tensor:
         """Returns the function's values, of the signal's shape."""
         values = self.values()
         channels = values.shape[-1]
@@ -41,16 +44,16 @@ class BrightnessCurve(keras.layers.Layer):
         low, high = ops.take(flat, index), ops.take(flat, index + channels)
         return low + (high - low) * (position - below)
 
-    def values(self):
+    def values(self) -> tf.Tensor:
         """Returns the values at the knots, [knots, C]."""
         return ops.convert_to_tensor(self.knots)
 
-    def roughness(self):
+    def roughness(self) -> tf.Tensor:
         """Returns the mean square of the curve's second differences, []."""
         values = self.values()
         return ops.mean(ops.square(values[2:] - 2 * values[1:-1] + values[:-2]))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "num_knots": self.num_knots}
 
@@ -63,7 +66,7 @@ class NoiseLevel(BrightnessCurve):
     at each pixel, up to a constant: its mean over the knots is 0.
     """
 
-    def values(self):
+    def values(self) -> tf.Tensor:
         """Returns the values at the knots, [knots, C], of mean 0."""
         return self.knots - ops.mean(self.knots, axis=0)
 
@@ -79,14 +82,14 @@ class NoiseSkew(BrightnessCurve):
       bound: Largest magnitude of the parameter.
     """
 
-    def __init__(self, num_knots: int = 17, bound: float = 1.5, **kwargs):
+    def __init__(self, num_knots: int = 17, bound: float = 1.5, **kwargs: Any):
         super().__init__(num_knots, **kwargs)
         self.bound = bound
 
-    def values(self):
+    def values(self) -> tf.Tensor:
         """Returns the values at the knots, [knots, C]."""
         return self.bound * ops.tanh(self.knots / self.bound)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "bound": self.bound}

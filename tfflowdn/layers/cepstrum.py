@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 __all__ = ["Cepstrum"]
@@ -26,12 +28,12 @@ class Cepstrum(keras.layers.Layer):
         is set to 1, nats.
     """
 
-    def __init__(self, order: int = 6, log_amplitude_bound: float = 6.0, **kwargs):
+    def __init__(self, order: int = 6, log_amplitude_bound: float = 6.0, **kwargs: Any):
         super().__init__(**kwargs)
         self.order = order
         self.log_amplitude_bound = log_amplitude_bound
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Creates the coefficients of half a plane of lags, for [batch, H, W, C]."""
         self.coefficients = self.add_weight(
             shape=(self.order + 1, 2 * self.order + 1, input_shape[-1]),
@@ -39,7 +41,7 @@ class Cepstrum(keras.layers.Layer):
             name="coefficients",
         )
 
-    def call(self, images):
+    def call(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the log-amplitude [H, W, C] at the size of the images."""
         _, height, width, _ = ops.shape(images)
         rows = self._angles(height, 0)
@@ -53,7 +55,7 @@ class Cepstrum(keras.layers.Layer):
         power = ops.mean(ops.exp(2 * log_amplitude), axis=(0, 1))
         return log_amplitude - ops.log(power) / 2
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         config = {
             "order": self.order,

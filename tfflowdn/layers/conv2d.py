@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -30,11 +31,11 @@ class Conv2D(keras.layers.Conv2D):
       **kwargs: As for Conv2D.
     """
 
-    def __init__(self, *args, patch_gradients: bool = False, **kwargs):
+    def __init__(self, *args: Any, patch_gradients: bool = False, **kwargs: Any):
         super().__init__(*args, padding="same", **kwargs)
         self.patch_gradients = patch_gradients
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Returns the convolution, bias and activation applied."""
         kernel = tf.convert_to_tensor(self.kernel)
         return conv2d(inputs, kernel, self.patch_gradients, self._biased_and_activated)
@@ -44,7 +45,7 @@ class Conv2D(keras.layers.Conv2D):
             outputs = bias_add(outputs, tf.convert_to_tensor(self.bias))
         return self.activation(outputs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         config = {**super().get_config(), "patch_gradients": self.patch_gradients}
         del config["padding"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -24,7 +26,7 @@ class GaussianBlur(keras.layers.Layer):
       sigma: Standard deviation of the kernel in pixels; 0 leaves images untouched.
     """
 
-    def __init__(self, sigma: float, **kwargs):
+    def __init__(self, sigma: float, **kwargs: Any):
         super().__init__(**kwargs)
         if not 0 <= sigma < np.inf:
             raise ValueError(
@@ -47,11 +49,11 @@ class GaussianBlur(keras.layers.Layer):
             images = ops.depthwise_conv(images, kernel, padding="valid")
         return images
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Returns the input's shape."""
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "sigma": self.sigma}
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
+import tensorflow as tf
 from keras import ops
 
 from tfflowdn.layers.act_norm import ActNormParameters
@@ -25,18 +28,25 @@ class NormalizedPLUParameters(Parameters):
       seed: Seed of the random rotation that P L U starts as.
     """
 
-    def __init__(self, seed: int = 0, **kwargs):
+    def __init__(self, seed: int = 0, **kwargs: Any):
         super().__init__(**kwargs)
         self.seed = seed
         self.act_norm = ActNormParameters(dtype=self.dtype_policy)
         self.plu = PLUParameters(seed=seed, dtype=self.dtype_policy)
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Creates the weights for images [batch, H, W, C]."""
         self.act_norm.build(input_shape)
         self.plu.build(input_shape)
 
-    def derive(self, *, shift, log_scale, initialized, **plu):
+    def derive(
+        self,
+        *,
+        shift: tf.Tensor,
+        log_scale: tf.Tensor,
+        initialized: tf.Tensor,
+        **plu: tf.Tensor,
+    ) -> tuple[tf.Tensor, ...]:
         """Returns matrix, offset, inverse, shift and log |det|, [..., of each]."""
         shift, scale, norm_log_det = self.act_norm.derive(
             shift=shift, log_scale=log_scale, initialized=initialized
@@ -47,10 +57,10 @@ class NormalizedPLUParameters(Parameters):
         inverse = inverse / scale[..., None, :]
         return matrix, offset, inverse, shift, norm_log_det + log_det
 
-    def initialize(self, images) -> None:
+    def initialize(self, images: tf.Tensor) -> None:
         """Sets the ActNorm so that what it gives is standardised."""
         self.act_norm.initialize(images)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "seed": self.seed}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 __all__ = ["OpponentColors"]
@@ -19,7 +20,7 @@ class OpponentColors(keras.layers.Layer):
     its inverse, and the log-determinant of the former, 0.
     """
 
-    def call(self, images):
+    def call(self, images: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Returns the matrix, its inverse and the log-determinant, of any images."""
         del images
         axes = np.array(AXES) / np.linalg.norm(AXES, axis=1, keepdims=True)

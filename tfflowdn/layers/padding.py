@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tensorflow as tf
 from keras import ops
 
 __all__ = ["mirror_pad"]
 
 
-def mirror_pad(images, axis: int, before, after):
+def mirror_pad(
+    images: tf.Tensor, axis: int, before: int | tf.Tensor, after: int | tf.Tensor
+) -> tf.Tensor:
     """Pads one axis by its mirror image, the edge pixel included.
 
     The mirror image is mirrored on as often as needed, so that the amount may exceed

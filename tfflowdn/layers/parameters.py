@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 
 import keras
+import tensorflow as tf
 
 __all__ = ["Parameters"]
 
@@ -17,10 +18,10 @@ class Parameters(keras.layers.Layer, abc.ABC):
     """
 
     @abc.abstractmethod
-    def derive(self, **weights) -> tuple:
+    def derive(self, **weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Returns tensors from the weights, given by name, with leading dimensions."""
 
-    def call(self, images):
+    def call(self, images: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Returns what the weights give; the images do not matter."""
         del images
         return self.derive(**{variable.name: variable for variable in self.variables})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import tensorflow as tf
 from keras import ops
 
 __all__ = ["depth_to_space", "space_to_depth"]
 
 
-def space_to_depth(images, factor: int):
+def space_to_depth(images: tf.Tensor, factor: int) -> tf.Tensor:
     """Turns [batch, H f, W f, C] into [batch, H, W, f f C]."""
     if factor == 1:
         return images
@@ -18,7 +19,7 @@ def space_to_depth(images, factor: int):
     return ops.reshape(blocks, (-1, height, width, factor * factor * channels))
 
 
-def depth_to_space(features, factor: int):
+def depth_to_space(features: tf.Tensor, factor: int) -> tf.Tensor:
     """Turns [batch, H, W, f f C] into [batch, H f, W f, C]."""
     if factor == 1:
         return features

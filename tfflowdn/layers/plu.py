@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 from tensorflow import linalg
 
@@ -25,12 +28,12 @@ class PLUParameters(Parameters):
       seed: Seed of the random rotation that the product starts as.
     """
 
-    def __init__(self, log_scale_bound: float = 8.0, seed: int = 0, **kwargs):
+    def __init__(self, log_scale_bound: float = 8.0, seed: int = 0, **kwargs: Any):
         super().__init__(**kwargs)
         self.log_scale_bound = log_scale_bound
         self.seed = seed
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Creates the weights for images [batch, H, W, C]."""
         size = input_shape[-1]
         packed, rows = linalg.lu(_random_rotation(size, self.seed))
@@ -43,7 +46,15 @@ class PLUParameters(Parameters):
         self.upper = self._variable("upper", np.triu(upper, 1))
         self.log_diagonal = self._variable("log_diagonal", np.log(np.abs(diagonal)))
 
-    def derive(self, *, permutation, sign, lower, upper, log_diagonal):
+    def derive(
+        self,
+        *,
+        permutation: tf.Tensor,
+        sign: tf.Tensor,
+        lower: tf.Tensor,
+        upper: tf.Tensor,
+        log_diagonal: tf.Tensor,
+    ) -> tuple[tf.Tensor, ...]:
         """Returns matrix, inverse [..., C, C] and log |det| [...]."""
         permutation, sign = map(ops.convert_to_tensor, (permutation, sign))
         log_diagonal = ops.clip(
@@ -56,7 +67,7 @@ class PLUParameters(Parameters):
         inverse = linalg.triangular_solve(upper, inverse, lower=False)
         return permutation @ lower @ upper, inverse, ops.sum(log_diagonal, axis=-1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         config = {"log_scale_bound": self.log_scale_bound, "seed": self.seed}
         return {**super().get_config(), **config}

@@ -19,7 +19,7 @@ class Pointwise(keras.layers.Dense):
     a CPU than a 1x1 convolution, above all its gradient.
     """
 
-    def call(self, images):
+    def call(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the product with the kernel, bias and activation applied."""
         _, height, width, channels = ops.shape(images)
         rows = ops.matmul(ops.reshape(images, (-1, channels)), self.kernel)

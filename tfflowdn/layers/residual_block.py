@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
+import tensorflow as tf
 
 __all__ = ["ResidualBlock"]
 
@@ -29,7 +32,7 @@ class ResidualBlock(keras.layers.Layer):
         use_bias: bool = True,
         preactivated: bool = False,
         seed: int = 0,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.channels = channels
@@ -56,21 +59,21 @@ class ResidualBlock(keras.layers.Layer):
             name="second",
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Builds both convolutions."""
         self.first.build(input_shape)
         self.second.build(input_shape)
 
-    def call(self, features):
+    def call(self, features: tf.Tensor) -> tf.Tensor:
         """Returns the block's output, of the input's shape."""
         hidden = keras.ops.relu(features) if self.preactivated else features
         return features + self.second(self.first(hidden))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Returns the input's shape."""
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         config = {
             "channels": self.channels,

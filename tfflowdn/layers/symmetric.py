@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import tensorflow as tf
 from keras import ops
 from tensorflow import linalg
 
@@ -23,14 +24,14 @@ class SymmetricParameters(Parameters):
     those of covariances, too. It starts as the identity.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Creates the logarithm for images [batch, H, W, C]."""
         size = input_shape[-1]
         self.logarithm = self.add_weight(
             shape=(size, size), initializer="zeros", name="logarithm"
         )
 
-    def derive(self, *, logarithm):
+    def derive(self, *, logarithm: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Returns matrix, inverse [..., C, C] and log-determinant [...]."""
         symmetric = (logarithm + linalg.matrix_transpose(logarithm)) / 2
         log_det = -ops.trace(symmetric, axis1=-2, axis2=-1)

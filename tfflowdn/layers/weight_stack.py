@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -28,7 +29,7 @@ class WeightStack(keras.layers.Layer):
       copies: For each copy its built layers, with the same weights in shape and order.
     """
 
-    def __init__(self, copies: Sequence[Sequence[keras.layers.Layer]], **kwargs):
+    def __init__(self, copies: Sequence[Sequence[keras.layers.Layer]], **kwargs: Any):
         super().__init__(**kwargs)
         self.num_copies = len(copies)
         variables = [_variables(layers) for layers in copies]

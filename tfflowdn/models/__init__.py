@@ -1,5 +1,7 @@
 """The Keras models: the prior, the networks and the training under the prior."""
 
+from __future__ import annotations
+
 from tfflowdn.models.flow_prior import FLOWS, FlowPrior
 from tfflowdn.models.network import DenoisingNetwork
 from tfflowdn.models.networks import NETWORKS, make_network

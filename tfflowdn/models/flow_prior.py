@@ -258,9 +258,12 @@ class FlowPrior(keras.Model):
         return images + tf.ensure_shape(noise, images.shape)
 
     def check_images(self, images: Any, divisible: bool = False) -> None:
-        """Raises ValueError unless images are [batch, H, W, C] that the flow takes.
+        """Checks that images are [batch, H, W, C] with a size that the flow takes.
 
         With `divisible`, `size_multiple` must divide H and W; else it is the least.
+
+        Raises:
+          ValueError: If they are not.
         """
         shape, multiple = tuple(images.shape), self.size_multiple
         if len(shape) != 4 or shape[-1] != self.channels:

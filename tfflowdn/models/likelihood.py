@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -65,8 +66,8 @@ def log_prob_of_any_size(
 
 
 def likelihood_map(
-    prior,
-    image,
+    prior: Any,
+    image: Any,
     *,
     region_size: int | None = None,
     stride: int | None = None,

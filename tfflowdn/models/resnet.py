@@ -114,7 +114,11 @@ class ResNetDenoiser(DenoisingNetwork):
         self.built = True
 
     def call(self, noisy: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Returns the denoised pictures."""
+        """Returns the denoised pictures.
+
+        Raises:
+          ValueError: If `noisy` has another number of channels than the network.
+        """
         del training
         if noisy.shape[-1] != self.channels:
             raise ValueError(

@@ -167,7 +167,11 @@ class UnpairedDenoiser(keras.Model):
         return self._update_trackers(*terms, mse)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Updates the objective's terms and, if data is (noisy, clean), psnr."""
+        """Updates the objective's terms and, if data is (noisy, clean), psnr.
+
+        Raises:
+          ValueError: If `noisy` in `data` is not one tensor.
+        """
         noisy, clean, _ = keras.utils.unpack_x_y_sample_weight(data)
         if tf.nest.is_nested(noisy):
             raise ValueError(

@@ -1,5 +1,7 @@
 """Noise: synthetic kinds, a learned model, and its estimation without pairs."""
 
+from __future__ import annotations
+
 from tfflowdn.noise.calm import estimate_calm_noise
 from tfflowdn.noise.generic import GenericNoise
 from tfflowdn.noise.jpeg import compress_jpeg

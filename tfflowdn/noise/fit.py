@@ -42,7 +42,11 @@ class NoiseCrops:
 
 
 def check_pictures(pictures: Sequence[np.ndarray], crop_size: int, name: str) -> None:
-    """Raises ValueError if there are no pictures, or one is smaller than a crop."""
+    """Checks that there are pictures, each at least as large as a crop.
+
+    Raises:
+      ValueError: If there are none, or one is smaller.
+    """
     sizes = [picture.shape[:2] for picture in pictures]
     if not sizes or min(min(size) for size in sizes) < crop_size:
         raise ValueError(

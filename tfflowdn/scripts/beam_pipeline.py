@@ -11,6 +11,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -36,7 +37,7 @@ Tile = tuple[np.ndarray, str | tuple[float, float]]
 class DenoiserHandler(ModelHandler[Tile, np.ndarray, Denoiser]):
     """Denoises tiles with a SavedModel and the options of a call of `Denoiser`."""
 
-    def __init__(self, model: str, **options):
+    def __init__(self, model: str, **options: Any):
         super().__init__()
         self._model = model
         self._options = options
@@ -47,7 +48,7 @@ class DenoiserHandler(ModelHandler[Tile, np.ndarray, Denoiser]):
             return Denoiser.from_pretrained(_local_copy(self._model, folder))
 
     def run_inference(
-        self, batch: Sequence[Tile], model: Denoiser, inference_args=None
+        self, batch: Sequence[Tile], model: Denoiser, inference_args: Any = None
     ) -> Iterable[np.ndarray]:
         """Denoises tiles, which may differ in size."""
         del inference_args
@@ -131,7 +132,7 @@ def build(
     model: str,
     max_pixels: int,
     pixel_range: str | None = None,
-    **options,
+    **options: Any,
 ) -> beam.PCollection:
     """Adds the steps to a pipeline and returns the paths that are written.
 

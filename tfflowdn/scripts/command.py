@@ -16,6 +16,7 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -97,7 +98,7 @@ def define_strategy_flag() -> None:
     )
 
 
-def make_deterministic(config, seed: int | None) -> None:
+def make_deterministic(config: Any, seed: int | None) -> None:
     """Adds a seed to every `seed` of `config`, and makes operations deterministic.
 
     Does nothing for None.
@@ -265,7 +266,7 @@ def _with_config_first(argv: list[str]) -> list[str]:
 
 
 def _check_names(given: list[str], own: list[str]) -> None:
-    """Raises UsageError for unknown and for missing flags, before values are parsed."""
+    """Checks for unknown and for missing flags, before values are parsed."""
     names = [a.lstrip("-").partition("=")[0] for a in given if a.startswith("-")]
     for name in names:
         known = name in flags.FLAGS or name.removeprefix("no") in flags.FLAGS

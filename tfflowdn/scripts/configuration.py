@@ -60,11 +60,14 @@ def resolve(value: str) -> str:
 
 
 def check_overrides(arguments: Iterable[str], config: str) -> None:
-    """Raises UsageError if `--config.KEY` names a key that the configuration lacks.
+    """Checks that each `--config.KEY` names a key of the configuration.
 
     Args:
       arguments: The command line.
       config: The configuration, `FILE[:VARIANT]`.
+
+    Raises:
+      UsageError: If the configuration lacks a key.
     """
     overrides = [OVERRIDE.match(argument) for argument in arguments]
     paths = [match.group(1) for match in overrides if match]

@@ -22,7 +22,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from absl import flags, logging
 
@@ -58,7 +58,7 @@ def denoise_files(
     max_pixels: int | None = None,
     axes: str | None = None,
     pixel_range: str | None = None,
-    **options,
+    **options: Any,
 ) -> list[Path]:
     """Denoises files and the files of folders; reads and writes others meanwhile.
 

@@ -13,6 +13,7 @@ Example:
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 from absl import flags
 
@@ -29,7 +30,7 @@ def evaluate(
     reference: str,
     model: str | None = None,
     pixel_range: str | None = None,
-    **options,
+    **options: Any,
 ) -> dict:
     """Scores the pictures of two sources.
 

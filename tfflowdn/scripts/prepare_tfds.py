@@ -46,7 +46,7 @@ def _splits(paths, validation_share):
 
 
 def _check_same(folder, splits, shard_size):
-    """Raises ValueError if `folder` was begun with other pictures or shards."""
+    """Checks that `folder` was not begun with other pictures or shards."""
     plan = {"shard_size": shard_size, "splits": splits}
     digest = hashlib.sha256(json.dumps(plan).encode()).hexdigest()
     path = folder / ".plan"

@@ -477,7 +477,7 @@ class _Header(NamedTuple):
 
 
 def _check_file(content, answer):
-    """Raises RequestError unless the answer is a PNG of the file's size and depth."""
+    """Checks that the answer is a PNG of the file's size and depth."""
     try:
         received = _read_header(answer, PngImagePlugin.PngImageFile)
         with PngImagePlugin.PngImageFile(io.BytesIO(answer)) as picture:

@@ -208,7 +208,7 @@ class ServedDenoiser:
         return tf.split(limits[:, tf.newaxis, tf.newaxis], 2, axis=-1)
 
     def _check_tiles(self):
-        """Raises ValueError if large pictures cannot be divided into tiles."""
+        """Checks that large pictures can be divided into tiles."""
         size = 2 * math.isqrt(max(self.max_pixels, 0)) + 1
         tiling.tiles(
             size,

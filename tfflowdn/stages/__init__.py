@@ -1,5 +1,7 @@
 """Trainings: of the prior, of the denoiser in stages, and of the noise."""
 
+from __future__ import annotations
+
 from tfflowdn.stages.denoiser import STAGES, train_denoiser
 from tfflowdn.stages.noise import train_noise
 from tfflowdn.stages.pairs import noisy_pairs, weighted_pairs, with_pairs

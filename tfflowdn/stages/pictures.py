@@ -12,13 +12,16 @@ __all__ = ["check_given", "open_pictures"]
 
 
 def check_given(key: str, value: Any, kind: str, reason: str) -> None:
-    """Raises ValueError if the user has not given a key of the configuration.
+    """Checks that the user has given a key of the configuration.
 
     Args:
       key: The key, such as "clean.spec".
       value: Its value; None and the empty string mean that it is absent.
       kind: What the value stands for, such as "PICTURES".
       reason: Why it is needed, a clause.
+
+    Raises:
+      ValueError: If the key has no value.
     """
     if not value:
         raise ValueError(

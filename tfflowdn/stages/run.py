@@ -105,6 +105,9 @@ class Run:
 
         The prior, the noise model and the trained denoiser must agree. If none of them
         is given, the clean pictures decide.
+
+        Raises:
+          ValueError: If the models do not agree.
         """
         config = self.config
         known = [self.prior.channels] if config.prior else []

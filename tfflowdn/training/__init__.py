@@ -1,5 +1,7 @@
 """Training runs: one `fit` for every stage, with its directory and callbacks."""
 
+from __future__ import annotations
+
 from tfflowdn.training.checkpoint import Checkpoint
 from tfflowdn.training.fit import check_steps, fit
 from tfflowdn.training.optimizer import OPTIMIZERS, GuardedAdam, GuardedMuon

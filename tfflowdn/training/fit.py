@@ -25,7 +25,11 @@ __all__ = ["check_steps", "fit"]
 
 
 def check_steps(num_steps: int, steps_per_epoch: int) -> None:
-    """Raises ValueError unless `num_steps` is a multiple of `steps_per_epoch`."""
+    """Checks that `num_steps` is a multiple of `steps_per_epoch`.
+
+    Raises:
+      ValueError: If it is not.
+    """
     if num_steps % steps_per_epoch:
         raise ValueError(
             "num_steps must be a multiple of steps_per_epoch. "
@@ -177,7 +181,10 @@ def fit(
 
 @contextlib.contextmanager
 def _full_disk_as_os_error():
-    """Raises OSError for a full disk; TensorFlow's own error also means a full GPU."""
+    """Turns the error of a full disk into an OSError.
+
+    TensorFlow's own error also means a full GPU.
+    """
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:

@@ -62,7 +62,11 @@ class SaveCheckpoint(keras.callbacks.Callback):
             self._preempt()
 
     def on_test_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Ends the training during a validation if asked to."""
+        """Ends the training during a validation if asked to.
+
+        Raises:
+          PreemptionError: If the training was asked to stop.
+        """
         del batch, logs
         if self._stop():  # The time after SIGTERM may be short.
             raise PreemptionError(

@@ -31,7 +31,12 @@ class Flow:
     sample: Callable[[int], torch.Tensor]
 
 
-def normflows_glow(image_shape, num_levels, num_steps, hidden_channels) -> Flow:
+def normflows_glow(
+    image_shape: tuple[int, int, int],
+    num_levels: int,
+    num_steps: int,
+    hidden_channels: int,
+) -> Flow:
     """The Glow of normflows' example, without classes: GlowBlock, Squeeze, Merge."""
     import normflows as nf
 
@@ -57,7 +62,12 @@ def normflows_glow(image_shape, num_levels, num_steps, hidden_channels) -> Flow:
     )
 
 
-def freia_glow(image_shape, num_levels, num_steps, hidden_channels) -> Flow:
+def freia_glow(
+    image_shape: tuple[int, int, int],
+    num_levels: int,
+    num_steps: int,
+    hidden_channels: int,
+) -> Flow:
     """FrEIA's AllInOneBlock: one-sided coupling, scale and shift, fixed rotation."""
     import FrEIA.framework as ff
     import FrEIA.modules as fm
@@ -94,7 +104,12 @@ def freia_glow(image_shape, num_levels, num_steps, hidden_channels) -> Flow:
     return Flow(module, log_prob, sample)
 
 
-def nflows_glow(image_shape, num_levels, num_steps, hidden_channels) -> Flow:
+def nflows_glow(
+    image_shape: tuple[int, int, int],
+    num_levels: int,
+    num_steps: int,
+    hidden_channels: int,
+) -> Flow:
     """ActNorm, OneByOneConvolution (cached in eval mode) and coupling of nflows."""
     from nflows import distributions, flows, transforms
     from nflows.utils import torchutils

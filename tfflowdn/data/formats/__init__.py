@@ -69,7 +69,11 @@ def open_picture(path: str | os.PathLike) -> Picture:
 
 
 def codec_of_suffix(path: str | os.PathLike) -> Codec:
-    """Returns the codec of the suffix of a path; ValueError if there is none."""
+    """Returns the codec of the suffix of a path.
+
+    Raises:
+      ValueError: If no format has the suffix, or the format cannot be written.
+    """
     suffix = os.path.splitext(path)[1].lower()
     for codec in FORMATS:
         if suffix in codec.suffixes and codec.kinds:

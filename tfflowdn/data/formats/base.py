@@ -226,7 +226,11 @@ class Codec:
         return any(_matches(start, magic) for magic in self.magics)
 
     def check_kind(self, array: np.ndarray, suffix: str) -> None:
-        """Raises ValueError unless the format can store the pixels [H, W, C]."""
+        """Checks that the format can store the pixels [H, W, C].
+
+        Raises:
+          ValueError: If it cannot.
+        """
         dtype, channels = array.dtype.name, array.shape[-1]
         if channels not in self.kinds.get(dtype, ()):
             kinds = "; ".join(
@@ -244,6 +248,9 @@ def reading(path: str | os.PathLike) -> Iterator[None]:
     """Turns every error into an ImageReadError that names the file.
 
     An error of a full disk is raised as it is, because it concerns another file.
+
+    Raises:
+      ImageReadError: For every error inside, with the name of the file.
     """
     try:
         yield

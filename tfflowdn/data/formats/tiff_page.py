@@ -44,7 +44,11 @@ _TEXTS = (271, 272, 305, 306, 315, 33432)  # Make, model, software, date, artist
 
 
 def layout(page: tifffile.TiffPage) -> Layout:
-    """Returns the layout of a page; ValueError if it is not supported."""
+    """Returns the layout of a page.
+
+    Raises:
+      ValueError: If the layout is not supported.
+    """
     dtype, bits, axes = page.dtype, page.bitspersample, page.axes
     kind = "" if dtype is None else dtype.kind
     is_whole = kind == "b" or (kind in "uif" and dtype.itemsize * 8 == bits)
@@ -81,7 +85,11 @@ def conversion(page: tifffile.TiffPage) -> str:
 
 
 def check_is_direct(page: tifffile.TiffPage) -> None:
-    """Raises ValueError unless the page is gray or RGB, as a stack must be."""
+    """Checks that the page is gray or RGB, as a stack must be.
+
+    Raises:
+      ValueError: If it is not.
+    """
     layout(page)
     if page.photometric not in (*_GRAY, tifffile.PHOTOMETRIC.RGB):
         raise ValueError(
@@ -102,6 +110,9 @@ def pixels(page: tifffile.TiffPage, folder: str | None = None) -> np.ndarray:
       page: The page, gray or RGB.
       folder: A directory for a temporary file with pixels that are large for the
         memory; by default they are decoded into memory.
+
+    Raises:
+      ValueError: If the page declares far more pixels than its data can hold.
     """
     stays_on_disk = folder is not None and memory.is_large(page.nbytes)
     num_stored = sum(page.databytecounts)
