@@ -12,6 +12,7 @@ Variants, by the stages that they run:
   start: the start only; it needs no noisy pictures and no prior.
   objective: the objective only, for --config.denoiser=DENOISER, a trained denoiser.
   from_scratch: the objective only, without any synthetic noise or clean pictures.
+  noise2void: the noisy pictures only, by blind spots; no clean pictures, no prior.
   distill: pairs of clean pictures and noise that `train_noise` has learned, for
     --config.denoiser=DENOISER --config.noise=NOISE/noise.keras.
   camera: the start for --config.denoiser=denoiser_rgb, with the weak noise of cameras:
@@ -20,7 +21,7 @@ Variants, by the stages that they run:
   camera_distill: such crops with the noise of calm places at one to four times its
     level, since the level is higher elsewhere, for --config.denoiser=denoiser_camera.
   quickstart: start and objective in a minute.
-  smoke, smoke_distill: for tests, seconds.
+  smoke, smoke_distill, smoke_noise2void: for tests, seconds.
 
 Result of `start`: 28.63 dB on BSD68 at sigma 25, which it is not told (15 minutes on 2
 cores in bfloat16, with other work running). tools/results/quality/table.md has the
@@ -40,14 +41,17 @@ STAGES = {
     "start": ("start",),
     "objective": ("objective",),
     "from_scratch": ("objective",),
+    "noise2void": ("noise2void",),
     "distill": ("distill",),
     "camera": ("start",),
     "camera_distill": ("distill",),
     "quickstart": ("start", "objective"),
     "smoke": ("start", "objective"),
     "smoke_distill": ("distill",),
+    "smoke_noise2void": ("noise2void",),
 }
 VARIANTS = tuple(STAGES)
+SMOKE = tuple(name for name in VARIANTS if name.startswith("smoke"))
 CAMERA_NOISE = {
     "max_sigma": 12 / 255,
     "correlated_probability": 0.9,
@@ -60,11 +64,17 @@ CAMERA_CROPS = {"zoom_range": (2.0, 4.0), "contrast_range": (0.2, 1.0)}
 def get_config(variant: str = "full") -> config_dict.ConfigDict:
     """Returns the configuration of a variant."""
     pick = sections.pick_by(variant, VARIANTS)
-    stages = {"start": _start, "objective": _objective, "distill": _distill}
+    stages = {
+        "start": _start,
+        "noise2void": _noise2void,
+        "objective": _objective,
+        "distill": _distill,
+    }
     return sections.denoiser_config(
         network=sections.resnet(
-            num_blocks=pick(5, quickstart=4, smoke=1, smoke_distill=1),
-            hidden_channels=pick(64, quickstart=48, smoke=4, smoke_distill=4),
+            num_blocks=pick(5, quickstart=4, **dict.fromkeys(SMOKE, 1)),
+            hidden_channels=pick(64, quickstart=48, **dict.fromkeys(SMOKE, 4)),
+            residual=pick(True, noise2void=False, smoke_noise2void=False),
         ),
         **{name: stages[name](pick) for name in STAGES[variant]},
     )
@@ -131,5 +141,23 @@ def _distill(pick) -> dict[str, Any]:
             learning_rate=1e-3,
             optimizer="muon",
             warmup_steps=pick(100, smoke_distill=1),
+        ),
+    }
+
+
+def _noise2void(pick) -> dict[str, Any]:
+    return {
+        "crops": sections.crops(
+            crop_size=pick(64, smoke_noise2void=8),
+            batch_size=pick(16, smoke_noise2void=4),
+            seed=3,
+        ),
+        "loss": sections.blind_spot_loss(),
+        "training": sections.training(
+            num_steps=pick(6000, smoke_noise2void=4),
+            steps_per_epoch=pick(1000, smoke_noise2void=2),
+            learning_rate=2e-3,
+            optimizer="muon",
+            warmup_steps=pick(200, smoke_noise2void=1),
         ),
     }

@@ -140,7 +140,9 @@ def test_every_key_of_the_key_table_exists():
         r"`([a-z]+\.[a-z_.]+)`", "\n".join(re.findall(r"^\| (.*?) \|", table, re.M))
     )
     assert keys
-    configs = [get_config("denoiser_resnet"), get_config("denoiser_resnet:distill")]
+    configs = [
+        get_config(f"denoiser_resnet{v}") for v in ("", ":distill", ":noise2void")
+    ]
     for key in keys:
         assert any(has_key(config, key) for config in configs), key
 

@@ -66,6 +66,15 @@ def test_starts_as_the_identity(use_bias):
     np.testing.assert_array_equal(network(noisy), noisy)
 
 
+def test_without_the_residual_the_output_is_the_correction(make, tmp_path):
+    noisy = _pictures(1, 5, 6, 1)
+    plain, without = make(), make(residual=False)
+    np.testing.assert_allclose(without(noisy), plain(noisy) - noisy, atol=1e-6)
+    without.save(tmp_path / "network.keras")
+    loaded = keras.models.load_model(tmp_path / "network.keras")
+    np.testing.assert_array_equal(loaded(noisy), without(noisy))
+
+
 @pytest.mark.parametrize("factor", [0.25, 3.0])
 def test_without_biases_it_is_homogeneous(make, factor):
     network, noisy = make(num_blocks=2), _pictures(1, 5, 6, 1)

@@ -145,7 +145,9 @@ def test_weights_make_every_level_of_noise_count_alike():
 
 def _no_stage(config, _):
     config.start = config.objective = None
-    return r"at least one of the stages \['start', 'objective', 'distill'\]"
+    return (
+        r"at least one of the stages \['start', 'noise2void', 'objective', 'distill'\]"
+    )
 
 
 def _no_clean_pictures(config, _):
@@ -201,6 +203,19 @@ def test_a_missing_part_is_reported_before_any_output(
     with pytest.raises(ValueError, match=message):
         train_denoiser(config, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_noise2void_reads_noisy_pictures_only(pictures, tmp_path):
+    config = _config(pictures, variant="smoke_noise2void")
+    config.clean.spec = None
+    path = train_denoiser(config, tmp_path / "run")
+    assert inference.load_denoiser(path).channels == 1
+    assert (tmp_path / "run/noise2void/history.csv").exists()
+    config.noisy.spec = ""
+    message = "--config.noisy.spec=PICTURES must be given because Noise2Void learns"
+    with pytest.raises(ValueError, match=message):
+        train_denoiser(config, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("section", ["clean", "validation"])

@@ -13,6 +13,7 @@ from typing import Any
 __all__ = [
     "Denoiser",
     "FlowPrior",
+    "Noise2Void",
     "NoiseModel",
     "ResNetDenoiser",
     "UnpairedDenoiser",
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Denoiser": "inference",
     "FlowPrior": "models",
+    "Noise2Void": "models",
     "NoiseModel": "noise",
     "ResNetDenoiser": "models",
     "UnpairedDenoiser": "models",

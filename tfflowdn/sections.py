@@ -28,6 +28,7 @@ __all__ = [
     "config",
     "crops",
     "denoiser_config",
+    "blind_spot_loss",
     "generic_noise",
     "objective_loss",
     "pair_loss",
@@ -183,6 +184,7 @@ def resnet(**chosen: Any) -> dict[str, Any]:
         "kind": "resnet",
         "scale": 2,
         "use_bias": False,
+        "residual": True,
         "precision": "float32",
         "seed": 0,
     }
@@ -213,6 +215,18 @@ def pair_loss(noise_floor: float | None = None) -> dict[str, Any]:
         if noise_floor is None
         else noise_floor
     }
+
+
+def blind_spot_loss(**chosen: Any) -> dict[str, Any]:
+    """Returns the arguments of `Noise2Void`."""
+    defaults = {
+        "spacing": 4,
+        "radius": 2,
+        "replacement": "median",
+        "noise_floor": config_dict.placeholder(float),
+        "seed": 0,
+    }
+    return {**defaults, **chosen}
 
 
 def objective_loss(**chosen: Any) -> dict[str, Any]:

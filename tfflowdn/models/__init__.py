@@ -5,6 +5,7 @@ from __future__ import annotations
 from tfflowdn.models.flow_prior import FLOWS, FlowPrior
 from tfflowdn.models.network import DenoisingNetwork
 from tfflowdn.models.networks import NETWORKS, make_network
+from tfflowdn.models.noise2void import Noise2Void, blind_spots
 from tfflowdn.models.resnet import ResNetDenoiser
 from tfflowdn.models.unpaired_denoiser import UnpairedDenoiser
 
@@ -13,7 +14,9 @@ __all__ = [
     "NETWORKS",
     "DenoisingNetwork",
     "FlowPrior",
+    "Noise2Void",
     "ResNetDenoiser",
     "UnpairedDenoiser",
+    "blind_spots",
     "make_network",
 ]

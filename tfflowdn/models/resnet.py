@@ -20,9 +20,12 @@ class ResNetDenoiser(DenoisingNetwork):
     """A residual network without normalization: noisy pictures plus a correction.
 
     It maps pictures [batch, H, W, channels] of any size to the same shape. The
-    correction is zero before training. Without biases the network is homogeneous,
-    f(a x) = a f(x), and generalizes to noise levels that it was not trained on (Mohan
-    et al. 2020, arXiv 1906.05478).
+    correction is zero before training. With `residual=False` the output is the
+    correction only, as blind-spot training needs it: a path around the network would
+    carry the noise of a pixel to the output (Hoeck et al. 2022, arXiv 2211.08512).
+
+    Without biases the network is homogeneous, f(a x) = a f(x), and generalizes to noise
+    levels that it was not trained on (Mohan et al. 2020, arXiv 1906.05478).
 
     On a CPU it trains faster in `num_shards` parts of each batch, see FlowPrior.
 
@@ -33,6 +36,7 @@ class ResNetDenoiser(DenoisingNetwork):
       scale: Factor by which pictures are squeezed (space to depth) before the blocks.
         Sizes that it does not divide are padded by mirroring and cropped afterwards.
       use_bias: Whether the convolutions have biases.
+      residual: Whether the noisy pictures are added to the output.
       precision: Keras dtype policy of the blocks, "float32" or "mixed_bfloat16". The
         weights and the output are float32 in both.
       pixel_range: The pixel values of the training pictures that became 0 and 1, see
@@ -52,6 +56,7 @@ class ResNetDenoiser(DenoisingNetwork):
         hidden_channels: int = 64,
         scale: int = 2,
         use_bias: bool = False,
+        residual: bool = True,
         precision: str = "float32",
         pixel_range: str = "dtype",
         seed: int = 0,
@@ -67,6 +72,7 @@ class ResNetDenoiser(DenoisingNetwork):
         self.num_blocks = num_blocks
         self.hidden_channels = hidden_channels
         self.use_bias = use_bias
+        self.residual = residual
         self.seed = seed
         self.head = keras.layers.Conv2D(
             hidden_channels,
@@ -134,7 +140,8 @@ class ResNetDenoiser(DenoisingNetwork):
         for block in self.blocks:
             hidden = block(hidden)
         correction = depth_to_space(self.tail(hidden), self.scale)
-        return noisy + correction[:, :height, :width]
+        correction = correction[:, :height, :width]
+        return noisy + correction if self.residual else correction
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
@@ -142,6 +149,7 @@ class ResNetDenoiser(DenoisingNetwork):
             "num_blocks": self.num_blocks,
             "hidden_channels": self.hidden_channels,
             "use_bias": self.use_bias,
+            "residual": self.residual,
             "seed": self.seed,
         }
         return {**super().get_config(), **config}

@@ -11,6 +11,7 @@ from ml_collections import config_dict
 
 from tfflowdn import devices, training
 from tfflowdn.stages.distill import distill
+from tfflowdn.stages.noise2void import noise2void
 from tfflowdn.stages.objective import objective
 from tfflowdn.stages.run import Run, Work
 from tfflowdn.stages.start import start
@@ -19,6 +20,7 @@ __all__ = ["STAGES", "train_denoiser"]
 
 STAGES: dict[str, Callable[[config_dict.ConfigDict, Run], Work]] = {
     "start": start,
+    "noise2void": noise2void,
     "objective": objective,
     "distill": distill,
 }

@@ -104,7 +104,7 @@ class Run:
         """Channels of the network and of all pictures, 1 or 3.
 
         The prior, the noise model and the trained denoiser must agree. If none of them
-        is given, the clean pictures decide.
+        is given, the clean pictures decide, and without these the noisy ones.
 
         Raises:
           ValueError: If the models do not agree.
@@ -125,7 +125,10 @@ class Run:
                 "prior and noise must have the same number of channels. "
                 f"Received: {config.prior!r}, {config.noise!r}, for {known}."
             )
-        return known[0] if known else self._open("clean", None).channels
+        if known:
+            return known[0]
+        only_noisy = config.noisy.spec and not config.clean.spec
+        return self._open("noisy" if only_noisy else "clean", None).channels
 
     @functools.cached_property
     def validation(self) -> tf.data.Dataset | None:
