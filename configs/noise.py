@@ -8,22 +8,12 @@ Variants: full (a few minutes), smoke (for tests, seconds).
 
 from __future__ import annotations
 
-from ml_collections import config_dict
-
-from tfflowdn import sections
-
-VARIANTS = ("full", "smoke")
+from tfflowdn import sections, variants
 
 
-def get_config(variant: str = "full") -> config_dict.ConfigDict:
-    """Returns the configuration of a variant."""
-    pick = sections.pick_by(variant, VARIANTS)
-    return sections.config(
-        denoiser=config_dict.placeholder(str),
-        noisy=sections.source(),
-        clean=sections.source(),
-        reference=config_dict.placeholder(str),
-        evidence="residuals",  # Or "calm", the calmest places of the noisy pictures.
+@variants.configuration("full", "smoke")
+def get_config(pick: variants.Pick) -> variants.Config:
+    return sections.noise_config(
         max_pictures=pick(256, smoke=4),  # Of each pool.
         max_side=512,  # Larger pictures are cropped to their middle.
         residuals={
@@ -31,9 +21,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
             "white_below": 0.05,
             "crop_size": pick(48, smoke=16),
             "crops_per_picture": pick(32, smoke=4),
-            "batch_size": pick(64, smoke=4),
-            "num_steps": pick(400, smoke=4),
-            "learning_rate": 0.03,
+            "num_steps": 400,
             "seed": 0,
         },
         calm={
@@ -41,9 +29,7 @@ def get_config(variant: str = "full") -> config_dict.ConfigDict:
             "calm_share": 0.1,
             "kept_share": 0.7,
             "num_trims": 2,
-            "batch_size": pick(64, smoke=4),
-            "num_steps": pick(300, smoke=4),
-            "learning_rate": 0.03,
+            "num_steps": 300,
         },
         model={"num_knots": 17, "order": 6, "smoothness": 0.1},
     )

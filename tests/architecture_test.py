@@ -16,7 +16,7 @@ import tfflowdn
 
 LAYERS = (
     ("checks",),
-    ("channels", "devices", "files", "progress", "sections"),
+    ("channels", "devices", "files", "progress", "sections", "variants"),
     ("bijectors", "layers", "data", "metrics"),
     ("flow_parts",),
     ("flows",),

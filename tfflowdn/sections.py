@@ -4,46 +4,50 @@ A section holds the keyword arguments of one function; `source()` returns the ar
 of `data.open_source`, for example. A configuration calls the functions of this module
 and sets only the values that its experiment chooses:
 
-    from tfflowdn import sections
+    from tfflowdn import sections, variants
 
-    def get_config(variant="full"):
-        pick = sections.pick_by(variant, ("full", "smoke"))
+    @variants.configuration("full", "smoke")
+    def get_config(pick: variants.Pick) -> variants.Config:
         return sections.prior_config(
             prior=sections.prior("glow", (32, 32, 1), num_levels=pick(3, smoke=2)),
-            crops=sections.crops(batch_size=pick(32, smoke=4)),
-            training=sections.training(num_steps=pick(1000, smoke=4)),
+            training=sections.prior_training(num_steps=20_000),
         )
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ml_collections import config_dict
 
-from tfflowdn.checks import check_choice
-
 __all__ = [
-    "config",
     "crops",
     "denoiser_config",
     "blind_spot_loss",
     "generic_noise",
+    "noise_config",
     "objective_loss",
     "pair_loss",
-    "pick_by",
     "prior",
     "prior_config",
+    "prior_training",
+    "rehearsal",
     "resnet",
     "source",
     "training",
 ]
 
-
-def config(**sections: Any) -> config_dict.ConfigDict:
-    """Returns a locked configuration: keys that it does not have cannot be set."""
-    return config_dict.create(**sections).lock()
+NOISE_FIT = {"batch_size": 64, "learning_rate": 0.03}
+FLOWS = {
+    "nice": {"base": "normal"},
+    "real_nvp": {
+        "conditioner": "residual",
+        "hidden_growth": 1,
+        "log_scale_bound": 2.0,
+        "split_prior": False,
+    },
+    "glow": {"coupling": "affine", "log_scale_bound": 2.0, "split_prior": True},
+}
 
 
 def denoiser_config(**sections: Any) -> config_dict.ConfigDict:
@@ -53,10 +57,9 @@ def denoiser_config(**sections: Any) -> config_dict.ConfigDict:
       **sections: `network` and one section for each stage that runs. The models and
         the pictures, which every such configuration has, are added.
     """
-    return config(
-        prior=config_dict.placeholder(str),
-        denoiser=config_dict.placeholder(str),
-        noise=config_dict.placeholder(str),
+    names = ("prior", "denoiser", "noise")
+    return _locked(
+        **{name: config_dict.placeholder(str) for name in names},
         noisy=source(),
         clean=source(),
         validation={
@@ -71,30 +74,42 @@ def prior_config(**sections: Any) -> config_dict.ConfigDict:
     """Returns a configuration of `train_prior`.
 
     Args:
-      **sections: `prior`, `crops` and `training`. The pictures are added; the
-        validation pictures have the pixel range of the clean ones.
+      **sections: `prior`, `training` and, for batches of other than 32 crops, `crops`.
+        The pictures are added; the validation pictures have the pixel range of the
+        clean ones.
     """
     validation = source()
     del validation["pixel_range"]
-    return config(clean=source(), validation=validation, **sections)
+    given = {"clean": source(), "validation": validation, "crops": crops(batch_size=32)}
+    return _locked(**{**given, **sections})
 
 
-def pick_by(variant: str, variants: tuple[str, ...]) -> Callable[..., Any]:
-    """Returns a function that picks a value by the variant.
+def noise_config(
+    *, residuals: dict[str, Any], calm: dict[str, Any], **sections: Any
+) -> config_dict.ConfigDict:
+    """Returns a configuration of `train_noise`.
 
     Args:
-      variant: The variant of the configuration.
-      variants: The names that `variant` may have.
-
-    Returns:
-      `pick(default, **others)`, which gives `others[variant]`, or `default` when
-      `others` does not name the variant.
-
-    Raises:
-      ValueError: If `variant` is not one of `variants`.
+      residuals: The arguments of `estimate_noise`, without the ones in `NOISE_FIT`.
+      calm: The arguments of `estimate_calm_noise`, likewise.
+      **sections: `model` and the limits of the pictures. The denoiser, the pictures and
+        `evidence` are added.
     """
-    check_choice("variant", variant, variants)
-    return lambda default, **others: others.get(variant, default)
+    return _locked(
+        denoiser=config_dict.placeholder(str),
+        noisy=source(),
+        clean=source(),
+        reference=config_dict.placeholder(str),
+        evidence="residuals",  # Or "calm", the calmest places of the noisy pictures.
+        residuals={**NOISE_FIT, **residuals},
+        calm={**NOISE_FIT, **calm},
+        **sections,
+    )
+
+
+def _locked(**sections):
+    """Returns a configuration; a key that it does not have cannot be set."""
+    return config_dict.create(**sections).lock()
 
 
 def source() -> dict[str, Any]:
@@ -126,17 +141,27 @@ def training(**chosen: Any) -> dict[str, Any]:
     """Returns the arguments of `training.fit`.
 
     Args:
-      **chosen: `num_steps`, `steps_per_epoch`, `learning_rate`, and any other argument.
+      **chosen: `num_steps`, and any other argument.
     """
     defaults = {
+        "steps_per_epoch": 1000,
+        "learning_rate": 1e-3,
         "optimizer": "adam",
-        "warmup_steps": 0,
+        "warmup_steps": 100,
         "clip_norm": 1.0,
         "ema_momentum": config_dict.placeholder(float),
         "checkpoint_seconds": 60.0,
         "max_skipped": 0,
     }
     return {**defaults, **chosen}
+
+
+def prior_training(**chosen: Any) -> dict[str, Any]:
+    """Returns the arguments of `training.fit` for a prior, as of `training`.
+
+    The loss of a prior is in nats, so that its gradients are clipped at 50.
+    """
+    return training(**{"learning_rate": 5e-3, "clip_norm": 50.0, **chosen})
 
 
 def prior(
@@ -154,9 +179,11 @@ def prior(
       image_shape: Height, width and channels of a crop.
       dequantization: Kind of the noise added to the pixels.
       dequantization_sigma: Standard deviation of gaussian noise, in [0, 1] units.
-      **flow_options: Arguments of the flow.
+      **flow_options: Arguments of the flow, instead of the ones in `FLOWS`.
     """
     defaults = {
+        "hidden_channels": 64,
+        "squeeze": "space_to_depth",
         "conditioner": "plain",
         "num_residual_blocks": 1,
         "logit_alpha": config_dict.placeholder(float),
@@ -167,7 +194,7 @@ def prior(
     return {
         "flow": flow,
         "image_shape": image_shape,
-        "flow_options": {**defaults, **flow_options},
+        "flow_options": {**defaults, **FLOWS.get(flow, {}), **flow_options},
         "dequantization": dequantization,
         "dequantization_sigma": dequantization_sigma,
         "seed": 0,
@@ -208,13 +235,18 @@ def generic_noise(**chosen: Any) -> dict[str, Any]:
     return {**defaults, **chosen}
 
 
+def rehearsal(**sizes: int) -> dict[str, Any]:
+    """Returns the clean crops with generic noise that the objective rehearses.
+
+    Args:
+      **sizes: `crop_size` and `batch_size`.
+    """
+    return {"crops": crops(**sizes, seed=1001), "noise": generic_noise()}
+
+
 def pair_loss(noise_floor: float | None = None) -> dict[str, Any]:
     """Returns the arguments of `weighted_pairs`."""
-    return {
-        "noise_floor": config_dict.placeholder(float)
-        if noise_floor is None
-        else noise_floor
-    }
+    return {"noise_floor": _float(noise_floor)}
 
 
 def blind_spot_loss(**chosen: Any) -> dict[str, Any]:
@@ -233,11 +265,18 @@ def objective_loss(**chosen: Any) -> dict[str, Any]:
     """Returns the arguments of `UnpairedDenoiser`."""
     defaults = {
         "blur_sigma": 0.0,
-        "prior_weight": config_dict.placeholder(float),
+        "prior_weight": None,
         "map_factor": 0.45,
         "dequantize": True,
         "gradient_bound": 10.0,
         "rehearsal_weight": 0.0,
         "seed": 0,
     }
-    return {**defaults, **chosen}
+    loss = {**defaults, **chosen}
+    optional = ("prior_weight", "map_factor", "gradient_bound")
+    return {**loss, **{name: _float(loss[name]) for name in optional}}
+
+
+def _float(value):
+    """Returns a number, or the placeholder of one for None."""
+    return config_dict.placeholder(float) if value is None else value
