@@ -1,6 +1,6 @@
 """The one direction of imports, read from the sources.
 
-From bottom to top; a module may import what lies below it, or beside it in its own
+From bottom to top; a module may import from lower components and from its own
 component. The components of the two lowest rows know nothing of one another. A new
 module of the package must be given its place here.
 """
@@ -58,7 +58,7 @@ def _imports(tree, file):
 
 
 def _violations(file, source):
-    """Returns what is wrong with the imports and names of a source, as sentences."""
+    """Returns the faults in the imports and names of a source, as sentences."""
     tree = ast.parse(source)
     component = _component(_module(file))
     if component and component not in RANKS:
@@ -74,8 +74,8 @@ def _violations(file, source):
             continue  # It imports its parts at their first use: see scripts/.
         imported = _component(name)
         imported_rank = RANKS.get(imported, len(LAYERS))
-        beside = imported_rank == rank > RANKS["bijectors"]
-        if imported != component and imported_rank >= rank and not beside:
+        is_next_to = imported_rank == rank > RANKS["bijectors"]
+        if imported != component and imported_rank >= rank and not is_next_to:
             found.append(f"{file} imports {name}, which is not below it")
     named = {
         target.id

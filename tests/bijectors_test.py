@@ -222,12 +222,12 @@ def test_log_det_is_the_same_alone_after_inverse_and_after_forward(name, make):
     bijector = make(name)
     images = bijector.forward(_latents(bijector))
     after_forward = bijector.inverse_log_det_jacobian(images, event_ndims=3)
-    alone = bijector.inverse_log_det_jacobian(tf.identity(images), event_ndims=3)
+    single = bijector.inverse_log_det_jacobian(tf.identity(images), event_ndims=3)
     images = tf.identity(images)
     bijector.inverse(images)
     after_inverse = bijector.inverse_log_det_jacobian(images, event_ndims=3)
-    np.testing.assert_allclose(after_forward, alone, rtol=0, atol=1e-12)
-    np.testing.assert_array_equal(after_inverse, alone)
+    np.testing.assert_allclose(after_forward, single, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(after_inverse, single)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -304,10 +304,10 @@ def test_xla_compiles_it_with_its_gradient(name, make):
 
 def test_two_bijectors_of_one_tensor_have_their_own_log_det(make):
     one, two, images = make("channel"), make("channel_swap"), _images()
-    alone = two.inverse_log_det_jacobian(tf.identity(images), event_ndims=3)
+    single = two.inverse_log_det_jacobian(tf.identity(images), event_ndims=3)
     one.inverse(images)
     result = two.inverse_log_det_jacobian(images, event_ndims=3)
-    np.testing.assert_array_equal(result, alone)
+    np.testing.assert_array_equal(result, single)
     other = one.inverse_log_det_jacobian(images, event_ndims=3)
     assert np.abs(result - other).max() > 1e-3
 

@@ -79,7 +79,7 @@ def test_zoom_enlarges_the_middle_as_pillow_does(tmp_path):
     picture = next(source.dataset().as_numpy_iterator())
     enlarged = next(iter(data.RandomCrops(source, zoom_range=(3, 3), **options)()))
     bands = [Image.fromarray(band).convert("F") for band in np.rollaxis(picture, 2)]
-    box = (8, 8, 16, 16)  # Its neighbours count, too.
+    box = (8, 8, 16, 16)  # Its neighbors also count.
     expected = [b.resize((24, 24), Image.Resampling.BICUBIC, box) for b in bands]
     expected = np.stack([np.asarray(band) / 255 for band in expected], axis=-1)
     # Pillow looks no farther than the box.
@@ -264,7 +264,7 @@ def test_numbers_below_one(tmp_path, name):
         data.RandomCrops(source, **{"crop_size": 4, "batch_size": 1, name: 0})
 
 
-def test_image_batches_are_a_centred_grid(tmp_path):
+def test_image_batches_are_a_centered_grid(tmp_path):
     source = _source(tmp_path, [(10, 13), (4, 4)])
     stored = data.to_float(next(source.dataset().as_numpy_iterator()))
     batches = data.image_batches(source, crop_size=4, batch_size=4)

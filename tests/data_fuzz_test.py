@@ -84,7 +84,7 @@ def _use(path, target):
         data.write_image(target, pixels, metadata)
 
 
-@pytest.mark.filterwarnings("ignore")  # Of Pillow, about what it finds.
+@pytest.mark.filterwarnings("ignore")  # Pillow warns about broken files.
 @pytest.mark.parametrize(
     "name",
     [

@@ -243,11 +243,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_split_alpha():
-    for channels, colours in ((1, 1), (2, 1), (3, 3), (4, 3)):
+    for channels, colors in ((1, 1), (2, 1), (3, 3), (4, 3)):
         array = _pixels(channels)
-        colour, alpha = data.split_alpha(array)
-        np.testing.assert_array_equal(colour, array[..., :colours])
-        if channels == colours:
+        color, alpha = data.split_alpha(array)
+        np.testing.assert_array_equal(color, array[..., :colors])
+        if channels == colors:
             assert alpha is None
         else:
             np.testing.assert_array_equal(alpha, array[..., -1:])
@@ -276,7 +276,7 @@ def test_profile_resolution_and_exif_are_kept(tmp_path, suffix):
         assert exif[0x010F] == "Maker"
         assert exif.get_ifd(0x8769)[0x9003] == "2026:01:02 03:04:05"
         assert exif.get(0x0112, 1) == 1
-        if suffix != ".webp":  # It has none beside EXIF's.
+        if suffix != ".webp":  # WebP has only the EXIF resolution.
             assert picture.info["dpi"] == pytest.approx((300, 200), abs=0.02)
     assert data.read_image(target).shape == array.shape  # Not turned once more.
 
@@ -334,7 +334,7 @@ def test_a_profile_of_inks_is_not_kept_with_rgb(tmp_path, suffix):
     assert not {"icc_profile", "iccprofile"} & set(values)
 
 
-def test_jpeg_keeps_the_colour_of_single_pixels(tmp_path):
+def test_jpeg_keeps_the_color_of_single_pixels(tmp_path):
     array = np.full((16, 16, 3), 128, np.uint8)
     array[::2, ::2] = (200, 100, 100)
     data.write_image(tmp_path / "a.jpg", array)

@@ -94,7 +94,7 @@ def test_other_ranges_are_errors(given):
         data.check_range(given)
 
 
-def test_percentiles_are_those_of_the_colours_of_all_pictures():
+def test_percentiles_are_those_of_the_colors_of_all_pictures():
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 4096, (3, 40, 50, 3), np.uint16)
     limits = data.find_limits("1%,90%", pictures, 3)

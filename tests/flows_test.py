@@ -66,13 +66,13 @@ def _parts(bijector):
 
 
 def _simple_layers(bijector):
-    """Yields the layers of the parts, those of an ActNorm and of a matrix apart."""
+    """Yields the layers of the parts; an ActNorm and a matrix are split."""
     for part in _parts(bijector):
         folded = isinstance(part.layer, NormalizedPLUParameters)
         yield from [part.layer.act_norm, part.layer.plu] if folded else [part.layer]
 
 
-# Each switch alone.
+# One switch at a time.
 SWITCHES = {
     "glow_additive": ("glow", {"coupling": "additive"}),
     "glow_no_split_prior": ("glow", {"split_prior": False}),
@@ -277,7 +277,7 @@ def test_seed_decides_the_weights_and_no_two_layers_share_one(name):
         function, small = FLOWS[name]
         flow = function((4, 4, 1), num_levels=2, seed=seed, **small)
         layers = [part.layer for part in _parts(flow.bijector)]
-        # Those of the stacks change under way.
+        # The weights of the stacks change in the meantime.
         assert len(layers) == NUM_PARTS[name]
         return [
             part.layer.hidden_layers[0].kernel.numpy().ravel()[:8]
@@ -515,7 +515,7 @@ def test_patch_gradients_are_those_of_the_last_convolutions(
             log_prob = flow.log_prob(images)
         return tape.gradient(log_prob, [images, *weights])
 
-    # Of four steps the first and the last ones, and that of the split prior.
+    # Of four steps: the first, the last, and the split prior.
     assert count_ops(gradients, (2, 4, 4, 1), [kind]) == first + last + 1
 
 
@@ -549,5 +549,5 @@ def test_weights_are_cast_to_bfloat16_once_for_all_steps(make, count_ops):
         casts(5, precision) - casts(2, precision)
         for precision in ("mixed_bfloat16", None)
     )
-    # Of the pictures alone, into a conditioner and out of it, at two levels.
+    # For the pictures only, into a conditioner and out of it, at two levels.
     assert half - single == 3 * 2 * 2

@@ -186,9 +186,9 @@ def test_pixels_are_scaled_by_the_range_and_back(networks, dtype, pixel_range):
     np.testing.assert_allclose(result, together[..., 0], atol=0.51)
     batch = denoiser(planes, pixel_range=pixel_range)
     for picture, of_batch in zip(planes, batch, strict=True):
-        alone = expected(picture, data.find_limits(pixel_range, [picture]))
+        single = expected(picture, data.find_limits(pixel_range, [picture]))
         result = denoiser(picture, pixel_range=pixel_range)
-        np.testing.assert_allclose(result, alone, atol=0.51)
+        np.testing.assert_allclose(result, single, atol=0.51)
         np.testing.assert_allclose(of_batch, result, atol=1)
 
 

@@ -1,4 +1,4 @@
-"""The bias: its sum and its gradients, exact in bfloat16, too."""
+"""The bias: its sum and its gradients, exact also in bfloat16."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _random(shape, seed=0):
 
 
 def _gradients(add, values, bias):
-    """Returns the result, both gradients, and what these have for gradients."""
+    """Returns the result, both gradients, and their gradients."""
     with tf.GradientTape() as outer:
         outer.watch([values, bias])
         with tf.GradientTape() as tape:

@@ -1,4 +1,4 @@
-"""The convolution: its results and gradients are those of tf.nn.conv2d."""
+"""The convolution: it has the results and gradients of tf.nn.conv2d."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_gradient_that_is_not_asked_for_costs_nothing(
     shapes = (2, 4, 6, 6), (3, 3, *channels)
     specs = [tf.TensorSpec(shape, "float64") for shape in shapes]
     graph = tf.function(gradients).get_concrete_function(*specs).graph
-    # What the results need is what TensorFlow runs.
+    # TensorFlow runs only the operations that the results need.
     needed = tf.compat.v1.graph_util.extract_sub_graph(
         graph.as_graph_def(), [output.op.name for output in graph.outputs]
     )

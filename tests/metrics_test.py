@@ -127,7 +127,7 @@ def test_psnr_metric_in_a_graph():
     assert float(graph.result()) == pytest.approx(float(eager.result()), rel=1e-6)
 
 
-def test_psnr_metric_survives_serialisation():
+def test_psnr_metric_survives_serialization():
     metric = metrics.PSNR(data_range=255.0, name="quality")
     config = keras.saving.serialize_keras_object(metric)
     copy = keras.saving.deserialize_keras_object(config)

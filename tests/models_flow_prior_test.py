@@ -53,7 +53,7 @@ def test_logs_have_their_names_and_agree(fitted):
     assert min(history["gradient_norm"]) > 0
 
 
-def test_fit_initialises_act_norm_from_the_first_batch():
+def test_fit_initializes_act_norm_from_the_first_batch():
     prior = FlowPrior(
         "glow",
         (4, 4, 1),
@@ -76,7 +76,7 @@ def test_fit_initialises_act_norm_from_the_first_batch():
 
 
 @pytest.mark.parametrize("kind", ["dataset", "pairs", "generator"])
-def test_fit_initialises_from_any_input(make_prior, kind):
+def test_fit_initializes_from_any_input(make_prior, kind):
     prior, images = make_prior("glow"), _images(16)
     dataset = tf.data.Dataset.from_tensor_slices(images).batch(8)
     if kind == "pairs":
@@ -105,7 +105,7 @@ class _Batches(keras.utils.PyDataset):
         return self._images[8 * index : 8 * index + 8]
 
 
-def test_fit_does_not_initialise_twice(make_prior):
+def test_fit_does_not_initialize_twice(make_prior):
     prior = make_prior("glow")
     prior.initialize(_images())
     before = prior.get_weights()
@@ -137,7 +137,7 @@ def test_save_and_load_give_the_same_density(make_prior, tmp_path, flow):
     )
 
 
-def test_uninitialised_prior_stays_uninitialised_after_load(make_prior, tmp_path):
+def test_uninitialized_prior_stays_uninitialized_after_load(make_prior, tmp_path):
     make_prior("glow").save(tmp_path / "prior.keras")
     assert not keras.saving.load_model(tmp_path / "prior.keras").initialized
 
@@ -205,7 +205,7 @@ def test_images_that_do_not_fit_are_refused(tiny_prior, shape, message):
     received = rf"{message}.*Received: images\.shape=\({', '.join(map(str, shape))}\)"
     images = tf.zeros(shape)
     functions = [tiny_prior.initialize]
-    if "divisible" not in message:  # Those of any other size have a density.
+    if "divisible" not in message:  # Any other size has a density.
         functions += [tiny_prior.log_prob, tiny_prior.bits_per_dim]
     for function in functions:
         with pytest.raises(ValueError, match=received):
@@ -282,7 +282,7 @@ def test_samples_of_another_size_have_a_density(tiny_prior):
     "dequantization, sigma, largest",
     [("uniform", 1 / 255 / math.sqrt(12), 0.5 / 255), ("gaussian", 0.02, 0.12)],
 )
-def test_dequantisation_noise(make_prior, dequantization, sigma, largest):
+def test_dequantization_noise(make_prior, dequantization, sigma, largest):
     prior = make_prior(dequantization=dequantization, dequantization_sigma=0.02)
     images = np.full((100, 8, 8, 1), 0.5, np.float32)
     noise = prior.dequantize(images, [0, 1]).numpy() - images
@@ -294,7 +294,7 @@ def test_dequantisation_noise(make_prior, dequantization, sigma, largest):
     assert abs(np.corrcoef(noise.ravel(), np.ravel(other))[0, 1]) < 0.1
 
 
-def test_no_dequantisation_leaves_images(make_prior):
+def test_no_dequantization_leaves_images(make_prior):
     images = _images(2)
     np.testing.assert_array_equal(make_prior().dequantize(images, [0, 1]), images)
 

@@ -62,7 +62,7 @@ def test_bits_per_dim_is_the_mean_of_the_windows(prior, size):
 
 
 def test_every_pixel_counts_once():
-    # Spread evenly over its pixels, the windows' nats add up to those of the picture.
+    # Spread evenly over its pixels, the windows' nats sum to the picture's nats.
     size, nats = (5, 7), np.random.default_rng(0).normal(size=4)
     pixels = np.arange(35).reshape(1, *size)
     total, count = np.zeros(35), np.zeros(35)

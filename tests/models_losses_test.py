@@ -15,7 +15,7 @@ def _pictures(*shape, seed=0):
 
 
 def _blurred(images, sigma):
-    """The blur by its definition: a sum over mirrored neighbours."""
+    """The blur by its definition: a sum over mirrored neighbors."""
     radius = int(np.ceil(3 * sigma))
     offsets = np.arange(-radius, radius + 1)
     taps = np.exp(-(offsets**2) / (2 * sigma**2)) if radius else np.ones(1)

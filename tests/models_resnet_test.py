@@ -91,15 +91,15 @@ def test_with_biases_it_is_not_homogeneous(make):
 def test_receptive_radius_is_the_farthest_influence(make, scale, num_blocks):
     network = make(scale=scale, num_blocks=num_blocks)
     radius = network.receptive_radius
-    centre, size = scale * (radius // scale + 1), 2 * scale * (radius // scale + 2)
+    center, size = scale * (radius // scale + 1), 2 * scale * (radius // scale + 2)
     noisy = _pictures(1, size, size, 1).numpy()
     before = network(noisy).numpy()
     farthest = 0
     for offset in range(scale):
         perturbed = noisy.copy()
-        perturbed[0, centre + offset, centre + offset] += 5
+        perturbed[0, center + offset, center + offset] += 5
         changed = np.argwhere(network(perturbed).numpy() != before)[:, 1:3]
-        farthest = max(farthest, np.abs(changed - centre - offset).max())
+        farthest = max(farthest, np.abs(changed - center - offset).max())
     assert farthest == radius
 
 

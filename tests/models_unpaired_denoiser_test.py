@@ -138,7 +138,7 @@ def test_first_step_is_gradient_descent_on_the_mean_objective(make):
 
 
 def _step(model, noisy, clean=None):
-    """Returns what a step of gradient descent adds to each weight."""
+    """Returns the change of each weight in a step of gradient descent."""
     before = _copy(model.network.trainable_variables)
     model.train_on_batch(noisy, clean)
     after = _copy(model.network.trainable_variables)
@@ -161,9 +161,9 @@ def test_a_picture_without_a_finite_gradient_is_left_out(randomize):
         model = UnpairedDenoiser(_network(randomize), _CliffPrior(), **options)
         model.compile(optimizer=keras.optimizers.SGD(0.1))
         steps.append(_step(model, batch))
-    for both, alone in zip(*steps, strict=True):
-        assert np.abs(alone).max() > 0
-        np.testing.assert_allclose(both, alone / 2, rtol=1e-5, atol=2e-8)
+    for both, single in zip(*steps, strict=True):
+        assert np.abs(single).max() > 0
+        np.testing.assert_allclose(both, single / 2, rtol=1e-5, atol=2e-8)
 
 
 def test_the_bound_scales_the_gradient_of_a_picture(make):

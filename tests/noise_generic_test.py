@@ -167,11 +167,11 @@ def test_generic_correlation_of_channels():
     # None for half of the pictures, for the others uniform in [0, 1].
     shares = [np.mean(correlation > level) for level in (0.25, 0.5, 0.75)]
     np.testing.assert_allclose(shares, [0.375, 0.25, 0.125], atol=0.07)
-    alone = GenericNoise(shared_probability=0.0)(images, [1, 2]).numpy()
-    cross = np.mean(alone[..., 0] * alone[..., 2]) / np.mean(alone**2)
+    single = GenericNoise(shared_probability=0.0)(images, [1, 2]).numpy()
+    cross = np.mean(single[..., 0] * single[..., 2]) / np.mean(single**2)
     assert abs(cross) < 0.02
     always = GenericNoise(shared_probability=1.0)(images, [1, 2]).numpy()
-    levels = alone.std((1, 2, 3)), always.std((1, 2, 3))
+    levels = single.std((1, 2, 3)), always.std((1, 2, 3))
     np.testing.assert_allclose(*levels, rtol=0.35)  # As strong as without.
     np.testing.assert_allclose(np.mean(levels[0]), np.mean(levels[1]), rtol=0.03)
 

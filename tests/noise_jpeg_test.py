@@ -1,4 +1,4 @@
-"""JPEG compression beside files that Pillow writes and reads."""
+"""JPEG compression compared with files of Pillow."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_gray_is_what_a_file_gives_but_for_its_rounding(quality):
 
 
 @pytest.mark.parametrize("quality", [20, 75])
-def test_colour_is_close_to_a_file(quality):
+def test_color_is_close_to_a_file(quality):
     picture = _picture()
     file = _through_a_file(picture, quality)
     ours = 255 * compress_jpeg(picture[None] / 255, quality)[0].numpy()

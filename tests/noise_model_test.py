@@ -97,7 +97,7 @@ def test_samples_are_a_function_of_the_seed_and_draw_the_levels(make):
         model.sample(signal, (1, 2), level_range=(2.0, 1.0))
 
 
-def test_curves_of_colour_count_the_mixing(make):
+def test_curves_of_color_count_the_mixing(make):
     model = _without_skew(make(3))
     brightness, curve = model.level_curve()
     signal = np.full((8, 64, 64, 3), brightness[1], "float32")
@@ -110,16 +110,16 @@ def test_curves_of_colour_count_the_mixing(make):
     assert np.abs(correlation).max() > 0.1
 
 
-def test_gray_and_the_opponent_colours_have_spectra_of_their_own():
+def test_gray_and_the_opponent_colors_have_spectra_of_their_own():
     model = NoiseModel(3, order=1)
     coefficients = np.zeros((2, 3, 3), "float32")
-    coefficients[0, 2] = [0, 1, 1]  # Colour alone is correlated along the rows.
+    coefficients[0, 2] = [0, 1, 1]  # Only color is correlated along the rows.
     model.cepstrum.coefficients.assign(coefficients)
     noise = model.sample(np.full((4, 64, 64, 3), 0.5, "float32"), (0, 1)).numpy()
     parts = noise @ np.float32([[1, 1, 1], [1, 0, -1], [1, -2, 1]]).T
     products = np.mean(parts[:, :, 1:] * parts[:, :, :-1], axis=(0, 1, 2))
-    gray, *colours = products / parts.var((0, 1, 2))
-    assert abs(gray) < 0.03 and min(colours) > 0.5
+    gray, *colors = products / parts.var((0, 1, 2))
+    assert abs(gray) < 0.03 and min(colors) > 0.5
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -236,8 +236,8 @@ def test_estimation_undoes_what_the_denoiser_does_to_the_noise():
     def errors(model):
         relative = np.exp(model.log_levels.numpy()) / levels - 1
         lowest = model.cepstrum(np.zeros((1, 32, 32, 1), "float32"))[0, 0, 0]
-        neighbours = model.autocorrelation()[0, 1].item()
-        return np.abs([relative.mean(), neighbours, lowest])
+        neighbors = model.autocorrelation()[0, 1].item()
+        return np.abs([relative.mean(), neighbors, lowest])
 
     uncorrected = estimate(num_rounds=0)
     assert all(weight.trainable for weight in uncorrected.weights)

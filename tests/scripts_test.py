@@ -139,7 +139,7 @@ def test_train_prior_saves_what_bfloat16_trained_in_float32(
     assert losses[0] == pytest.approx(losses[1], abs=0.02)
     assert losses[0] != pytest.approx(losses[1], abs=1e-6)
     config = _prior_config(pictures)
-    config.training.num_steps = 6  # Goes on in bfloat16, wherever it does.
+    config.training.num_steps = 6  # Continues in bfloat16 on every machine.
     train_prior(config, tmp_path)
     assert json.loads((tmp_path / "precision.json").read_text()) == "mixed_bfloat16"
 
@@ -159,7 +159,7 @@ def test_train_prior_saves_what_patch_gradients_trained_without_them(
     config = _prior_config(pictures)
     config.prior.flow_options.patch_gradients = chosen
     config.training.num_steps = 2
-    for script_says in (True, False):  # A run goes on with them or without.
+    for script_says in (True, False):  # A run continues with or without them.
         path = train_prior(config, tmp_path, patch_gradients=script_says)
         config.training.num_steps = 4
     assert trained == ([True, False] if chosen is None else [chosen] * 2)
@@ -294,7 +294,7 @@ def test_rgb_pictures_train_both_stages(pictures, tmp_path):
     config.start.training.num_steps = config.objective.training.num_steps = 2
     network = inference.load_denoiser(train_denoiser(config, tmp_path / "denoiser"))
     assert inference.num_channels(network) == 3
-    for shape in [(7, 9, 3), (7, 9)]:  # Gray is denoised by a colour model, too.
+    for shape in [(7, 9, 3), (7, 9)]:  # A color model also denoises gray.
         image = np.full(shape, 128, np.uint8)
         assert inference.denoise(image, network).shape == shape
 
@@ -406,7 +406,7 @@ def test_another_denoiser_to_begin_with_is_another_run(pictures, tmp_path):
         train_denoiser(config, tmp_path)
 
 
-def test_the_general_denoisers_are_evaluated_on_colour(pictures):
+def test_the_general_denoisers_are_evaluated_on_color(pictures):
     report = evaluate(pictures["noisy_rgb"], pictures["rgb"], inference.GENERAL)
     assert report["mean"]["psnr"] > report["mean"]["noisy_psnr"]
 
@@ -464,7 +464,7 @@ def test_denoise_keeps_names_formats_and_depth(denoiser_path, tmp_path):
     rng = np.random.default_rng(0)
     kinds = {
         "gray.png": (np.uint8, 1),
-        "colour.png": (np.uint8, 3),
+        "color.png": (np.uint8, 3),
         "alpha.png": (np.uint8, 4),
         "photo.jpg": (np.uint8, 3),
         "deep.tif": (np.uint16, 1),
@@ -646,11 +646,11 @@ def test_denoise_refuses_bad_arrays(image, message, denoiser_path):
         inference.denoise(image, denoiser_path)
 
 
-def test_a_gray_model_denoises_colour_by_the_channel(denoiser_path):
+def test_a_gray_model_denoises_color_by_the_channel(denoiser_path):
     network = inference.load_denoiser(denoiser_path)
-    colour = np.random.default_rng(0).random((8, 10, 3), np.float32)
-    planes = [inference.denoise(colour[..., i], network) for i in range(3)]
-    together = inference.denoise(colour, network)
+    color = np.random.default_rng(0).random((8, 10, 3), np.float32)
+    planes = [inference.denoise(color[..., i], network) for i in range(3)]
+    together = inference.denoise(color, network)
     np.testing.assert_allclose(together, np.stack(planes, -1), atol=1e-6)
 
 
@@ -684,7 +684,7 @@ def test_evaluate_takes_the_options_of_denoise(denoiser_path, pictures):
     assert report["pictures"]["0.tif"]["psnr"] == pytest.approx(expected, abs=1e-3)
 
 
-def test_score_is_that_of_the_dequantised_picture(prior_path, pictures, tmp_path):
+def test_score_is_that_of_the_dequantized_picture(prior_path, pictures, tmp_path):
     report = score(pictures["held_out"], str(prior_path), tmp_path / "maps")
     assert set(report["pictures"]) == {"0.png", "1.png", "2.png"}
     prior = inference.load_prior(prior_path)

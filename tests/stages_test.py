@@ -1,4 +1,4 @@
-"""The stages: what they read, their batches, and a stage and a network of one's own."""
+"""The stages: their inputs, their batches, and custom stages and networks."""
 
 from __future__ import annotations
 

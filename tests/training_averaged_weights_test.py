@@ -1,4 +1,4 @@
-"""training.fit: averaged weights, alone and over a kill."""
+"""training.fit: averaged weights, in one run and over a kill."""
 
 from __future__ import annotations
 

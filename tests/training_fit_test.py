@@ -1,4 +1,4 @@
-"""Training runs that go wrong: what stops, what is said, what is left."""
+"""Failing training runs: their end, their message and their files."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def test_a_checkpoint_within_an_epoch_follows_the_clock(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoint.Checkpoint, "save", record)
     _fit(tmp_path, stop=stop, checkpoint_seconds=2, num_steps=2 * STEPS)
-    assert steps == [2, 4, 5, 6, 8, 10]  # The clock goes on after an epoch, too.
+    assert steps == [2, 4, 5, 6, 8, 10]  # The clock also runs after an epoch.
 
 
 def test_a_callback_may_end_the_training(tmp_path):

@@ -85,7 +85,7 @@ CONDITIONERS: dict[str, Callable[..., keras.layers.Layer]] = {
 class FlowOptions:
     """Options of a flow, the keyword arguments of `nice`, `real_nvp` and `glow`.
 
-    The defaults here are those of `glow`; `NICE` and `REAL_NVP` have the others.
+    The defaults are for `glow`; `NICE` and `REAL_NVP` are for the other flows.
 
     Attributes:
       num_levels: Number of levels, each with a squeeze; 2**num_levels must divide H
@@ -287,7 +287,7 @@ class CouplingStep(Step):
 
     Attributes:
       swap: Whether the halves are swapped.
-      checkerboard: Whether the halves are those of a checkerboard.
+      checkerboard: Whether the halves are the colors of a checkerboard.
       act_norm: Whether an ActNorm precedes the coupling.
     """
 

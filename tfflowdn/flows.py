@@ -64,7 +64,7 @@ def _couplings(**kind: bool) -> list[CouplingStep]:
 
 
 def nice(image_shape: ImageShape, **options: Any) -> tfd.TransformedDistribution:
-    """NICE (Dinh et al. 2015, arXiv 1410.8516), convolutional.
+    """Builds NICE (Dinh et al. 2015, arXiv 1410.8516), convolutional.
 
     `num_steps` additive couplings on a checkerboard, then `num_steps` over the
     channels after each of `num_levels` squeezes, then a diagonal scale. The paper also
@@ -96,7 +96,7 @@ def nice(image_shape: ImageShape, **options: Any) -> tfd.TransformedDistribution
 
 
 def real_nvp(image_shape: ImageShape, **options: Any) -> tfd.TransformedDistribution:
-    """RealNVP (Dinh et al. 2017, arXiv 1605.08803).
+    """Builds RealNVP (Dinh et al. 2017, arXiv 1605.08803).
 
     At each of `num_levels` levels: couplings on a checkerboard, a squeeze, couplings
     over the channels, and half of the channels is factored out. At the last level,
@@ -105,7 +105,7 @@ def real_nvp(image_shape: ImageShape, **options: Any) -> tfd.TransformedDistribu
     fixed, not learned, so that the inverse stays tame. The paper's batch and weight
     normalization, skip connections and weight decay of the conditioners are left out.
 
-    Args, returns and errors are those of `nice`.
+    Arguments, results and errors are the same as for `nice`.
     """
     options = REAL_NVP.replace(**options)
     build = FlowBuilder(image_shape, options)
@@ -133,14 +133,15 @@ def real_nvp(image_shape: ImageShape, **options: Any) -> tfd.TransformedDistribu
 def glow(
     image_shape: ImageShape, *, step: Step | None = None, **options: Any
 ) -> tfd.TransformedDistribution:
-    """Glow (Kingma and Dhariwal 2018, arXiv 1807.03039).
+    """Builds Glow (Kingma and Dhariwal 2018, arXiv 1807.03039).
 
     At each of `num_levels` levels: a squeeze, then `num_steps` steps; then half of the
     channels is factored out, with a mean and a scale predicted from the other half.
     The paper's ActNorms in the conditioners, and its learned mean and scale at the
     last level, which its last step can express, are left out.
 
-    Args, returns and errors are those of `nice`; `step` replaces `GlowStep`.
+    Arguments, results and errors are the same as for `nice`; `step` replaces
+    `GlowStep`.
     """
     options = GLOW.replace(**options)
     build = FlowBuilder(image_shape, options)

@@ -74,7 +74,7 @@ PLAIN_OR_RECOMPUTE = {"plain": {}, "recompute": {"recompute": True}}
 
 
 def _measure_speed():
-    """Speed of each variant over the flow, and of the flow over hand-written code."""
+    """Measures the speed of each variant, and of the flow over hand-written code."""
     variants = {
         f"{name}, {threads}": {**SPEEDS[name], **THREADS[threads]}
         for threads in THREADS
@@ -101,7 +101,7 @@ def _measure_speed():
 
 
 def _measure_input_gradient():
-    """Speed of the gradient for the images over the gradient for the weights."""
+    """Measures the images' gradient over the weights' gradient."""
     works = ["gradient", "input_gradient"]
     results = {}
     for name, settings in FLOWS.items():
@@ -135,7 +135,7 @@ def _measure_first_step():
 
 
 def _measure_memory():
-    """Peak memory and time of one gradient, by depth, plain and recomputed."""
+    """Measures peak memory and time of one gradient, by depth, plain and recomputed."""
     settings = {"batch_size": FLAGS.memory_batch_size}
     variants = {
         (depth, name): {**settings, **DEPTHS[depth], **options}
@@ -170,7 +170,7 @@ def _measure_memory():
 
 
 def _measure_precision():
-    """Effect of bfloat16 conditioners on the density and on the round trip."""
+    """Measures the effect of bfloat16 on the density and the round trip."""
     result = harness.fresh(task="precision")
     harness.print_table(["bfloat16", ""], result.items())
     return result

@@ -44,7 +44,7 @@ def update(text: str) -> str:
 
 
 def readme() -> str:
-    """PSNR on BSD68 with Gaussian noise, next to published figures."""
+    """Returns the PSNR on BSD68 with Gaussian noise, next to published figures."""
     measured = [
         ("noisy", "", "gaussian_start", "noisy_psnr"),
         ("**tfflowdn**", "noisy and clean pictures", "gaussian_distilled", "psnr"),
@@ -57,16 +57,16 @@ def readme() -> str:
 
 
 def gaussian() -> str:
-    """All published figures."""
+    """Returns all published figures."""
     names = [row["method"] for row in _read("published.json")["rows"]]
     return _table(("method", "needs", *SIGMAS), [_published(name) for name in names])
 
 
 def quality() -> str:
-    """PSNR of every method on every synthetic noise."""
+    """Returns the PSNR of every method on every synthetic noise."""
     titles = {
         "noisy": "noisy",
-        "alone": "objective only, from scratch",
+        "scratch": "objective only, from scratch",
         "start": "start",
         "unrehearsed": "start, objective without rehearsal",
         "objective": "start, objective",
@@ -87,7 +87,7 @@ def quality() -> str:
 
 
 def camera() -> str:
-    """PSNR and SSIM on the pictures of the Canon 600D."""
+    """Returns the PSNR and SSIM on the pictures of the Canon 600D."""
     titles = {
         "start": "`denoiser_camera`, the start",
         "objective": "start, objective with rehearsal",
@@ -102,7 +102,7 @@ def camera() -> str:
 
 
 def general() -> str:
-    """PSNR of the general denoisers on every test set."""
+    """Returns the PSNR of the general denoisers on every test set."""
     titles = {"psnr": "", "worst_psnr": ", worst picture"}
     sets = {
         "5": "Gaussian, 5 of 255",
@@ -136,7 +136,7 @@ def general() -> str:
 
 
 def objective() -> str:
-    """The ablation of the objective, from scratch."""
+    """Returns the ablation of the objective, from scratch."""
     psnrs = _read("ablation_objective.json")["psnr"]
     rows = [
         (name, "diverges" if psnr is None else f"{psnr:.2f}")
@@ -158,7 +158,7 @@ def density() -> str:
 
 
 def speed() -> str:
-    """Time of the flows' steps of other libraries over ours."""
+    """Returns the time of the flows' steps of other libraries over ours."""
     sizes = {
         "gray": "12 steps, 64 wide, 32 x 32 gray, batch 64",
         "rgb": "96 steps, 128 wide, 32 x 32 RGB, batch 16",
@@ -174,7 +174,7 @@ def speed() -> str:
 
 
 def formats() -> str:
-    """Size and time of the exported formats."""
+    """Returns the size and time of the exported formats."""
     results = _read("formats.json")
     titles = {"saved_model": "SavedModel", "litert": "LiteRT", "onnx": "ONNX Runtime"}
     rows = []
@@ -193,7 +193,7 @@ def formats() -> str:
 
 
 def sizes() -> str:
-    """Quality against speed of networks of several sizes."""
+    """Returns quality against speed of networks of several sizes."""
     rows = [
         (
             name,
@@ -208,7 +208,7 @@ def sizes() -> str:
 
 
 def inference() -> str:
-    """Speed and memory of the denoiser by the size of the picture."""
+    """Returns the speed and memory of the denoiser by the size of the picture."""
     rows = [
         (
             f"{row['megapixels']:g}",
@@ -246,7 +246,7 @@ def training() -> str:
 
 
 def scaling() -> str:
-    """Efficiency of distributed training, estimated."""
+    """Returns the efficiency of distributed training, estimated."""
     results, rows = _read("scaling.json"), []
     for name in ("prior", "denoiser"):
         row = results[name]

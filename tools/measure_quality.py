@@ -3,12 +3,12 @@
     python tools/measure_quality.py --pictures PICTURES --runs RUNS \
         --noise correlated --method distilled --output RESULTS
 
-PICTURES come from tools/prepare_protocol.py. A method first trains what it needs and
+PICTURES come from tools/prepare_protocol.py. A method first trains the models that
 RUNS does not have yet:
 
     start       the clean pictures with generic noise (one for all gray noises; for
                 `real` the shipped `denoiser_camera`)
-    alone       only the noisy pictures under the prior, from scratch, without
+    scratch     only the noisy pictures under the prior, from scratch, without
                 synthetic noise
     objective   start, then the noisy pictures under the prior, with rehearsal
     unrehearsed objective without rehearsal
@@ -47,7 +47,7 @@ training = harness.lazy("tfflowdn.training")
 FLAGS = flags.FLAGS
 NOISES = (*prepare_protocol.SYNTHETIC, "real")
 METHODS = (
-    "alone",
+    "scratch",
     "start",
     "objective",
     "unrehearsed",
@@ -91,7 +91,7 @@ class Protocol:
 
     def _alone(self):
         config = self._denoiser_config("from_scratch", prior=FLAGS.prior)
-        return self._train(f"{self.noise}/alone", stages.train_denoiser, config)
+        return self._train(f"{self.noise}/scratch", stages.train_denoiser, config)
 
     def _objective(self, name="objective", **loss):
         options = {"denoiser": self._start(), "prior": FLAGS.prior}
@@ -294,7 +294,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("runs", None, "Folder of the trainings.", required=True)
     flags.DEFINE_enum("noise", None, NOISES, "Noise.", required=True)
     flags.DEFINE_enum("method", None, METHODS, "Method.", required=True)
-    flags.DEFINE_string("prior", "prior_gray", "Prior of `alone` and `objective`.")
+    flags.DEFINE_string("prior", "prior_gray", "Prior of `scratch` and `objective`.")
     flags.DEFINE_string(
         "precision", None, "Precision of the trainings; by default the faster one."
     )

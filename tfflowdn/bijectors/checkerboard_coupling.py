@@ -14,11 +14,10 @@ __all__ = ["CheckerboardCoupling"]
 class CheckerboardCoupling(OnePassBijector):
     """Additive or affine coupling of pixels on a checkerboard (Dinh et al. 2017).
 
-    In images [batch, H, W, C] the pixels of one color pass through, `mask` 1, and
-    those of the other, `mask` 0, are transformed; `conditioner(mask x)` gives `shift`
-    and a bounded `log_scale` of the image's shape (None for an additive coupling).
-    The pixel in the upper left corner passes through, or is transformed where `swap`
-    is set.
+    In images [batch, H, W, C] the pixels with `mask` 1 pass through, and the pixels
+    with `mask` 0 are transformed; `conditioner(mask x)` gives `shift` and a bounded
+    `log_scale` of the image's shape (None for an additive coupling). The pixel in the
+    upper left corner passes through, or is transformed where `swap` is set.
 
     - forward: `y = mask x + (1 - mask) (x exp(-log_scale) - shift)`
     - forward log-det: `-sum((1 - mask) log_scale)`

@@ -18,7 +18,7 @@ class SignalSkew(OnePassBijector):
     """Skews standard normal noise, and leaves its mean 0 and its variance 1.
 
     The sinh-arcsinh transformation (Jones and Pewsey 2009) without its change of the
-    tails, standardised: with e the value of `layer` at `signal`, `c = E sqrt(1 + x^2)`
+    tails, standardized: with e the value of `layer` at `signal`, `c = E sqrt(1 + x^2)`
     and `s^2 = cosh(e)^2 + (2 - c^2) sinh(e)^2`. Where e is 0 it is the identity.
     Transforms images [batch, H, W, C], to which e broadcasts.
 

@@ -1,4 +1,4 @@
-"""Spectral filter: correlates neighbouring pixels."""
+"""Spectral filter: correlates neighboring pixels."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def image_batches(
     batch_size: int,
     drop_remainder: bool = False,
 ) -> tf.data.Dataset:
-    """One pass over fixed crops, for validation.
+    """Returns one pass over fixed crops, for validation.
 
     Each picture gives the crops of the largest grid without overlap, centred.
 
@@ -199,7 +199,7 @@ def _shard_by_batch(batches: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def _large_pictures(pool: PicturePool, crop_size: int) -> tf.data.Dataset:
-    """One element: number, size [2] and first pixel of each picture, and all pixels.
+    """Returns one element: number, size [2], first pixel of each picture; all pixels.
 
     Pictures that are smaller than a crop have no number.
     """
@@ -216,7 +216,7 @@ def _large_pictures(pool: PicturePool, crop_size: int) -> tf.data.Dataset:
 
 
 def _large_enough(source: ImageSource, crop_size: int) -> tf.data.Dataset:
-    """The pictures that are no smaller than a crop, each with its number."""
+    """Returns the pictures that are no smaller than a crop, each with its number."""
 
     def is_large(_, image: tf.Tensor) -> tf.Tensor:
         return tf.reduce_min(tf.shape(image)[:2]) >= crop_size
@@ -278,7 +278,7 @@ def _enlarge_middle(crops: tf.Tensor, zoom: tf.Tensor) -> tf.Tensor:
 
 
 def _cubic(distance: tf.Tensor) -> tf.Tensor:
-    """The kernel of bicubic interpolation (Keys 1981, a = -1/2)."""
+    """Returns the kernel of bicubic interpolation (Keys 1981, a = -1/2)."""
     distance = tf.minimum(tf.abs(distance), 2.0)
     near = (1.5 * distance - 2.5) * distance**2 + 1
     far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2

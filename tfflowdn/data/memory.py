@@ -13,7 +13,7 @@ __all__ = ["check_fits", "is_large"]
 def check_fits(
     shape: tuple[int, ...],
     dtype: np.typing.DTypeLike,
-    beside: int = 0,
+    extra_bytes: int = 0,
     what: str = "the picture",
 ) -> None:
     """Checks that an array fits into the memory that is free.
@@ -23,13 +23,13 @@ def check_fits(
     Args:
       shape: The shape of the array.
       dtype: The dtype of the array.
-      beside: Further bytes that are needed at the same time.
+      extra_bytes: Further bytes that are needed at the same time.
       what: The content of the array, for the message.
 
     Raises:
       ValueError: If it does not.
     """
-    needed = math.prod(map(int, shape)) * np.dtype(dtype).itemsize + beside
+    needed = math.prod(map(int, shape)) * np.dtype(dtype).itemsize + extra_bytes
     free = psutil.virtual_memory().available
     if needed > free:
         size = " x ".join(map(str, shape))

@@ -21,7 +21,7 @@ def paired_images(
     noisy_ending: str = "",
     clean_ending: str = "",
 ) -> tf.data.Dataset:
-    """One pass over pairs (noisy, clean), each float32 [H, W, C].
+    """Returns one pass over pairs (noisy, clean), each float32 [H, W, C].
 
     Both are in units of the noisy source's range; percentiles are the noisy picture's.
     Arguments and errors are the same as in `pair_sources`.

@@ -81,7 +81,7 @@ def normalize(pixel_range: str | Sequence[float], picture: np.ndarray) -> np.nda
 
 
 def has_limits(dtype: np.typing.DTypeLike) -> bool:
-    """Whether a dtype has a range of its own; 32-bit integers have none in use."""
+    """Returns whether a dtype has a range; 32-bit integers use no common range."""
     dtype = np.dtype(dtype)
     return dtype.kind in "bf" or (dtype.kind in "iu" and dtype.itemsize <= 2)
 

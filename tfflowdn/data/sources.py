@@ -50,7 +50,7 @@ class FileSource(ImageSource):
             images.read_image(path)
 
     def select(self, indices: list[int]) -> FileSource:
-        """The source of the pictures at `indices`, in that order."""
+        """Returns the source of the pictures at `indices`, in that order."""
         picked = {
             field: tuple(getattr(self, field)[i] for i in indices)
             for field in ("paths", "names", "sizes")

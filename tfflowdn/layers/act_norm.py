@@ -53,7 +53,7 @@ class ActNormParameters(Parameters):
         return shift, ops.exp(log_scale), ops.sum(log_scale, axis=-1)
 
     def initialize(self, images: tf.Tensor) -> None:
-        """Sets the weights so that (images + shift) exp(log_scale) is standardised."""
+        """Sets the weights so that (images + shift) exp(log_scale) is standardized."""
         mean, variance = ops.moments(images, axes=[0, 1, 2])
         self.shift.assign(-mean)
         self.log_scale.assign(-0.5 * ops.log(variance + 1e-6))

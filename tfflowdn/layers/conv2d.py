@@ -13,17 +13,17 @@ from tfflowdn.layers.bias_add import bias_add
 
 __all__ = ["Conv2D", "conv2d"]
 
-# Convolutions compute 16 output channels at once: for few, most of it is in vain.
-FEW_CHANNELS = 4  # Of the output.
-FEW_IMAGE_CHANNELS = 8  # For the images' gradient.
+# Convolutions compute 16 output channels at once, which is wasteful for few channels.
+FEW_CHANNELS = 4  # Output channels.
+FEW_IMAGE_CHANNELS = 8  # Input channels, for the gradient of the images.
 
 
 @keras.saving.register_keras_serializable("tfflowdn")
 class Conv2D(keras.layers.Conv2D):
     """`keras.layers.Conv2D` by way of `conv2d`.
 
-    Stride 1 and padding="same" alone. Weights, their names in files and results are
-    those of Keras' layer.
+    The stride is 1 and the padding is "same". The weights, their names in files and the
+    results are the same as in Keras' layer.
 
     Args:
       *args: As for Conv2D.
@@ -58,28 +58,30 @@ def conv2d(
     patch_gradients: bool = False,
     finish: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
 ) -> tf.Tensor:
-    """Returns `finish(tf.nn.conv2d(images, kernel, 1, "SAME"))`, computed otherwise.
+    """Returns `finish(tf.nn.conv2d(images, kernel, 1, "SAME"))`, computed faster.
 
-    From many channels to `FEW_CHANNELS` or fewer, a convolution with the rows of the
-    kernel, to as many more channels, and the sum of what these give, shifted. From
-    `FEW_IMAGE_CHANNELS` or fewer to many, the gradient of the images is a product, of
-    what each pixel gives to those that it has seen, and the sum of that, shifted. On a
-    CPU they take a half to two thirds of the time (measured for 64 to 4; 2, 4 and 8
-    to 64, 6 to 128).
+    When there are at most `FEW_CHANNELS` output channels, each kernel row is convolved
+    separately and the shifted results are summed. When there are at most
+    `FEW_IMAGE_CHANNELS` input channels, the gradient of the images is a matrix product
+    for each kernel offset, and the shifted results are summed. On a CPU, both take a
+    half to two thirds of the time of TensorFlow's convolution (measured for 64 to 4
+    channels; 2, 4 and 8 to 64; 6 to 128).
 
     Args:
       images: [batch, H, W, C], of any H and W.
       kernel: [h, w, C, out], in the dtype of the images.
-      patch_gradients: Whether gradients are products with patches of whichever has
-        fewer channels. If these are the images, then with their h x w patches Q [batch
-        H W, h w C] the result is `Q kernel`, the gradient of the kernel `Q^T gradient`
-        (for more than `FEW_CHANNELS`); that of the images is as without. If it is the
-        output, then with P [batch H W, h w out], the patches of its gradient at
-        mirrored offsets, that of the kernel is `images^T P`, that of the images
-        `P kernel^T`. On a CPU they are faster (measured for 6 to 48 beside 128) where
-        both gradients are asked for. Q is kept for the gradient.
+      patch_gradients: Whether gradients are matrix products with patches of the images
+        or of the output, depending on which has fewer channels.
+        Images (more than `FEW_CHANNELS`): with their h x w patches Q [batch H W, h w
+        C], the result is `Q kernel` and the gradient of the kernel is `Q^T gradient`.
+        The gradient of the images does not change. Q is kept for the gradient.
+        Output: with the patches P [batch H W, h w out] of its gradient at mirrored
+        offsets, the gradient of the kernel is `images^T P` and the gradient of the
+        images is `P kernel^T`.
+        On a CPU, this is faster when both gradients are needed (measured for 6 to 48
+        channels next to 128).
       finish: Bias and activation: a map of each pixel, [..., out] to the same shape.
-        What follows a product at once is done with it.
+        It is fused with the product.
 
     Returns:
       [batch, H, W, out]. The gradients can be differentiated again.
@@ -150,12 +152,12 @@ def _product_with_patches(images, kernel):
 
 
 def _as_images(rows, images):
-    """Returns rows of pixels as images of the size and number of others."""
+    """Returns rows of pixels as images [batch, H, W, C] like `images`."""
     return tf.reshape(rows, [*tf.unstack(tf.shape(images)[:3]), rows.shape[1]])
 
 
 def _image_gradient_by_product(kernel, gradient):
-    """Returns the sum of what each pixel gives to those that it has seen."""
+    """Returns the gradient of the images: a product for each kernel offset, summed."""
     height, width, channels, out_channels = kernel.shape
     flat = tf.reshape(kernel, [-1, out_channels])
     given = tf.matmul(tf.reshape(gradient, [-1, out_channels]), flat, transpose_b=True)
@@ -166,13 +168,13 @@ def _image_gradient_by_product(kernel, gradient):
 
 
 def _sum_shifted(parts, axis):
-    """Returns the sum of images, each moved by one pixel more, the middle by none."""
+    """Returns the sum of images; image i is moved by i - (n - 1) // 2 pixels."""
     first = -((len(parts) - 1) // 2)
     return tf.add_n([_shift(part, first + i, axis) for i, part in enumerate(parts)])
 
 
 def _shift(images, by, axis):
-    """Returns images moved along an axis, with zeros where there were none."""
+    """Returns images moved along an axis; the new pixels are zeros."""
     if by == 0:
         return images
     padding, begin = [[0, 0]] * 4, [0] * 4
@@ -181,7 +183,7 @@ def _shift(images, by, axis):
 
 
 def _convolve_by_rows(images, kernel):
-    """Returns the convolution, as that with each of the kernel's rows, shifted."""
+    """Returns the convolution, as the shifted sum of convolutions with kernel rows."""
     height, width, channels, out_channels = kernel.shape
     rows = tf.transpose(kernel, [1, 2, 0, 3])
     rows = tf.reshape(rows, [1, width, channels, height * out_channels])
@@ -195,16 +197,16 @@ def _convolve_by_rows(images, kernel):
 
 
 def _patches(values, kernel, mirrored=False):
-    """Returns rows [batch H W, h w C]: for each pixel what the kernel sees there.
+    """Returns for each pixel its h x w patch, [batch H W, h w C].
 
-    With `mirrored`, for each pixel what it has reached.
+    With `mirrored`, the offsets have the opposite sign.
     """
     height, width = kernel.shape[:2]
     batch, *size = tf.unstack(tf.shape(values)[:3])
     channels = values.shape[-1]
     rows = tf.reshape(values, [batch, size[0] * size[1], channels])
     rows = tf.pad(rows, [[0, 0], [0, 1], [0, 0]])  # The last one is outside.
-    # Half the time of shifted images joined by their channels.
+    # This takes half the time of concatenating shifted images.
     patches = tf.gather(rows, _neighbors(kernel, size, mirrored), axis=1)
     return tf.reshape(patches, [-1, height * width * channels])
 
@@ -212,8 +214,8 @@ def _patches(values, kernel, mirrored=False):
 def _neighbors(kernel, size, mirrored):
     """Returns the pixels at the kernel's offsets from each pixel, [H, W, h, w].
 
-    They are counted row by row; H W stands for any outside of the image. `mirrored`
-    is with the opposite offsets.
+    Pixels are counted row by row; H W stands for any pixel outside of the image. With
+    `mirrored`, the offsets have the opposite sign.
     """
     rows, columns = (
         tf.range(count)[:, tf.newaxis] + _offsets(length, mirrored)

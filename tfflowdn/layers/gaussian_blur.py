@@ -20,7 +20,7 @@ class GaussianBlur(keras.layers.Layer):
 
     Images [batch, H, W, C] to the same shape, each channel by itself. The kernel
     reaches three sigma; the image is mirrored at its border, so that a constant
-    image stays what it is. It has no weights.
+    image does not change. It has no weights.
 
     Args:
       sigma: Standard deviation of the kernel in pixels; 0 leaves images untouched.

@@ -20,7 +20,7 @@ class NormalizedPLUParameters(Parameters):
     """Owns the weights of an ActNorm and of the 1x1 convolution after it.
 
     They begin a step of Glow (Kingma and Dhariwal 2018, section 3), and are one layer
-    so that a `WeightStack` folds those of all steps at once. Called with images [batch,
+    so that a `WeightStack` folds all steps at once. Called with images [batch,
     H, W, C], returns both as one map: the matrix `M = diag(scale) P L U` [C, C], the
     offset `shift M` [C], the inverse of M, `shift` [C] and log |det M| [].
 
@@ -58,7 +58,7 @@ class NormalizedPLUParameters(Parameters):
         return matrix, offset, inverse, shift, norm_log_det + log_det
 
     def initialize(self, images: tf.Tensor) -> None:
-        """Sets the ActNorm so that what it gives is standardised."""
+        """Sets the ActNorm so that its output is standardized."""
         self.act_norm.initialize(images)
 
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Fixed axes of colour."""
+"""Fixed axes of color."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AXES = ((1, 1, 1), (1, 0, -1), (1, -2, 1))  # Gray, red to blue, magenta to gree
 
 @keras.saving.register_keras_serializable("tfflowdn")
 class OpponentColors(keras.layers.Layer):
-    """Rotates RGB to gray and two opponent colours, and back; it has no weights.
+    """Rotates RGB to gray and two opponent colors, and back; it has no weights.
 
     Called with images [batch, H, W, 3], returns the orthonormal matrix [3, 3] from RGB,
     its inverse, and the log-determinant of the former, 0.

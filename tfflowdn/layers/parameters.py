@@ -11,7 +11,7 @@ __all__ = ["Parameters"]
 
 
 class Parameters(keras.layers.Layer, abc.ABC):
-    """Owns weights and gives what is derived from them, whatever the images.
+    """Owns weights and returns tensors derived from them, independent of the images.
 
     Subclasses write `derive`. It takes leading dimensions, so that a `WeightStack`
     calls it once for all of its copies.
@@ -22,6 +22,6 @@ class Parameters(keras.layers.Layer, abc.ABC):
         """Returns tensors from the weights, given by name, with leading dimensions."""
 
     def call(self, images: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """Returns what the weights give; the images do not matter."""
+        """Returns the derived tensors; the images do not matter."""
         del images
         return self.derive(**{variable.name: variable for variable in self.variables})

@@ -1,4 +1,4 @@
-"""Residual block without normalisation."""
+"""Residual block without normalization."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["ResidualBlock"]
 
 @keras.saving.register_keras_serializable("tfflowdn")
 class ResidualBlock(keras.layers.Layer):
-    """x + conv(relu(conv(x))), 3x3, without normalisation.
+    """x + conv(relu(conv(x))), 3x3, without normalization.
 
     Features [batch, H, W, channels] to the same shape. The second convolution starts
     at zero, so that the block starts as the identity and a network of any depth
-    trains without normalisation (Zhang et al. 2019, Fixup).
+    trains without normalization (Zhang et al. 2019, Fixup).
 
     Args:
       channels: Channels in and out.
       use_bias: Whether the convolutions have a bias; without, the block is
         homogeneous: f(a x) = a f(x) for a > 0 (Mohan et al. 2020).
-      preactivated: relu before the first convolution, too.
+      preactivated: Whether there is also a relu before the first convolution.
       seed: Seed of the weights.
     """
 

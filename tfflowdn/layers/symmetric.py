@@ -20,8 +20,8 @@ class SymmetricParameters(Parameters):
 
     Called with images [batch, H, W, C], returns exp(-S) [C, C], its inverse exp(S),
     and the log-determinant of the former, []. White latents times exp(S) have the
-    covariance exp(2 S): each covariance is that of one S, and sums of logarithms are
-    those of covariances, too. It starts as the identity.
+    covariance exp(2 S), so that each covariance belongs to one S. It starts as the
+    identity.
     """
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:

@@ -22,8 +22,8 @@ class WeightStack(keras.layers.Layer):
     steps: an optimizer updates few large arrays, and is traced in a moment.
 
     `functions(stack.unstack()[i])` are the layers of copy `i`. What `Parameters` derive
-    from their weights is computed for all copies at once, and so are the casts of the
-    others' weights to their `compute_dtype`.
+    from their weights is computed for all copies at once, and so are the casts of
+    the weights of other layers to their `compute_dtype`.
 
     Args:
       copies: For each copy its built layers, with the same weights in shape and order.
@@ -34,7 +34,7 @@ class WeightStack(keras.layers.Layer):
         self.num_copies = len(copies)
         variables = [_variables(layers) for layers in copies]
         first_copy = copies[0]
-        # In a function's closure Keras does not find them: they are not its weights.
+        # Keras does not track the layers in a closure, so that it ignores their weights.
         self._first_copy = lambda: first_copy
         self.stacks = [
             self._stack(one_of_each) for one_of_each in zip(*variables, strict=True)
@@ -43,11 +43,11 @@ class WeightStack(keras.layers.Layer):
 
     def first_copy(self) -> Sequence[keras.layers.Layer]:
         """Returns the layers of the first copy, with the weights `read` gave them."""
-        # No property: Keras would save what it holds.
+        # This is no property, because Keras would save its layers.
         return self._first_copy()
 
     def unstack(self) -> list[tuple]:
-        """Returns for each copy, for each of its layers, weights or what they give."""
+        """Returns for each copy and layer its weights or the derived tensors."""
         stacks = iter(self.stacks)
         layers = []
         for layer in self.first_copy():

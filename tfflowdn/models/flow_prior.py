@@ -156,9 +156,9 @@ class FlowPrior(keras.Model):
         images = tf.convert_to_tensor(images, self.compute_dtype)
         self.check_images(images)
         multiple = self.size_multiple
-        # Several windows share one trace; one alone is part of the caller's graph.
-        alone = likelihood.is_divisible(images.shape, multiple)
-        if alone and not tf.executing_eagerly():
+        # Several windows share one trace; one window is part of the caller's graph.
+        is_one = likelihood.is_divisible(images.shape, multiple)
+        if is_one and not tf.executing_eagerly():
             log_prob = self._sharded_log_prob
         else:
             # A trace knows its shards, and whether it owes a gradient to the weights.
@@ -189,7 +189,7 @@ class FlowPrior(keras.Model):
           num_samples: Number of images.
           temperature: Factor on the latents' standard deviation.
           seed: Seed of the latents; None draws anew.
-          image_shape: (H, W, C) of the images; by default that of the training.
+          image_shape: (H, W, C) of the images; by default as in the training.
 
         Returns:
           Images [num_samples, H, W, C], not clipped to [0, 1].
@@ -220,7 +220,7 @@ class FlowPrior(keras.Model):
         return super().fit(x, y, **kwargs)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """One step of maximum likelihood: minimizes nats per dimension."""
+        """Takes one step of maximum likelihood: minimizes nats per dimension."""
         images = keras.utils.unpack_x_y_sample_weight(data)[0]
         seed = step_seed(self.seed, self.optimizer)
         variables = self.trainable_variables

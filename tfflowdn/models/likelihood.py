@@ -13,7 +13,7 @@ __all__ = ["is_divisible", "likelihood_map", "log_prob_of_any_size"]
 
 
 def is_divisible(shape: tf.TensorShape, multiple: int) -> bool:
-    """Whether [batch, H, W, C] is known to have H and W that `multiple` divides."""
+    """Returns whether `multiple` is known to divide H and W of [batch, H, W, C]."""
     return all(size is not None and size % multiple == 0 for size in shape[1:3])
 
 
@@ -28,11 +28,11 @@ def log_prob_of_any_size(
 
         log f(x) = (H W) / (H' W') mean_i(log f(x_i))
 
-    so that the bits/dim of the picture is the mean of those of its windows, which
-    cover it. Spread the log-density of each window evenly over its pixels and average,
-    at every pixel, over the windows that hold it: the windows mirror one another, so
-    log f(x) is the sum of that over the picture, in which each pixel counts once. It
-    is a composite likelihood: an estimate of the log-density, not itself normalised.
+    so that the bits/dim of the picture is the mean over its windows, which cover it.
+    Each pixel counts once: spread the log-density of each window evenly over its pixels
+    and average, at every pixel, over the windows that hold it; the sum over the picture
+    is log f(x), because the windows mirror one another. It is a composite likelihood,
+    an estimate of the log-density that is not itself normalized.
 
     Sizes may be unknown to a graph, which then holds both cases in a `tf.cond`.
 
@@ -78,11 +78,11 @@ def likelihood_map(
 
     Square regions on a grid are each scored as an image of its own, and every pixel
     gets the mean over the regions that hold it. (A split of one `log_prob` by position
-    would give a latent's nats to its own pixel, though they are owed to all those that
-    it was predicted from.) The last regions of a row or column are shifted inside the
-    picture, so that no pixel is invented.
+    would assign a latent's nats to its own pixel, although they also depend on the
+    pixels that it was predicted from.) The last regions of a row or column are shifted
+    inside the picture, so that no pixel is invented.
 
-    A flow expects the noise that it was trained with: the picture is dequantised, with
+    A flow expects the noise that it was trained with: the picture is dequantized, with
     the seed of validation, so that a map can be repeated.
 
     Args:

@@ -19,7 +19,7 @@ __all__ = ["UnpairedDenoiser"]
 MIN_SIGMA = 1 / 255
 """Smallest noise level in the bound, so that clean pictures have a gradient."""
 MAX_LOSS = 1.0
-"""Largest loss of a picture in the logs: that of a black picture for a white one."""
+"""Largest loss of a picture in the logs: the loss of black instead of white."""
 MAX_BITS_PER_DIM = 32.0
 """Largest bits/dim of a picture in the logs."""
 NEUTRAL = {

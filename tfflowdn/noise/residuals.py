@@ -39,7 +39,7 @@ def estimate_noise(
     added to the clean pictures, they are denoised, and the same model is fitted to
     their residuals. The bias of this fit is subtracted from the fit to the real
     residuals (simulated moments: McFadden 1989, Gourieroux et al. 1993; the parameters
-    are those of the flow, which are logarithms of levels). At the fixed point the
+    of the flow are logarithms of levels). At the fixed point the
     simulated residuals have the statistics of the real residuals.
 
     The residuals contain little of the low frequencies of the noise. Therefore the

@@ -90,7 +90,7 @@ def prepare(
     validation_share: float = 0.1,
     shard_size: int = 256,
 ) -> None:
-    """Writes a TFDS data set, or what it lacks.
+    """Writes a TFDS data set, or the shards that it lacks.
 
     Args:
       source: The pictures, of 8 or 16 bits.

@@ -27,7 +27,7 @@ STAGES: dict[str, Callable[[config_dict.ConfigDict, Run], Work]] = {
 """The stages by name, in the order in which they run.
 
 A stage is a function of its section of the configuration and of the run. It checks and
-opens what it needs, and returns its work; it trains nothing itself. A stage that is
+opens its inputs, and returns its work; it trains nothing itself. A stage that is
 added here runs for every configuration that has a section of its name.
 """
 

@@ -17,7 +17,7 @@ def check_given(key: str, value: Any, kind: str, reason: str) -> None:
     Args:
       key: The key, such as "clean.spec".
       value: Its value; None and the empty string mean that it is absent.
-      kind: What the value stands for, such as "PICTURES".
+      kind: Meaning of the value, such as "PICTURES".
       reason: Why it is needed, a clause.
 
     Raises:
@@ -38,7 +38,7 @@ def open_pictures(
     Args:
       config: The configuration.
       name: The name of the section, which holds the arguments of `data.open_source`.
-      channels: What every picture must have; None for what the first one has.
+      channels: Channels of every picture; None for the number of the first one.
       **options: Arguments that replace the section's.
 
     Raises:

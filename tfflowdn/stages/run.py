@@ -80,7 +80,7 @@ class Run:
 
     @functools.cached_property
     def network(self) -> DenoisingNetwork:
-        """The network to train: that of `config.denoiser`, or a new one.
+        """The network to train, from `config.denoiser` or new.
 
         It keeps the pixel range of the noisy pictures. A trained network keeps its own
         range when the configuration says nothing about noisy pictures.

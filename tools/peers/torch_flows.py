@@ -37,7 +37,7 @@ def normflows_glow(
     num_steps: int,
     hidden_channels: int,
 ) -> Flow:
-    """The Glow of normflows' example, without classes: GlowBlock, Squeeze, Merge."""
+    """Builds the Glow of normflows' example: GlowBlock, Squeeze, Merge."""
     import normflows as nf
 
     channels, height, width = image_shape
@@ -68,7 +68,7 @@ def freia_glow(
     num_steps: int,
     hidden_channels: int,
 ) -> Flow:
-    """FrEIA's AllInOneBlock: one-sided coupling, scale and shift, fixed rotation."""
+    """Builds FrEIA's AllInOneBlock: one-sided coupling, scale, shift, rotation."""
     import FrEIA.framework as ff
     import FrEIA.modules as fm
 
@@ -110,7 +110,7 @@ def nflows_glow(
     num_steps: int,
     hidden_channels: int,
 ) -> Flow:
-    """ActNorm, OneByOneConvolution (cached in eval mode) and coupling of nflows."""
+    """Builds nflows' ActNorm, OneByOneConvolution (cached) and coupling."""
     from nflows import distributions, flows, transforms
     from nflows.utils import torchutils
 

@@ -131,7 +131,7 @@ class Picture(abc.ABC):
             return self._layout().header
 
     def metadata(self) -> Metadata:
-        """Returns what a file of the same family can store next to the pixels."""
+        """Returns the metadata that a file of the same family can store."""
         with reading(self.path):
             return self._metadata()
 
@@ -144,8 +144,8 @@ class Picture(abc.ABC):
         """
         with reading(self.path):
             layout = self._layout()
-            beside = self._decoder_bytes() * layout.height * layout.width
-            check_fits(layout[:3], layout.dtype, beside=beside)
+            extra_bytes = self._decoder_bytes() * layout.height * layout.width
+            check_fits(layout[:3], layout.dtype, extra_bytes)
             array = orient(self._pixels(), layout.orientation)
             array = np.ascontiguousarray(array, layout.dtype)
             check_finite(array)

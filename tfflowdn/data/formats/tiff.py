@@ -133,7 +133,7 @@ class _TiffPicture(Picture):
 
     @functools.cached_property
     def _num_planes(self) -> int:
-        """The number of planes; ValueError if some cannot be found."""
+        """Returns the number of planes; raises ValueError if some are missing."""
         tiff, num_pages = self._tiff, self._num_pages()
         if tiff.is_ome:  # A series may refer to other files.
             return num_pages
