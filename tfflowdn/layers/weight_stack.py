@@ -34,7 +34,7 @@ class WeightStack(keras.layers.Layer):
         self.num_copies = len(copies)
         variables = [_variables(layers) for layers in copies]
         first_copy = copies[0]
-        # Keras does not track the layers in a closure, so that it ignores their weights.
+        # Keras does not track layers in a closure.
         self._first_copy = lambda: first_copy
         self.stacks = [
             self._stack(one_of_each) for one_of_each in zip(*variables, strict=True)
