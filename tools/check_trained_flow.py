@@ -4,8 +4,12 @@
 
 prints a JSON object: the largest error |x - f(g(x))| of a pixel, where g is the map to
 the latent and f its inverse, over 1,000 samples of the prior and over as many crops of
-the pictures with noise of 25/255 and of 50/255; the number of finite samples among
-1,000 at temperature 1.5; and whether the flow passed. The exit code is 1 if it did not.
+the pictures with noise of 25/255 and of 50/255, and the share of images within the
+tolerance; the number of finite samples among 1,000 at temperature 1.5; and whether the
+flow passed. The exit code is 1 if it did not.
+The shipped priors do not pass at 50/255, ten times their training noise: a third of the
+crops of any pictures gets latents of 1e9 and more, whose rounding errors the inverse
+amplifies. Each coupling can scale by exp(log_scale_bound); a bound of 0.5 prevents it.
 results/check_96_steps.json is the report of configs/prior_glow.py:gray with 32 steps
 per level, log_scale_bound 0.5 and a learning rate of 2e-3, after 1,200 steps.
 TensorFloat-32 is switched off, because it keeps only 10 bits in convolutions of a GPU.
@@ -42,7 +46,9 @@ def check(prior: Any, pictures: str, count: int, tolerance: float) -> dict:
         "noise_25": _noisy_crops(prior, pictures, count, 25 / 255),
         "noise_50": _noisy_crops(prior, pictures, count, 50 / 255),
     }
-    trips = {name: _round_trip(prior, batch) for name, batch in images.items()}
+    trips = {
+        name: _round_trip(prior, batch, tolerance) for name, batch in images.items()
+    }
     hot = _samples(prior, count, temperature=1.5)
     finite = np.isfinite(hot).all(axis=(1, 2, 3))
     accurate = all(trip["max_error"] < tolerance for trip in trips.values())
@@ -81,7 +87,7 @@ def _noisy_crops(prior, pictures, count, noise_sigma):
     return np.float32(crops + noise_sigma * rng.standard_normal(np.shape(crops)))
 
 
-def _round_trip(prior, images):
+def _round_trip(prior, images, tolerance):
     bijector = prior.distribution.bijector
 
     @tf.function(reduce_retracing=True)
@@ -98,6 +104,7 @@ def _round_trip(prior, images):
     errors = np.concatenate(errors)
     return {
         "max_error": float(errors.max()),
+        "share_accurate": float(np.mean(errors < tolerance)),
         "median_error": float(
             np.median(errors)
         ),  # Of the largest errors of the images.
