@@ -175,7 +175,9 @@ def test_pixels_are_scaled_by_the_range_and_back(networks, dtype, pixel_range):
 
     def expected(picture, limits):
         unit = np.float32((picture - float(limits[0])) / (limits[1] - limits[0]))
-        result = denoiser(unit) * (limits[1] - limits[0]) + limits[0]
+        result = (
+            denoiser(unit, pixel_range="dtype") * (limits[1] - limits[0]) + limits[0]
+        )
         info = np.iinfo(dtype) if np.dtype(dtype).kind in "iu" else np.finfo(dtype)
         return np.clip(result, info.min, info.max)
 

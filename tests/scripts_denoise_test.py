@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 import tifffile
@@ -73,3 +75,37 @@ def test_the_progress_counts_tiles(denoiser, folder, monkeypatch):
     assert sum(amounts) == pytest.approx(4)
     assert len([amount for amount in amounts if 0 < amount < 0.9]) > 8
     assert denoise_script.GENERAL == "general"
+
+
+def test_outputs_of_another_type_keep_their_units(denoiser, folder):
+    stack = np.random.default_rng(0).poisson(40, (3, 16, 20)).astype(np.uint16)
+    options = {"photometric": "minisblack", "ome": True, "compression": "zlib"}
+    source = folder / "a.ome.tif"
+    tifffile.imwrite(source, stack, predictor=True, metadata={"axes": "ZYX"}, **options)
+    np.save(folder / "b.npy", stack)
+    inputs = [str(source), str(folder / "b.npy")]
+    out = folder / "out"
+    denoise_files(inputs, str(out), denoiser, axes="ZYX", dtype="float32")
+    with tifffile.TiffFile(out / "a.ome.tif") as file:
+        assert file.series[0].axes == "ZYX"
+        assert 'Type="float"' in file.ome_metadata
+        assert file.pages[0].predictor == tifffile.PREDICTOR.FLOATINGPOINT
+        pages = file.asarray()
+    assert pages.dtype == np.float32
+    assert (pages % 1 != 0).any()
+    np.testing.assert_allclose(np.load(out / "b.npy"), pages, atol=1e-3)
+    with pytest.raises(ValueError, match="PNG holds uint8 with 1, 2, 3, 4 channels"):
+        denoise_files([str(folder / "0.png")], str(out), denoiser, dtype="float32")
+
+
+def test_notes_on_a_stack_name_the_file_once(denoiser, folder, caplog):
+    stack = np.random.default_rng(0).normal(-1000, 50, (3, 16, 20)).astype(np.int16)
+    tifffile.imwrite(folder / "ct.tif", stack, photometric="minisblack")
+    with caplog.at_level(logging.WARNING):
+        denoise_files([str(folder / "ct.tif")], str(folder / "out"), denoiser)
+    assert caplog.text.count("outside of the model's range") == 1
+    assert "ct.tif: 100% of the pixels lie outside" in caplog.text
+    result = tifffile.imread(folder / "out" / "ct.tif")
+    options = {"transform": "asinh", "gain": 50.0, "offset": -1000.0}
+    denoise_files([str(folder / "ct.tif")], str(folder / "other"), denoiser, **options)
+    assert (tifffile.imread(folder / "other" / "ct.tif") != result).any()

@@ -26,6 +26,7 @@ from tfflowdn.data.picture_pool import PicturePool
 from tfflowdn.data.pixel_range import (
     check_finite,
     check_range,
+    dtype_limits,
     find_limits,
     from_float,
     has_limits,
@@ -51,6 +52,7 @@ __all__ = [
     "check_finite",
     "check_fits",
     "check_range",
+    "dtype_limits",
     "find_limits",
     "from_float",
     "has_limits",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +98,10 @@ def is_stack_or_large(path: str | os.PathLike) -> bool:
 
 
 def map_pages(
-    source: str | os.PathLike, target: str | os.PathLike, function: PageFunction
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    function: PageFunction,
+    dtype: np.typing.DTypeLike | None = None,
 ) -> int:
     """Writes a file with the result of `function` for each page of a TIFF.
 
@@ -107,8 +110,9 @@ def map_pages(
     Args:
       source: The TIFF file.
       target: The path of the file to write.
-      function: Takes pixels [H, W, C] and an array of the same shape and dtype,
-        which it fills. Both are on disk if they are large.
+      function: Takes pixels [H, W, C] and an array of the same shape, which it fills.
+        Both are on disk if they are large.
+      dtype: The dtype of the results, by default the dtype of each page.
 
     Returns:
       The number of pixels of all pages.
@@ -117,11 +121,16 @@ def map_pages(
       ImageReadError: If the file is broken, or of an unsupported kind.
     """
     with open_picture(source) as picture:
-        return files.replace(target, lambda file: picture.map_pages(file, function))
+        return files.replace(
+            target, lambda file: picture.map_pages(file, function, dtype)
+        )
 
 
 def map_array(
-    source: str | os.PathLike, target: str | os.PathLike, function: PageFunction
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    function: PageFunction,
+    dtype: np.typing.DTypeLike | None = None,
 ) -> int:
     """Writes a `.npy` file with the result of `function` for the array of another.
 
@@ -130,8 +139,9 @@ def map_array(
     Args:
       source: The `.npy` file to read; its values are loaded where they are used.
       target: The path of the file to write.
-      function: Takes the array and one of the same shape and dtype, which it fills;
-        the latter is on disk if it is large.
+      function: Takes the array and one of the same shape, which it fills; the latter
+        is on disk if it is large.
+      dtype: The dtype of the results, by default the dtype of the array.
 
     Returns:
       The number of values.
@@ -139,7 +149,7 @@ def map_array(
     Raises:
       ImageReadError: If the file is missing or broken.
     """
-    return map_pages(source, target, function)
+    return map_pages(source, target, function, dtype)
 
 
 def num_pages(path: str | os.PathLike) -> int:
@@ -149,19 +159,22 @@ def num_pages(path: str | os.PathLike) -> int:
 
 
 def read_pages(
-    path: str | os.PathLike, folder: str | os.PathLike
+    path: str | os.PathLike,
+    folder: str | os.PathLike,
+    indices: Sequence[int] | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yields the pixels [H, W, C] of every page, one at a time.
+    """Yields the pixels [H, W, C] of pages, one at a time.
 
     Args:
       path: The picture file.
       folder: A directory for temporary files with the pixels of large pages.
+      indices: The numbers of the pages, all by default.
 
     Raises:
       ImageReadError: If the file is broken, or of an unsupported kind.
     """
     with open_picture(path) as picture:
-        yield from picture.pages(folder)
+        yield from picture.pages(folder, indices)
 
 
 def write_image(

@@ -11,6 +11,7 @@ import tensorflow as tf
 __all__ = [
     "check_finite",
     "check_range",
+    "dtype_limits",
     "find_limits",
     "from_float",
     "has_limits",
@@ -78,6 +79,15 @@ def find_limits(
 def normalize(pixel_range: str | Sequence[float], picture: np.ndarray) -> np.ndarray:
     """Returns a picture [H, W, C] as float32 in units of its range, see above."""
     return to_float(picture, find_limits(pixel_range, [picture]))
+
+
+def dtype_limits(dtype: np.typing.DTypeLike) -> tuple[float, float]:
+    """Returns the values of a dtype that become 0 and 1 in the range "dtype".
+
+    Raises:
+      ValueError: For 32-bit integers, and for another dtype than `to_float` takes.
+    """
+    return _limits(np.dtype(dtype), None)
 
 
 def has_limits(dtype: np.typing.DTypeLike) -> bool:

@@ -16,15 +16,24 @@ from tfflowdn.inference.loading import (
     num_channels,
     pretrained_models,
 )
+from tfflowdn.inference.scaling import Scaling, find_scaling
+from tfflowdn.inference.transforms import TRANSFORMS, Anscombe, Asinh, Log, Transform
 
 __all__ = [
     "FACTS",
     "GENERAL",
     "GENERAL_DENOISERS",
+    "TRANSFORMS",
+    "Anscombe",
+    "Asinh",
     "Denoiser",
+    "Log",
     "SavedNetwork",
+    "Scaling",
+    "Transform",
     "denoise",
     "find_model",
+    "find_scaling",
     "load_denoiser",
     "load_noise",
     "load_prior",

@@ -7,12 +7,14 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 import psutil
 import tensorflow as tf
+from absl import logging
 
 from tfflowdn import data
 from tfflowdn.inference import tiling
@@ -24,6 +26,9 @@ from tfflowdn.inference.loading import (
     load_denoiser,
     num_channels,
 )
+from tfflowdn.inference.local_mean import MEAN_RADIUS, RoundedTarget, keep_local_mean
+from tfflowdn.inference.scaling import Scaling, find_scaling
+from tfflowdn.inference.transforms import Transform
 
 __all__ = ["Denoiser", "denoise"]
 
@@ -111,7 +116,11 @@ class Denoiser:
         strength: float = 1.0,
         self_ensemble: bool = False,
         luminance_only: bool = False,
-        pixel_range: str | Sequence[float] | None = None,
+        pixel_range: str | Sequence[float] | Scaling | None = None,
+        transform: str | Transform = "none",
+        gain: float | None = None,
+        offset: float | None = None,
+        dtype: npt.DTypeLike | None = None,
         on_pixels: Callable[[int], None] | None = None,
     ) -> np.ndarray | tf.Tensor:
         """Denoises a picture or a batch of pictures.
@@ -120,8 +129,8 @@ class Denoiser:
           image: [H, W], [H, W, C] or [batch, H, W, C], with C 1 or 3, plus one channel
             if there is alpha, which is copied. An array or a tensor of integers of up
             to 32 bits, floats or bools. The network computes in float32.
-          out: Array to fill and return, with the shape and dtype of the image, for
-            instance a `np.memmap`. It cannot be a tensor.
+          out: Array to fill and return, with the shape of the image and the dtype of
+            the result, for instance a `np.memmap`. It cannot be a tensor.
           axes: One letter for each axis, such as "TZYX" or "TYXS". Y and X are the
             axes of a plane, S is the axis of the channels (C above), and each index
             along the other axes is a plane.
@@ -134,12 +143,23 @@ class Denoiser:
           pixel_range: The values that become 0 and 1: "LOW,HIGH" or two numbers,
             percentiles "LOW%,HIGH%" of each picture (with `axes`, of all planes), or
             "dtype" for 0 and the largest value of an integer type, and floats as they
-            are. The default is the range of the network.
+            are. The default is the range of the network, or percentiles if a sizeable
+            part of the pixels lies outside of it (a warning says so). `Scaling` is
+            the result of `find_scaling`, which replaces range and transform.
+          transform: "anscombe" (counts of photons, with the exact unbiased inverse),
+            "asinh", "log" or "none": a map of the pixels under which the noise is
+            uniform; or a `Transform`.
+          gain: Pixel units for each photon, or the unit of the other transforms; by
+            default it is estimated from each picture (with `axes`, from all planes).
+          offset: The pixel value without light; estimated by default.
+          dtype: The dtype of the result, whose values stay in the units of the image;
+            by default the dtype of the image. Integers whose noise is of the order of
+            their step are rounded so that local means are kept, and a warning says so.
           on_pixels: Called after each batch of pictures, or tile of a picture, with
             the number of pixels that it denoised, for example to show the progress.
 
         Returns:
-          The denoised pictures, with the shape, dtype and kind of the input.
+          The denoised pictures, with the shape and kind of the input.
 
         Raises:
           ValueError: If the shape, axes, dtype, values, range or strength is not valid,
@@ -147,41 +167,83 @@ class Denoiser:
         """
         if not 0 <= strength <= 1:
             raise ValueError(f"strength must be within [0, 1]. Received: {strength=}.")
-        pixel_range = self.pixel_range if pixel_range is None else pixel_range
         is_tensor = keras.ops.is_tensor(image)
         image = keras.ops.convert_to_numpy(image) if is_tensor else np.asarray(image)
         sources = _pictures(image, axes)
         data.check_finite(image)
-        limits = _limits(pixel_range, sources, is_stack=axes is not None)
-        _check_wide(limits, image.dtype, pixel_range)
-        data.to_float(sources[0][:1, :1], limits[0])  # Checks the dtype early.
+        dtype = np.dtype(image.dtype if dtype is None else dtype)
+        options = {"transform": transform, "gain": gain, "offset": offset}
+        options["dtype"] = dtype
+        scalings = self._scalings(sources, axes, pixel_range, options)
+        _check_wide(scalings, image.dtype, pixel_range)
+        scalings[0].to_unit(sources[0][:1, :1])  # Checks the dtype early.
         if out is None:
-            data.check_fits(image.shape, image.dtype)
-        result = np.empty(image.shape, image.dtype) if out is None else out
-        if (result.shape, result.dtype) != (image.shape, image.dtype):
+            data.check_fits(image.shape, dtype)
+        result = np.empty(image.shape, dtype) if out is None else out
+        if (result.shape, result.dtype) != (image.shape, dtype):
             raise ValueError(
-                "out must have the shape and dtype of the image. Received: "
-                f"{out.shape=}, {out.dtype=!s}, {image.shape=}, {image.dtype=!s}."
+                "out must have the shape of the image and the dtype of the result. "
+                f"Received: {out.shape=}, {out.dtype=!s}, {image.shape=}, {dtype=!s}."
             )
         if strength == 0:
             result[...] = image
             return keras.ops.convert_to_tensor(result) if is_tensor else result
 
-        def denoise_batch(batch, limits):
+        def denoise_batch(batch, scalings):
             color, alpha = data.split_alpha(batch)
-            noisy = data.to_float(color, limits)
+            pairs = list(zip(color, scalings, strict=True))
+            noisy = np.stack([scaling.to_unit(one) for one, scaling in pairs])
             run = self._run_ensemble if self_ensemble else self._run
             denoised = _on_luminance(run, noisy) if luminance_only else run(noisy)
-            if strength != 1:
+            if strength != 1 and scalings[0].transform is None:
                 denoised = noisy + np.float32(strength) * (denoised - noisy)
-            denoised = data.from_float(denoised, batch.dtype, limits)
+            denoised = np.stack(
+                [
+                    _in_pixels(*pair, values, dtype, strength)
+                    for pair, values in zip(pairs, denoised, strict=True)
+                ]
+            )
             return denoised if alpha is None else np.concatenate([denoised, alpha], -1)
 
-        targets = _pictures(result, axes)
-        self._denoise_pictures(denoise_batch, sources, targets, limits, on_pixels)
+        targets = [
+            RoundedTarget(target)
+            if scaling.is_low_count and dtype.kind in "iu"
+            else target
+            for target, scaling in zip(_pictures(result, axes), scalings, strict=True)
+        ]
+        self._denoise_pictures(denoise_batch, sources, targets, scalings, on_pixels)
         return keras.ops.convert_to_tensor(result) if is_tensor else result
 
-    def _denoise_pictures(self, function, sources, targets, limits, on_pixels):
+    def find_scaling(
+        self,
+        pictures: Sequence[np.ndarray],
+        pixel_range: str | Sequence[float] | None = None,
+        **options: Any,
+    ) -> Scaling:
+        """Returns the scaling that pictures share, see `scaling.find_scaling`.
+
+        Args:
+          pictures: Pixels [H, W, C].
+          pixel_range: By default the range of the network.
+          **options: Other arguments of `scaling.find_scaling`.
+        """
+        options = {"default_range": self.pixel_range, **options}
+        return find_scaling(pictures, pixel_range, **options)
+
+    def _scalings(self, pictures, axes, pixel_range, options):
+        """Returns the scaling of each picture; planes of an array with axes share it.
+
+        The notes of scalings that are found here are logged.
+        """
+        if isinstance(pixel_range, Scaling):
+            return [pixel_range] * len(pictures)
+        groups = [pictures] if axes is not None else [[one] for one in pictures]
+        scalings = [self.find_scaling(g, pixel_range, **options) for g in groups]
+        for note in dict.fromkeys(note for one in scalings for note in one.notes):
+            logging.warning("%s.", note[0].upper() + note[1:])
+        return scalings * (len(pictures) if axes is not None else 1)
+
+    def _denoise_pictures(self, function, sources, targets, scalings, on_pixels):
         """Fills pictures [H, W, C] in batches or, if they are too large, in tiles."""
         height, width, _ = sources[0].shape
         max_pixels = self._max_pixels or self._affordable_pixels()
@@ -189,18 +251,18 @@ class Denoiser:
         if count:
             for first in range(0, len(sources), count):
                 batch = slice(first, first + count)
-                results = function(np.stack(sources[batch]), _stacked(limits[batch]))
+                results = function(np.stack(sources[batch]), scalings[batch])
                 for target, result in zip(targets[batch], results, strict=True):
                     target[:] = result
                 if on_pixels is not None:
                     on_pixels(len(results) * height * width)
             return
-        for source, target, pair in zip(sources, targets, limits, strict=True):
+        for source, target, scaling in zip(sources, targets, scalings, strict=True):
             tiling.apply_by_tiles(
-                lambda tile, pair=pair: function(tile[np.newaxis], pair)[0],
+                lambda tile, one=scaling: function(tile[np.newaxis], [one])[0],
                 source,
                 target,
-                margin=self.margin,
+                margin=self.margin + MEAN_RADIUS * scaling.is_low_count,
                 multiple=self.multiple,
                 max_pixels=max_pixels,
                 on_pixels=on_pixels,
@@ -260,9 +322,24 @@ def _apply(network, noisy):
     return denoised
 
 
-def _check_wide(limits, dtype, pixel_range):
+def _in_pixels(color, scaling, values, dtype, strength):
+    """Returns denoised pixels, as floats where the target rounds them."""
+    blends = strength != 1 and scaling.transform is not None
+    if not (blends or scaling.is_low_count):
+        return scaling.from_unit(values, dtype, color.dtype)
+    values = scaling.from_unit(values, np.dtype(np.float64), color.dtype)
+    if blends:
+        values = color + strength * (values - color)
+    if scaling.is_low_count:
+        values = keep_local_mean(color, values, color.dtype.kind == "u")
+        return values if dtype.kind in "iu" else values.astype(dtype)
+    return data.from_float(values, dtype, (0, 1))
+
+
+def _check_wide(scalings, dtype, pixel_range):
     """Checks that the limits of a picture differ after rounding."""
     work = np.result_type(dtype, np.float32).type
+    limits = [one.limits for one in scalings]
     if any(pair and not work(pair[0]) < work(pair[1]) for pair in limits):
         raise ValueError(
             "pixel_range must be wider than the spacing of floats at its limits. "
@@ -295,7 +372,9 @@ def denoise(
     strength: float = 1.0,
     self_ensemble: bool = False,
     luminance_only: bool = False,
-    pixel_range: str | Sequence[float] | None = None,
+    pixel_range: str | Sequence[float] | Scaling | None = None,
+    transform: str | Transform = "none",
+    dtype: npt.DTypeLike | None = None,
 ) -> np.ndarray | tf.Tensor:
     """Denoises a picture or a batch of pictures.
 
@@ -311,9 +390,11 @@ def denoise(
       self_ensemble: Whether to average over flips and rotations.
       luminance_only: Whether to denoise only the luminance of color pictures.
       pixel_range: The values that become 0 and 1.
+      transform: The map under which the noise is uniform.
+      dtype: The dtype of the result.
 
     Returns:
-      The denoised pictures, with the shape, dtype and kind of the input.
+      The denoised pictures, with the shape and kind of the input.
 
     Raises:
       ValueError: If there is no such model, or an argument is not valid.
@@ -330,6 +411,8 @@ def denoise(
         self_ensemble=self_ensemble,
         luminance_only=luminance_only,
         pixel_range=pixel_range,
+        transform=transform,
+        dtype=dtype,
     )
 
 
@@ -385,22 +468,6 @@ def _planes(image, axes):
             f"Received: {axes=}, {image.shape=}."
         )
     return [planes[index] for index in np.ndindex(planes.shape[:-3])]
-
-
-def _limits(pixel_range, pictures, is_stack):
-    """Returns the limits of each picture; the pictures of a stack share theirs."""
-    if is_stack:
-        limits = data.find_limits(pixel_range, pictures, len(pictures))
-        return [limits] * len(pictures)
-    return [data.find_limits(pixel_range, [picture]) for picture in pictures]
-
-
-def _stacked(limits):
-    """Returns the limits of a batch in a shape that broadcasts to [batch, H, W, C]."""
-    if limits[0] is None:
-        return None
-    low, high = np.reshape(limits, (-1, 2, 1, 1, 1)).swapaxes(0, 1)
-    return low, high
 
 
 def _on_luminance(run, noisy):

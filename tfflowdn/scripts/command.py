@@ -144,7 +144,27 @@ def define_denoiser_flags() -> None:
         "range",
         None,
         "Pixel values that the network sees as 0 and 1: LOW,HIGH, percentiles "
-        "LOW%,HIGH% of each picture or stack, or dtype. The model has a default.",
+        "LOW%,HIGH% of each picture or stack, or dtype. The model has a default, and "
+        "percentiles are used if a sizeable part of the pixels lies outside of it.",
+    )
+    flags.DEFINE_enum(
+        "transform",
+        "none",
+        ("none", "anscombe", "asinh", "log"),
+        "Map of the pixels under which noise that grows with the signal is uniform: "
+        "anscombe for photon counts (means are kept by its exact unbiased inverse), "
+        "asinh or log for other pictures of a large range.",
+    )
+    flags.DEFINE_float(
+        "gain",
+        None,
+        "Pixel units for each photon (anscombe), or the unit of asinh and log; "
+        "estimated from each picture or stack by default.",
+    )
+    flags.DEFINE_float(
+        "offset",
+        None,
+        "Pixel value without light, for --transform; estimated by default.",
     )
 
 
@@ -155,6 +175,9 @@ def denoiser_options(values: flags.FlagValues) -> dict[str, object]:
         "self_ensemble": values.self_ensemble,
         "luminance_only": values.luminance_only,
         "pixel_range": values.range,
+        "transform": values.transform,
+        "gain": values.gain,
+        "offset": values.offset,
     }
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +33,10 @@ __all__ = ["denoise_files", "main"]
 
 FLAGS = flags.FLAGS
 ARRAY_SUFFIX = ".npy"
+DTYPES = (
+    *("uint8", "int8", "uint16", "int16", "uint32", "int32"),
+    *("float16", "float32", "float64"),
+)
 GENERAL = "general"
 NUM_THREADS, NUM_AHEAD, NUM_BEHIND = 4, 4, 4
 MAX_WAITING_BYTES = 2**28
@@ -58,6 +62,10 @@ def denoise_files(
     max_pixels: int | None = None,
     axes: str | None = None,
     pixel_range: str | None = None,
+    transform: str = "none",
+    gain: float | None = None,
+    offset: float | None = None,
+    dtype: str | None = None,
     **options: Any,
 ) -> list[Path]:
     """Denoises files and the files of folders; reads and writes others meanwhile.
@@ -76,6 +84,10 @@ def denoise_files(
       axes: The meaning of the axes of .npy files, see `inference.Denoiser`.
       pixel_range: The values that become 0 and 1, see `data.check_range`, by default
         the range of the model. The percentiles of a stack are taken over all pages.
+      transform: See `inference.find_scaling`; one transform for all pages of a stack.
+      gain: The gain of the transform; None to estimate it from each file.
+      offset: The offset of the transform; None to estimate it from each file.
+      dtype: The dtype of the outputs; by default the dtype of each file.
       **options: `strength`, `self_ensemble` and `luminance_only`, see
         `inference.Denoiser`.
 
@@ -94,13 +106,20 @@ def denoise_files(
     denoiser = model
     if not isinstance(model, tfflowdn.Denoiser):
         denoiser = tfflowdn.Denoiser.from_pretrained(model, max_pixels=max_pixels)
-    pixel_range = tfflowdn.data.check_range(pixel_range or denoiser.pixel_range)
-    denoiser([[0.0]], pixel_range="dtype", **options)  # Validates the options early.
+    scaling_options = {
+        "pixel_range": pixel_range and tfflowdn.data.check_range(pixel_range),
+        "transform": transform,
+        "gain": gain,
+        "offset": offset,
+    }
+    # Validates the options early.
+    denoiser([[0.0]], pixel_range="dtype", dtype=dtype, **options)
     progress = tfflowdn.progress.Progress(len(pairs), "picture")
     denoise = functools.partial(
         _denoise,
-        denoise=functools.partial(denoiser, **options),
-        pixel_range=pixel_range,
+        denoise=functools.partial(denoiser, dtype=dtype, **options),
+        find_scaling=functools.partial(denoiser.find_scaling, dtype=dtype),
+        scaling_options=scaling_options,
         axes=axes,
         progress=progress,
     )
@@ -186,42 +205,74 @@ def _read(path):
         return picture.read(), picture.metadata()
 
 
-def _denoise(job, denoise, pixel_range, axes, progress):
+def _denoise(job, denoise, find_scaling, scaling_options, axes, progress):
     """Denoises a file, shows the progress, and returns a function that writes it."""
-    read = job.future.result()
+    read, is_array = job.future.result(), job.source.suffix.lower() == ARRAY_SUFFIX
+
+    def find(pictures):
+        scaling = find_scaling(pictures, **scaling_options)
+        for note in scaling.notes:
+            logging.warning("%s: %s.", job.source, note)
+        return scaling
+
     with _one_picture(progress) as on_share:
+        if read is None and is_array:
+            denoise = functools.partial(denoise, axes=axes, **scaling_options)
+            _denoise_array(job, denoise, axes, on_share)
+            return lambda: None
         if read is None:
-            _denoise_parts(job, denoise, pixel_range, axes, on_share)
+            _denoise_pages(job, denoise, find, on_share)
             return lambda: None
         pixels, metadata = read
         if metadata.conversion:
             logging.warning("%s is converted: %s.", job.source, metadata.conversion)
         size = pixels.shape[0] * pixels.shape[1]
         result = denoise(
-            pixels, pixel_range=pixel_range, on_pixels=lambda n: on_share(n / size)
+            pixels, pixel_range=find([pixels]), on_pixels=lambda n: on_share(n / size)
         )
         return lambda: tfflowdn.data.write_image(job.target, result, metadata)
 
 
-def _denoise_parts(job, denoise, pixel_range, axes, on_share):
-    """Denoises and writes a file whose parts are read one by one."""
-    source, target = job.source, job.target
-    if source.suffix.lower() == ARRAY_SUFFIX:
-        options = {"axes": axes, "pixel_range": pixel_range}
-        map_parts, num_parts = tfflowdn.data.map_array, 1
-    else:
-        num_parts = tfflowdn.data.num_pages(source)
-        pages = tfflowdn.data.read_pages(source, target.parent)
-        limits = tfflowdn.data.find_limits(pixel_range, pages, num_parts)
-        options = {"pixel_range": limits or "dtype"}
-        map_parts = tfflowdn.data.map_pages
+def _denoise_array(job, denoise, axes, on_share):
+    """Denoises and writes an array, whose values are read where they are used."""
 
-    def denoise_part(pixels, out):
-        count = pixels.size if axes else pixels.shape[0] * pixels.shape[1]
-        size = num_parts * count
-        denoise(pixels, out=out, on_pixels=lambda n: on_share(n / size), **options)
+    def fill(array, out):
+        size = array.size if axes else array.shape[0] * array.shape[1]
+        denoise(array, out=out, on_pixels=lambda n: on_share(n / size))
 
-    map_parts(source, target, denoise_part)
+    tfflowdn.data.map_array(job.source, job.target, fill, denoise.keywords["dtype"])
+
+
+def _denoise_pages(job, denoise, find_scaling, on_share):
+    """Denoises and writes a file whose pages are read one by one."""
+    pages = _Pages(job.source, job.target.parent)
+    scaling = find_scaling(pages)
+
+    def fill(page, out):
+        size = len(pages) * page.shape[0] * page.shape[1]
+        on_pixels = lambda n: on_share(n / size)  # noqa: E731
+        denoise(page, out=out, pixel_range=scaling, on_pixels=on_pixels)
+
+    dtype = denoise.keywords["dtype"]
+    tfflowdn.data.map_pages(job.source, job.target, fill, dtype)
+
+
+class _Pages(Sequence):
+    """The pages of a file, each read when it is asked for."""
+
+    def __init__(self, path, folder):
+        self._path, self._folder = path, folder
+        self._count = tfflowdn.data.num_pages(path)
+
+    def __len__(self):
+        return self._count
+
+    def __getitem__(self, index):
+        (page,) = tfflowdn.data.read_pages(self._path, self._folder, [index])
+        return page
+
+    def __iter__(self):
+        return tfflowdn.data.read_pages(self._path, self._folder)
 
 
 @contextlib.contextmanager
@@ -296,6 +347,7 @@ def _main(argv):
         skip_existing=FLAGS.skip_existing,
         max_pixels=FLAGS.max_pixels,
         axes=FLAGS.axes,
+        dtype=FLAGS.dtype,
         **command.denoiser_options(FLAGS),
     )
     logging.info("%d pictures are in %s", len(written), FLAGS.output)
@@ -320,6 +372,13 @@ def main() -> None:
         "axes", None, "Axes of .npy files, such as TZYX; S stands for the colors."
     )
     command.define_denoiser_flags()
+    flags.DEFINE_enum(
+        "dtype",
+        None,
+        DTYPES,
+        "Type of the output pixels, whose values stay in the units of the input; by "
+        "default the type of the input. The format must hold it.",
+    )
     flags.DEFINE_integer(
         "max_pixels", None, "Pixels of a tile; by default as many as memory allows.", 1
     )

@@ -42,8 +42,8 @@ def evaluate(
       pixel_range: The values that become 0 and 1, see `data.check_range`, and the
         data range of the scores; by default the range of the model. The percentiles
         of a noisy picture are also used for its reference.
-      **options: `strength`, `self_ensemble` and `luminance_only`, see
-        `inference.Denoiser`.
+      **options: `strength`, `self_ensemble`, `luminance_only`, `transform`, `gain` and
+        `offset` (in units of the range), see `inference.Denoiser`.
 
     Returns:
       `mean`, a dictionary of scores, and `pictures`, one by name.

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -151,28 +151,37 @@ class Picture(abc.ABC):
             check_finite(array)
             return array
 
-    def pages(self, folder: str | os.PathLike) -> Iterator[np.ndarray]:
-        """Yields the pixels [H, W, C] of each page.
+    def pages(
+        self, folder: str | os.PathLike, indices: Sequence[int] | None = None
+    ) -> Iterator[np.ndarray]:
+        """Yields the pixels [H, W, C] of pages.
 
         Args:
           folder: A directory for temporary files with the pixels of large pages.
+          indices: The numbers of the pages, all by default; others are not decoded.
         """
         with reading(self.path):
-            yield from self._pages(folder)
+            yield from self._pages(folder, indices)
 
-    def map_pages(self, target: Path, function: PageFunction) -> int:
+    def map_pages(
+        self,
+        target: Path,
+        function: PageFunction,
+        dtype: np.typing.DTypeLike | None = None,
+    ) -> int:
         """Writes a file with the result of `function` for each page.
 
         Args:
           target: The file to write.
-          function: Takes pixels [H, W, C] and an array of the same shape and dtype,
-            which it fills. Both are on disk if they are large.
+          function: Takes pixels [H, W, C] and an array of the same shape, which it
+            fills. Both are on disk if they are large.
+          dtype: The dtype of the results, by default the dtype of each page.
 
         Returns:
           The number of pixels of all pages.
         """
         with reading(self.path):
-            return self._map_pages(target, function)
+            return self._map_pages(target, function, dtype)
 
     @abc.abstractmethod
     def _layout(self) -> Layout:
@@ -190,12 +199,19 @@ class Picture(abc.ABC):
         """Returns the bytes per pixel that the decoder needs next to the result."""
         return 0
 
-    def _pages(self, folder: str | os.PathLike) -> Iterator[np.ndarray]:
+    def _pages(
+        self, folder: str | os.PathLike, indices: Sequence[int] | None
+    ) -> Iterator[np.ndarray]:
         del folder  # The only page is in memory.
-        yield self.read()
+        yield from (self.read() for _ in ([0] if indices is None else indices))
 
-    def _map_pages(self, target: Path, function: PageFunction) -> int:
-        del target, function
+    def _map_pages(
+        self,
+        target: Path,
+        function: PageFunction,
+        dtype: np.typing.DTypeLike | None,
+    ) -> int:
+        del target, function, dtype
         raise ValueError("the file must be a TIFF or an array to be mapped by pages.")
 
 

@@ -26,16 +26,20 @@ class _NpyArray(Picture):
     def _metadata(self) -> Metadata:
         return Metadata()
 
-    def _map_pages(self, target: Path, function: PageFunction) -> int:
+    def _map_pages(
+        self,
+        target: Path,
+        function: PageFunction,
+        dtype: np.typing.DTypeLike | None,
+    ) -> int:
         array = self._pixels()
-        if not memory.is_large(array.nbytes):
-            result = np.empty(array.shape, array.dtype)
+        dtype = np.dtype(array.dtype if dtype is None else dtype)
+        if not memory.is_large(array.size * dtype.itemsize):
+            result = np.empty(array.shape, dtype)
             function(array, result)
             _write(target, result, {})
             return array.size
-        result = np.lib.format.open_memmap(
-            target, "w+", dtype=array.dtype, shape=array.shape
-        )
+        result = np.lib.format.open_memmap(target, "w+", dtype=dtype, shape=array.shape)
         function(array, result)
         result.flush()
         return array.size

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -81,10 +81,18 @@ class _TiffPicture(Picture):
         values = tiff_page.read_metadata(page)
         return Metadata(_FAMILY, values, tiff_page.conversion(page))
 
-    def _pages(self, folder: str | os.PathLike) -> Iterator[np.ndarray]:
-        yield from (array for _, array in self._planes(os.fspath(folder)))
+    def _pages(
+        self, folder: str | os.PathLike, indices: Sequence[int] | None
+    ) -> Iterator[np.ndarray]:
+        planes = self._planes(os.fspath(folder), indices)
+        yield from (array for _, array in planes)
 
-    def _map_pages(self, target: Path, function: PageFunction) -> int:
+    def _map_pages(
+        self,
+        target: Path,
+        function: PageFunction,
+        dtype: np.typing.DTypeLike | None,
+    ) -> int:
         """See `map_pages`.
 
         Order, kind, metadata, tiles, predictor and lossless compression are kept;
@@ -95,7 +103,7 @@ class _TiffPicture(Picture):
         is_big = self._tiff.is_bigtiff or self._needs_bigtiff()
         with tifffile.TiffWriter(target, bigtiff=is_big) as writer:
             for values, array in self._planes(folder):
-                with _array_like(array, folder) as result:
+                with _array_like(array, dtype, folder) as result:
                     function(array, result)
                     tiff_page.write(writer.write, result, values)
                 num_pixels += array.shape[0] * array.shape[1]
@@ -108,26 +116,38 @@ class _TiffPicture(Picture):
             raise ValueError(f"a TIFF must hold one page. Received: {num_pages=}.")
         return self._tiff.pages[0]
 
-    def _planes(self, folder: str) -> Iterator[tuple[dict, np.ndarray]]:
-        """Yields metadata and oriented pixels of each plane."""
-        if self._num_planes == len(self._tiff.pages):
-            for page in self._tiff.pages:
-                tiff_page.check_is_direct(page)
-                array = tiff_page.pixels(page, folder)
-                array = orient(array, tiff_page.orientation(page))
-                if not isinstance(array, np.memmap):
-                    array = np.ascontiguousarray(array)
-                yield tiff_page.read_metadata(page), array
+    def _planes(
+        self, folder: str, indices: Sequence[int] | None = None
+    ) -> Iterator[tuple[dict, np.ndarray]]:
+        """Yields metadata and oriented pixels of planes, by default of all."""
+        indices = range(self._num_planes) if indices is None else indices
+        if self._num_planes != len(self._tiff.pages):
+            yield from self._planes_of_one_page(indices)
             return
-        # One page describes all planes, which follow one another in the file.
+        for page in (self._tiff.pages[index] for index in indices):
+            tiff_page.check_is_direct(page)
+            array = tiff_page.pixels(page, folder)
+            array = orient(array, tiff_page.orientation(page))
+            if not isinstance(array, np.memmap):
+                array = np.ascontiguousarray(array)
+            yield tiff_page.read_metadata(page), array
+
+    def _planes_of_one_page(
+        self, indices: Sequence[int]
+    ) -> Iterator[tuple[dict, np.ndarray]]:
+        """Yields the planes of a page, which follow one another in the file."""
         page, series = self._tiff.pages[0], self._tiff.series[0]
         tiff_page.check_is_direct(page)
         stored = tiff_page.layout(page)
-        stack = series.asarray(out=f"memmap:{folder}").reshape(-1, *stored[:3])
+        if series.dataoffset is None:
+            raise ValueError("the planes of a page must not be compressed.")
+        dtype = np.dtype(series.dtype).newbyteorder(self._tiff.byteorder)
+        shape = (self._num_planes, *stored[:3])
+        stack = np.memmap(self.path, dtype, "r", series.dataoffset, shape)
         values = tiff_page.read_metadata(page, is_first_of_many=True)
-        for plane in stack:
-            array = tiff_page.decoded(np.array(plane), page)
-            array = orient(array, stored.orientation)
+        for index in indices:
+            plane = stack[index].astype(dtype.newbyteorder("="))
+            array = orient(tiff_page.decoded(plane, page), stored.orientation)
             yield values, np.ascontiguousarray(array, stored.dtype)
             values = {k: v for k, v in values.items() if k != "description"}
 
@@ -192,13 +212,16 @@ def _may_exceed_classic(num_bytes: int, is_compressed: bool) -> bool:
 
 
 @contextlib.contextmanager
-def _array_like(array: np.ndarray, folder: str) -> Iterator[np.ndarray]:
+def _array_like(
+    array: np.ndarray, dtype: np.typing.DTypeLike | None, folder: str
+) -> Iterator[np.ndarray]:
     """Yields an array to fill, on disk if it is large."""
-    if not memory.is_large(array.nbytes):
-        yield np.empty(array.shape, array.dtype)
+    dtype = np.dtype(array.dtype.newbyteorder("=") if dtype is None else dtype)
+    if not memory.is_large(array.size * dtype.itemsize):
+        yield np.empty(array.shape, dtype)
         return
     with tempfile.TemporaryFile(dir=folder) as file:
-        yield np.memmap(file, array.dtype, shape=array.shape)
+        yield np.memmap(file, dtype, shape=array.shape)
 
 
 def _write(path: Path, array: np.ndarray, values: Mapping[str, Any]) -> None:

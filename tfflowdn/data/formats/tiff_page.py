@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -39,6 +40,10 @@ _LOSSLESS_OF_SOME = {  # Lossless as tifffile writes them, for these dtypes.
 _TILE_MULTIPLE = 16
 _GRAY = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE)
 _LARGEST_RATIO = 5000  # Of pixels to their compressed data: deflate reaches 1032.
+_OME_TYPE = re.compile(rb'(?<=\s)Type="(?:u?int\d+|float|double)"')
+_OME_TYPES = {"float32": "float", "float64": "double"} | {
+    name: name for name in ("uint8", "int8", "uint16", "int16", "uint32", "int32")
+}
 _RESOLUTION = (282, 283, 296)  # Horizontal, vertical, and their unit.
 _TEXTS = (271, 272, 305, 306, 315, 33432)  # Make, model, software, date, artist, (c).
 
@@ -176,7 +181,7 @@ def write(
       array: The pixels.
       metadata: The result of `read_metadata`, or {}.
     """
-    channels, options = array.shape[-1], dict(metadata)
+    channels, options = array.shape[-1], _fitted(dict(metadata), array.dtype)
     alpha = options.pop("alpha", tifffile.EXTRASAMPLE.UNASSALPHA)
     write_page(
         array[..., 0] if channels == 1 else array,
@@ -187,6 +192,22 @@ def write(
         software=False,
         **options,
     )
+
+
+def _fitted(options: dict[str, Any], dtype: np.dtype) -> dict[str, Any]:
+    """Returns options of `write` that fit pixels of another dtype than the file's."""
+    if "predictor" in options:
+        kinds = tifffile.PREDICTOR
+        is_float = dtype.kind == "f"
+        options["predictor"] = kinds.FLOATINGPOINT if is_float else kinds.HORIZONTAL
+    codec = options.get("compression")
+    if codec in _LOSSLESS_OF_SOME and dtype.name not in _LOSSLESS_OF_SOME[codec]:
+        options["compression"] = _CODECS.ADOBE_DEFLATE
+    description = options.get("description", b"")
+    if b"<OME" in description and dtype.name in _OME_TYPES:
+        kind = f'Type="{_OME_TYPES[dtype.name]}"'.encode()
+        options["description"] = _OME_TYPE.sub(kind, description)
+    return options
 
 
 def _encoding(page: tifffile.TiffPage) -> dict[str, Any]:
