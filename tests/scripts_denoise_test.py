@@ -14,8 +14,9 @@ from tfflowdn.scripts.denoise import denoise_files
 
 
 @pytest.fixture(scope="module")
-def denoiser():
+def denoiser(randomize):
     network = ResNetDenoiser(num_blocks=1, hidden_channels=4)
+    randomize(network, scale=0.1)
     return Denoiser(network, max_pixels=1500)
 
 
@@ -109,3 +110,46 @@ def test_notes_on_a_stack_name_the_file_once(denoiser, folder, caplog):
     options = {"transform": "asinh", "gain": 50.0, "offset": -1000.0}
     denoise_files([str(folder / "ct.tif")], str(folder / "other"), denoiser, **options)
     assert (tifffile.imread(folder / "other" / "ct.tif") != result).any()
+
+
+def test_files_that_are_not_read_are_named_at_the_end(denoiser, folder, caplog):
+    outside = folder.parent / "more"
+    outside.mkdir()
+    data.write_image(outside / "c.png", np.zeros((8, 8, 1), np.uint8))
+    for name in ("a.CR2", "b.dng", "c.npz", "notes.txt", ".hidden.heics"):
+        (folder / name).write_bytes(b"content")
+    (folder / "linked").symlink_to(outside)
+    (folder / "loop").symlink_to(folder)
+    (folder / "nothing.png").symlink_to(folder / "absent.png")
+    with caplog.at_level(logging.WARNING):
+        denoise_files([str(folder)], str(folder / "out"), denoiser)
+    written = sorted(p.name for p in (folder / "out").rglob("*.png"))
+    assert written == ["0.png", "1.png", "c.png"]
+    assert (folder / "out" / "linked" / "c.png").exists()
+    (text,) = [r.getMessage() for r in caplog.records if "not read" in r.getMessage()]
+    for line in (
+        "a.CR2: RAW is not supported; convert it to TIFF",
+        "b.dng: RAW is not supported; convert it to TIFF",
+        "c.npz: an .npz holds several arrays; save each as .npy",
+        "notes.txt: no picture format",
+        "loop: a link to a folder that contains it",
+        "nothing.png: a link to nothing",
+    ):
+        assert line in text
+    assert text.startswith("6 files were not read")
+    assert "hidden" not in text
+    caplog.clear()
+    names = data.open_source(str(folder), channels=1).names
+    assert names == (
+        "0.png",
+        "1.png",
+        "linked/c.png",
+        *("out/0.png", "out/1.png", "out/linked/c.png"),
+    )
+    assert "a.CR2: RAW is not supported" in caplog.text
+
+
+def test_a_single_file_that_fails_speaks_of_no_others(denoiser, folder):
+    (folder / "0.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="The picture failed, nothing was written"):
+        denoise_files([str(folder / "0.png")], str(folder / "out"), denoiser)

@@ -20,6 +20,7 @@ from tfflowdn.data.images import (
     read_pages,
     write_image,
 )
+from tfflowdn.data.listing import PICTURE_SUFFIXES, list_pictures, log_omitted
 from tfflowdn.data.memory import check_fits
 from tfflowdn.data.pairs import pair_sources, paired_images
 from tfflowdn.data.picture_pool import PicturePool
@@ -41,6 +42,7 @@ from tfflowdn.data.tfds_source import TfdsSource
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "PICTURE_SUFFIXES",
     "FileSource",
     "ImageHeader",
     "ImageReadError",
@@ -59,6 +61,8 @@ __all__ = [
     "image_batches",
     "image_header",
     "is_stack_or_large",
+    "list_pictures",
+    "log_omitted",
     "map_array",
     "map_pages",
     "matching_zoom_range",

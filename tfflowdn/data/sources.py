@@ -14,6 +14,7 @@ import tensorflow as tf
 from tfflowdn.data import images
 from tfflowdn.data import pixel_range as ranges
 from tfflowdn.data.image_source import ImageSource, check_channels
+from tfflowdn.data.listing import list_pictures, log_omitted
 from tfflowdn.data.tfds_source import open_tfds
 
 __all__ = ["FileSource", "open_source"]
@@ -125,7 +126,9 @@ def open_source(
 def _find(spec: str) -> tuple[Path, list[Path]]:
     path = Path(spec)
     if path.is_dir():
-        root, found = path, path.rglob("*")
+        listing = list_pictures(path)
+        log_omitted(listing.omitted)
+        root, found = path, listing.pictures
     elif path.exists():
         root, found = path.parent, [path]
     elif glob.has_magic(spec):

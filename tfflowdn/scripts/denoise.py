@@ -7,7 +7,8 @@ tree is repeated in DIR. The outputs keep name, format, dtype, alpha, color prof
 resolution and EXIF. TIFF stacks are denoised page by page and large pictures tile by
 tile, with the same result. Pixel values are scaled as in the training of the model, or
 by --range, and scaled back. A file that cannot be denoised does not stop the others;
-it is named at the end, and the exit code is 1.
+it is named at the end, and the exit code is 1. Files of a folder that are not read,
+such as RAW files, are also named at the end.
 
 Example: all pictures of a folder, with the general model:
 
@@ -71,6 +72,7 @@ def denoise_files(
     """Denoises files and the files of folders; reads and writes others meanwhile.
 
     Files below `output` are not inputs, unless `output` is the input folder itself.
+    Files of folders that are not read are logged at the end with the reasons.
 
     Args:
       inputs: Files and folders.
@@ -99,7 +101,7 @@ def denoise_files(
         same output, an output exists, or a range or option is not valid. After the
         work, if some files could not be read, denoised or written; all others were.
     """
-    pairs = [pair for path in inputs for pair in _plan(Path(path), Path(output))]
+    pairs, omitted = _plan(inputs, Path(output))
     if skip_existing:
         pairs = [(source, target) for source, target in pairs if not target.exists()]
     _check_outputs([target for _, target in pairs], overwrite)
@@ -132,13 +134,22 @@ def denoise_files(
                 failures.append(f"{job.source}: {_reason(error)}")
             else:
                 written.append(job.target)
+    tfflowdn.data.log_omitted(omitted)
     if failures:
-        shown = "\n".join(failures)
-        raise ValueError(
-            f"{len(failures)} of {len(pairs)} pictures failed, the others are in "
-            f"{output}. Received:\n{shown}"
-        )
+        raise ValueError(_failure(failures, len(pairs), output))
     return written
+
+
+def _failure(failures: list[str], num_files: int, output: str) -> str:
+    shown = "\n".join(failures)
+    if num_files == 1:
+        return f"The picture failed, nothing was written. Received:\n{shown}"
+    others = f"the others are in {output}"
+    if len(failures) == num_files:
+        others = "nothing was written"
+    return (
+        f"{len(failures)} of {num_files} pictures failed, {others}. Received:\n{shown}"
+    )
 
 
 def _reason(error: Exception) -> str:
@@ -295,34 +306,27 @@ def _one_picture(progress):
         progress.update(left)
 
 
-def _plan(path, output):
-    """Returns the pairs of a file to read and a file to write of one input."""
-    if path.is_file():
-        return [(path, output / path.name)]
-    suffixes = (*tfflowdn.data.IMAGE_SUFFIXES, ARRAY_SUFFIX)
-    files = [f for f in path.rglob("*") if f.suffix.lower() in suffixes]
-    own = _files_below(output, path)
-    found = sorted(f for f in files if f not in own and _is_input(f, path))
-    if not found:
-        raise ValueError(
-            "An input must be a picture or a folder with pictures "
-            f"({', '.join(suffixes)}). Received: {str(path)!r}."
-        )
-    return [(file, output / file.relative_to(path)) for file in found]
-
-
-def _files_below(output, path):
-    """Returns the files of `path` in the folder `output`, if that lies below it."""
-    inner, outer = output.resolve(), path.resolve()
-    if inner == outer or not inner.is_relative_to(outer):
-        return frozenset()
-    return frozenset((path / inner.relative_to(outer)).rglob("*"))
-
-
-def _is_input(file, root):
-    parts = file.relative_to(root).parts
-    hidden = any(part.startswith(".") for part in parts)
-    return not hidden and file.is_file()
+def _plan(inputs, output):
+    """Returns the pairs of a file to read and one to write, and what is left out."""
+    pairs, omitted = [], {}
+    for path in map(Path, inputs):
+        if path.is_file():
+            pairs.append((path, output / path.name))
+            continue
+        # An output folder below the input holds results of an earlier run.
+        is_inside = output.resolve() != path.resolve()
+        left_out = [output.resolve()] if is_inside else []
+        listing = tfflowdn.data.list_pictures(path, left_out)
+        omitted |= listing.omitted
+        if not listing.pictures:
+            tfflowdn.data.log_omitted(omitted)
+            raise ValueError(
+                "An input must be a picture or a folder with pictures "
+                f"({', '.join(tfflowdn.data.PICTURE_SUFFIXES)}). "
+                f"Received: {str(path)!r}."
+            )
+        pairs += [(file, output / file.relative_to(path)) for file in listing.pictures]
+    return pairs, omitted
 
 
 def _check_outputs(targets, overwrite):

@@ -27,6 +27,7 @@ from tfflowdn.data.formats.webp import WEBP
 __all__ = [
     "FORMATS",
     "IMAGE_SUFFIXES",
+    "RAW_SUFFIXES",
     "Codec",
     "ImageHeader",
     "ImageReadError",
@@ -40,8 +41,11 @@ __all__ = [
 FORMATS = (PNG, JPEG, WEBP, TIFF, BMP, GIF, NPY)
 IMAGE_SUFFIXES = tuple(s for codec in FORMATS if codec.kinds for s in codec.suffixes)
 
+RAW_SUFFIXES = (
+    *(".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".dng", ".orf"),
+    *(".rw2", ".raf", ".pef", ".srw", ".x3f", ".3fr", ".iiq", ".kdc", ".mrw"),
+)
 _NUM_MAGIC_BYTES = 16
-_RAW_SUFFIXES = (".cr2", ".nef", ".arw", ".dng", ".orf", ".rw2", ".pef", ".srw")
 
 
 def open_picture(path: str | os.PathLike) -> Picture:
@@ -92,6 +96,6 @@ def _codec_of_content(start: bytes) -> Codec:
 
 
 def _check_not_raw(path: str | os.PathLike, start: bytes) -> None:
-    is_raw = os.path.splitext(path)[1].lower() in _RAW_SUFFIXES
+    is_raw = os.path.splitext(path)[1].lower() in RAW_SUFFIXES
     if is_raw or start[8:10] == b"CR" and start[:2] in (b"II", b"MM"):
         raise ValueError("RAW is not supported; convert the file to TIFF.")
