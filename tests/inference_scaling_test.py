@@ -1,5 +1,7 @@
 """Scaling of what users have: values below a range, few counts, a large range."""
 
+from __future__ import annotations
+
 import logging
 
 import numpy as np

@@ -73,7 +73,11 @@ class Anscombe(Transform):
     def from_blocks(
         cls, blocks: Blocks, gain: float | None, offset: float | None
     ) -> Anscombe:
-        """See `Transform`."""
+        """See `Transform`.
+
+        Raises:
+          ValueError: If no gain is given and the noise does not grow.
+        """
         if gain is None or offset is None:
             fit = fit_photon_noise(blocks)
             if fit is None and gain is None:
