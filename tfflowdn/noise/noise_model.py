@@ -86,6 +86,8 @@ class NoiseModel(keras.Model):
         self,
         signal: npt.ArrayLike | tf.Tensor,
         log_level: npt.ArrayLike | tf.Tensor = 0.0,
+        *,
+        spectral_floor: float = 0.0,
     ) -> tfd.TransformedDistribution:
         """Returns the density of the noise of pictures with known levels.
 
@@ -93,6 +95,8 @@ class NoiseModel(keras.Model):
           signal: Clean pictures [batch, H, W, C] in [0, 1] units.
           log_level: Logarithm of the standard deviation of the noise (in the same
             units) at the mean of the noise level function; [batch] or [].
+          spectral_floor: Standard deviation of white noise, relative to the noise, that
+            is mixed into it; the power of the mixture is the power of the noise.
         """
         signal = tf.convert_to_tensor(signal, self.compute_dtype)
         log_level = tf.convert_to_tensor(log_level, self.compute_dtype)
@@ -104,9 +108,27 @@ class NoiseModel(keras.Model):
         chain.append(SignalSkew(self.noise_skew, signal))
         if self.colors is not None:
             chain.append(InvertibleConvolution(self.colors))
-        chain.append(SpectralFilter(self.cepstrum))
+        chain.append(SpectralFilter(_with_floor(self.cepstrum, spectral_floor)))
         base = flows.standard_normal(tf.shape(signal)[1:], self.compute_dtype)
         return tfd.TransformedDistribution(base, tfb.Chain(chain), name="noise")
+
+    def standard_deviation(
+        self,
+        signal: npt.ArrayLike | tf.Tensor,
+        log_level: npt.ArrayLike | tf.Tensor = 0.0,
+    ) -> tf.Tensor:
+        """Returns the root mean square of the noise in each picture, [batch].
+
+        Args:
+          signal: Clean pictures [batch, H, W, C] in [0, 1] units.
+          log_level: As for `distribution`.
+        """
+        signal = tf.convert_to_tensor(signal, self.compute_dtype)
+        power = tf.reduce_mean(tf.exp(2 * self.noise_level(signal)), [1, 2])
+        if self.mixing is not None:
+            _, inverse, _ = self.mixing(None)
+            power *= tf.reduce_sum(tf.convert_to_tensor(inverse) ** 2, 0)
+        return tf.exp(log_level) * tf.sqrt(tf.reduce_mean(power, -1))
 
     def log_prob(
         self,
@@ -277,3 +299,15 @@ class NoiseModel(keras.Model):
     def _flow_layers(self):
         layers = [self.noise_level, self.cepstrum, self.mixing, self.noise_skew]
         return [layer for layer in layers if layer is not None]
+
+
+def _with_floor(log_amplitude, floor):
+    """Returns the log-amplitude of a spectrum with white noise mixed in."""
+    if not floor:
+        return log_amplitude
+
+    def mixed(images):
+        power = tf.exp(2 * log_amplitude(images))
+        return tf.math.log((power + floor**2) / (1 + floor**2)) / 2
+
+    return mixed
