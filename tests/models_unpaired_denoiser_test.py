@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tfflowdn.models import ResNetDenoiser, UnpairedDenoiser
+from tfflowdn.noise import NoiseModel
 
 
 def _pictures(count=8, size=4, channels=1, seed=0):
@@ -396,3 +397,53 @@ def test_prior_weight_must_be_a_number_or_map(tiny_prior, prior_weight):
     )
     with pytest.raises(ValueError, match=message):
         UnpairedDenoiser(_network(), tiny_prior, prior_weight=prior_weight)
+
+
+def test_learned_noise_is_the_data_term(make):
+    noise = NoiseModel(num_knots=3, order=1)
+    noise.log_levels.assign([np.log(0.1)])
+    options = {"noise": noise, "spectral_floor": 0.0, "taper": 0, "map_factor": 0.5}
+    model = make(**options)
+    denoised, noisy = (tf.constant(_pictures(3, seed=seed)) for seed in (0, 1))
+    loss, mismatch, nats = model.objective(denoised, noisy)
+    expected = np.mean((denoised - noisy) ** 2, axis=(1, 2, 3))
+    np.testing.assert_allclose(mismatch, expected, rtol=1e-4)
+    np.testing.assert_allclose(loss, expected + 0.5 * 2 * 0.01 * nats, rtol=1e-4)
+
+
+def test_borders_have_no_gradient_under_the_learned_noise(make):
+    steps = []
+    for taper in (0, 2):
+        noise = NoiseModel(num_knots=3, order=1)
+        model = make(_Offset(), noise=noise, taper=taper, gradient_bound=None)
+        model.train_on_batch(_pictures(2))  # N - D is 0: only the prior has a gradient.
+        steps.append(model.network.offset.numpy()[..., 0])
+    fall = np.sin(np.pi / 8 * np.float32([1, 3, 3, 1])) ** 2
+    assert np.abs(steps[0]).min() > 0
+    np.testing.assert_allclose(steps[1], steps[0] * np.outer(fall, fall), rtol=1e-3)
+
+
+def test_learned_noise_is_frozen_and_saved(make, tmp_path, randomize):
+    noise = NoiseModel(num_knots=3, order=1)
+    randomize(noise)
+    model = make(noise=noise, reference=_network(randomize), taper=1)
+    before = _copy([*noise.weights, *model.reference.weights])
+    history = model.fit(_pictures(), batch_size=4, verbose=0).history
+    assert {"noise_mismatch", "prior_bits_per_dim"} <= history.keys()
+    assert all(_equal(before, _copy([*noise.weights, *model.reference.weights])))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    pair = [tf.constant(_pictures(2, seed=seed)) for seed in (0, 1)]
+    for one, other in zip(loaded.objective(*pair), model.objective(*pair), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+class _Offset(keras.Model):
+    """Adds one weight to each pixel of 4x4 pictures."""
+
+    def __init__(self):
+        super().__init__()
+        self.offset = self.add_weight(shape=(4, 4, 1), initializer="zeros")
+
+    def call(self, noisy):
+        return noisy + self.offset

@@ -13,6 +13,7 @@ from tfflowdn.layers import GaussianBlur
 from tfflowdn.metrics import PSNR, bits_per_dim
 from tfflowdn.models import losses
 from tfflowdn.models.flow_prior import step_seed
+from tfflowdn.models.noise_likelihood import NoiseLikelihood
 
 __all__ = ["UnpairedDenoiser"]
 
@@ -22,6 +23,7 @@ MAX_LOSS = 1.0
 """Largest loss of a picture in the logs: the loss of black instead of white."""
 MAX_BITS_PER_DIM = 32.0
 """Largest bits/dim of a picture in the logs."""
+MODELS = ("network", "prior", "noise", "reference")
 NEUTRAL = {
     "shift_grid": False,
     "initial_prior_factor": 1.0,
@@ -44,6 +46,14 @@ class UnpairedDenoiser(keras.Model):
     with. `dequantize` adds this noise to D before the prior is evaluated; the training
     steps average over it.
 
+    With a learned noise, the data term is its likelihood, see NoiseLikelihood:
+
+        2 sigma^2 (log p(0 | D) - log p(N - D | D)) / dims - lambda log f_C(D) / dims
+
+    It knows how strong the noise is at each brightness and how neighboring pixels
+    correlate, which the blur does not. The borders of the pictures, `taper` pixels
+    wide, then have no gradient.
+
     A network that was trained with synthetic noise unlearns much of it under this
     objective. With rehearsal, each step also minimizes
 
@@ -60,9 +70,15 @@ class UnpairedDenoiser(keras.Model):
     Args:
       network: Any Keras model from noisy pictures to denoised ones.
       prior: A trained FlowPrior. It is frozen.
+      noise: A trained NoiseModel for the data term, or None for the blur. It is frozen.
+      reference: A trained network whose residuals give the level of the noise in each
+        picture; None for the mean level of `noise`. It is frozen.
+      spectral_floor: See NoiseLikelihood; only with `noise`.
+      taper: Likewise.
       blur_sigma: Standard deviation of B in pixels; 0 for no blur.
       prior_weight: lambda. None for `map_factor` times 2 sigma^2, the weight of the
-        maximum a posteriori (MAP), with sigma estimated from each noisy picture.
+        maximum a posteriori (MAP), with the sigma of `noise`, or one that is estimated
+        from each noisy picture.
       map_factor: Factor on the MAP weight.
       dequantize: Whether the prior is evaluated at D plus dequantization noise, or at
         D itself.
@@ -86,6 +102,10 @@ class UnpairedDenoiser(keras.Model):
         network: keras.Model,
         prior: keras.Model,
         *,
+        noise: keras.Model | None = None,
+        reference: keras.Model | None = None,
+        spectral_floor: float = 0.2,
+        taper: int = 8,
         blur_sigma: float = 0.0,
         prior_weight: float | None = None,
         map_factor: float = 0.45,
@@ -101,6 +121,11 @@ class UnpairedDenoiser(keras.Model):
         self.network = network
         self.prior = prior
         self.prior.trainable = False
+        self.noise = noise
+        self.reference = reference
+        self.spectral_floor = spectral_floor
+        self.taper = taper
+        self.likelihood = self._make_likelihood()
         self.blur_sigma = blur_sigma
         self.blur = GaussianBlur(blur_sigma)
         self.prior_weight = prior_weight
@@ -110,7 +135,8 @@ class UnpairedDenoiser(keras.Model):
         self.rehearsal_weight = rehearsal_weight
         self.seed = seed
         self.loss_tracker = keras.metrics.Mean("loss")
-        self.blur_mse_tracker = keras.metrics.Mean("blur_mse")
+        name = "blur_mse" if noise is None else "noise_mismatch"
+        self.data_tracker = keras.metrics.Mean(name)
         self.prior_bits_per_dim_tracker = keras.metrics.Mean("prior_bits_per_dim")
         self.rehearsal_mse_tracker = keras.metrics.Mean("rehearsal_mse")
         self.psnr_tracker = PSNR(data_range=1.0, name="psnr")
@@ -125,19 +151,19 @@ class UnpairedDenoiser(keras.Model):
     def objective(
         self, denoised: tf.Tensor, noisy: tf.Tensor, seed: Sequence[int] = (0, -1)
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Returns (loss, blur_mse, nats per dimension) of each picture, [batch].
+        """Returns (loss, data term, nats per dimension) of each picture, [batch].
 
         Args:
           denoised: D, [batch, H, W, C] in [0, 1] units.
           noisy: N, of the same shape.
           seed: Two integers, the seed of the dequantization noise.
         """
-        blur_mse = losses.blur_fidelity(denoised, noisy, self.blur)
+        mismatch = self._data_term(denoised, noisy)
         if self.dequantize:
             denoised = self.prior.dequantize(denoised, seed)
         nats = losses.negative_log_likelihood(self.prior, denoised)
         weight = self._weight(noisy)
-        return blur_mse + weight * nats, blur_mse, nats
+        return mismatch + weight * nats, mismatch, nats
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Takes one step; references of the noisy pictures are ignored."""
@@ -192,9 +218,14 @@ class UnpairedDenoiser(keras.Model):
             config = keras.saving.serialize_keras_object(model)
             return {**config, "compile_config": None}
 
+        models = {
+            name: model if model is None else serialize(model)
+            for name, model in ((name, getattr(self, name)) for name in MODELS)
+        }
         config = {
-            "network": serialize(self.network),
-            "prior": serialize(self.prior),
+            **models,
+            "spectral_floor": self.spectral_floor,
+            "taper": self.taper,
             "blur_sigma": self.blur_sigma,
             "prior_weight": self.prior_weight,
             "map_factor": self.map_factor,
@@ -209,7 +240,8 @@ class UnpairedDenoiser(keras.Model):
     def from_config(cls, config: dict[str, Any]) -> UnpairedDenoiser:
         """Builds the model from `get_config()`."""
         deserialize = keras.saving.deserialize_keras_object
-        models = {name: deserialize(config[name]) for name in ("network", "prior")}
+        models = {name: config[name] for name in MODELS if config.get(name)}
+        models = {name: deserialize(model) for name, model in models.items()}
         return cls(**{**_without_removed(config), **models})
 
     def _unpack(
@@ -231,19 +263,40 @@ class UnpairedDenoiser(keras.Model):
             f"Received: {_shapes(data)}, rehearsal_weight={self.rehearsal_weight}."
         )
 
+    def _make_likelihood(self) -> NoiseLikelihood | None:
+        if self.noise is None:
+            return None
+        return NoiseLikelihood(
+            self.noise,
+            self.reference,
+            spectral_floor=self.spectral_floor,
+            taper=self.taper,
+        )
+
+    def _data_term(self, denoised: tf.Tensor, noisy: tf.Tensor) -> tf.Tensor:
+        if self.likelihood is None:
+            return losses.blur_fidelity(denoised, noisy, self.blur)
+        return self.likelihood(denoised, noisy, self.likelihood.log_level(noisy))
+
+    def _sigma(self, noisy: tf.Tensor) -> tf.Tensor:
+        if self.likelihood is None:
+            return losses.estimate_noise_sigma(noisy)
+        return self.likelihood.sigma(noisy, self.likelihood.log_level(noisy))
+
     def _weight(self, noisy: tf.Tensor) -> tf.Tensor | float:
         if self.prior_weight is None:
-            sigma = losses.estimate_noise_sigma(noisy)
-            return losses.map_prior_weight(sigma, self.map_factor)
+            return losses.map_prior_weight(self._sigma(noisy), self.map_factor)
         return self.prior_weight
 
     def _bounded(self, gradient: tf.Tensor, noisy: tf.Tensor) -> tf.Tensor:
         """Bounds each picture's gradient; a gradient that is not finite becomes 0."""
+        if self.likelihood is not None:
+            gradient *= self.likelihood.window(noisy)
         if self.gradient_bound is None:
             return gradient
         norm = tf.sqrt(tf.reduce_sum(gradient**2, axis=(1, 2, 3)))
         num_dims = tf.cast(tf.size(noisy[0]), gradient.dtype)
-        sigma = tf.maximum(losses.estimate_noise_sigma(noisy), MIN_SIGMA)
+        sigma = tf.maximum(self._sigma(noisy), MIN_SIGMA)
         limit = self.gradient_bound * 2 * sigma / tf.sqrt(num_dims)
         scale = limit / tf.maximum(norm, limit)
         scale = tf.where(tf.math.is_finite(norm), scale, tf.zeros_like(scale))
@@ -252,7 +305,7 @@ class UnpairedDenoiser(keras.Model):
     def _update_trackers(
         self,
         loss: tf.Tensor,
-        blur_mse: tf.Tensor,
+        mismatch: tf.Tensor,
         nats: tf.Tensor,
         rehearsal_mse: tf.Tensor | None = None,
     ) -> dict[str, tf.Tensor]:
@@ -262,7 +315,7 @@ class UnpairedDenoiser(keras.Model):
             bits = tf.minimum(bits, MAX_BITS_PER_DIM)
         trackers = [
             self.loss_tracker,
-            self.blur_mse_tracker,
+            self.data_tracker,
             self.prior_bits_per_dim_tracker,
         ]
         if rehearsal_mse is not None:
@@ -270,7 +323,7 @@ class UnpairedDenoiser(keras.Model):
             self.rehearsal_mse_tracker.update_state(rehearsal_mse)
             trackers.append(self.rehearsal_mse_tracker)
         self.loss_tracker.update_state(loss)
-        self.blur_mse_tracker.update_state(blur_mse)
+        self.data_tracker.update_state(mismatch)
         self.prior_bits_per_dim_tracker.update_state(bits)
         return {tracker.name: tracker.result() for tracker in trackers}
 
