@@ -21,6 +21,7 @@ def get_config(_: variants.Pick) -> variants.Config:
             num_blocks=64, hidden_channels=8, scale=1, use_bias=True
         ),
         objective={
+            "data_term": "blur",
             "crops": sections.crops(crop_size=32, batch_size=64, seed=1),
             "loss": sections.objective_loss(
                 prior_weight=1.5e-6 * 3072,

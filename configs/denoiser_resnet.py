@@ -9,6 +9,8 @@ Variants, by the stages that they run:
   start: the start only; it needs no noisy pictures and no prior, and reaches 28.63 dB
     on BSD68 at sigma 25, which it is not told (15 minutes on 2 cores in bfloat16).
   objective: the objective only, for a trained --config.denoiser=DENOISER.
+  likelihood: the same with the likelihood of the noise that `train_noise` has learned,
+    --config.noise=NOISE/noise.keras, as the data term and in the rehearsal.
   from_scratch: the objective only, without any synthetic noise or clean pictures.
   noise2void: the noisy pictures only, by blind spots; no clean pictures, no prior.
   distill: pairs of clean pictures and noise that `train_noise` has learned, for
@@ -17,16 +19,20 @@ Variants, by the stages that they run:
     JPEG compression, on crops that are enlarged and of lower contrast.
   camera_distill: such crops with the noise of calm places at one to four times its
     level, since the level is higher elsewhere, for --config.denoiser=denoiser_camera.
-  smoke, smoke_distill, smoke_noise2void: for tests, seconds.
+  smoke, smoke_distill, smoke_likelihood, smoke_noise2void: for tests, seconds.
 """
 
 from __future__ import annotations
 
 from tfflowdn import sections, variants
 
+LIKELIHOOD = ("likelihood", "smoke_likelihood")
 STAGES = {
     "start": ("full", "start", "camera", "quickstart", "smoke"),
-    "objective": ("full", "objective", "from_scratch", "quickstart", "smoke"),
+    "objective": (
+        *("full", "objective", "from_scratch", "quickstart", "smoke"),
+        *LIKELIHOOD,
+    ),
     "distill": ("distill", "camera_distill", "smoke_distill"),
     "noise2void": ("noise2void", "smoke_noise2void"),
 }
@@ -76,10 +82,11 @@ def _objective(pick):
         {"crop_size": 64, "batch_size": 16}, from_scratch=SMALL, quickstart=SMALL
     )
     return {
+        "data_term": "noise" if pick.variant in LIKELIHOOD else "blur",
         "crops": sections.crops(**sizes, seed=1),
         "rehearsal": sections.rehearsal(**sizes),
         "loss": sections.objective_loss(
-            map_factor=pick(0.45, from_scratch=0.35, quickstart=0.6),
+            map_factor=pick(0.45, likelihood=1.0, from_scratch=0.35, quickstart=0.6),
             gradient_bound=pick(10.0, from_scratch=1.0),
             rehearsal_weight=pick(10.0, from_scratch=0.0, quickstart=0.0),
         ),

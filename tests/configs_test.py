@@ -42,7 +42,10 @@ SECTIONS = {
         "objective.crops": (data.RandomCrops, "source"),
         "objective.rehearsal.crops": (data.RandomCrops, "source"),
         "objective.rehearsal.noise": (GenericNoise, ""),
-        "objective.loss": (models.UnpairedDenoiser, "network prior kwargs"),
+        "objective.loss": (
+            models.UnpairedDenoiser,
+            "network prior noise reference kwargs",
+        ),
         "objective.training": (training.fit, FIT_GIVEN),
         "distill.crops": (data.RandomCrops, "source"),
         "distill.noise": (noise.NoiseModel.call, "self signal seed"),
@@ -110,6 +113,8 @@ def test_keys_are_the_arguments_of_their_functions(path, config):
             continue
         names = set(inspect.signature(function).parameters) - set(given.split())
         expected |= {f"{section}.{name}" for name in names}
+    if "objective" in config:
+        expected.add("objective.data_term")
     assert set(_leaves(config)) == expected
 
 

@@ -1,5 +1,7 @@
 """Noise2Void: blind spots that reveal nothing, its loss, training and saving."""
 
+from __future__ import annotations
+
 import keras
 import numpy as np
 import pytest

@@ -389,6 +389,26 @@ def test_distillation_goes_on_with_the_denoiser(
     assert 0 < max(changes) < 0.1
 
 
+def test_the_objective_with_the_likelihood_of_the_learned_noise(
+    pictures, denoiser_path, noise_path, prior_path, tmp_path
+):
+    config = _denoiser_config(pictures, prior_path, variant="smoke_likelihood")
+    config.denoiser, config.noise = str(denoiser_path), str(noise_path)
+    before = inference.load_denoiser(denoiser_path).get_weights()
+    after = inference.load_denoiser(train_denoiser(config, tmp_path)).get_weights()
+    changes = [np.abs(a - b).max() for a, b in zip(after, before, strict=True)]
+    assert 0 < max(changes) < 0.1
+    assert "noise" in json.loads((tmp_path / "objective/model.json").read_text())
+    logged = _history(tmp_path / "objective")[0]
+    assert "noise_mismatch" in logged and "rehearsal_mse" in logged
+    config.objective.data_term = "residual"
+    with pytest.raises(ValueError, match="data_term must be.*Received: .*'residual'"):
+        train_denoiser(config, tmp_path / "other")
+    config.objective.data_term, config.noise = "noise", None
+    with pytest.raises(ValueError, match="the stage needs a noise model"):
+        train_denoiser(config, tmp_path / "other")
+
+
 def test_a_denoiser_of_other_channels_is_said(pictures, noise_path, tmp_path):
     config = _distill_config(pictures, "denoiser_rgb", noise_path)
     with pytest.raises(ValueError, match=r"for 1 channel.*'denoiser_rgb', for 3"):

@@ -264,6 +264,8 @@ def blind_spot_loss(**chosen: Any) -> dict[str, Any]:
 def objective_loss(**chosen: Any) -> dict[str, Any]:
     """Returns the arguments of `UnpairedDenoiser`."""
     defaults = {
+        "spectral_floor": 0.2,
+        "taper": 8,
         "blur_sigma": 0.0,
         "prior_weight": None,
         "map_factor": 0.45,

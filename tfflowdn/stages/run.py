@@ -74,7 +74,7 @@ class Run:
     @functools.cached_property
     def noise(self) -> NoiseModel:
         """The learned noise that `config.noise` names."""
-        reason = "distillation needs a noise model"
+        reason = "the stage needs a noise model"
         check_given("noise", self.config.noise, "NOISE.keras", reason)
         return inference.load_noise(self.config.noise)
 
@@ -98,6 +98,11 @@ class Run:
                 network.set_weights(trained.get_weights())
         network.num_shards = self.num_shards
         return network
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the network starts with random weights."""
+        return self._trained is None
 
     @functools.cached_property
     def channels(self) -> int:
