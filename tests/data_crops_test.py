@@ -8,7 +8,9 @@ import logging
 import numpy as np
 import pytest
 import tensorflow as tf
+import tifffile
 from PIL import Image
+from tensorflow_datasets import testing as tfds_testing
 
 from tfflowdn import data
 
@@ -204,26 +206,70 @@ def test_orders_of_the_passes_are_not_correlated(tmp_path):
     assert np.mean(correlations**2) * count == pytest.approx(1, abs=0.3)
 
 
-def test_pictures_that_do_not_fit_into_memory(tmp_path, monkeypatch):
-    source = _source(tmp_path, [(8, 8)] * 3)
+def test_pictures_that_do_not_fit_into_memory(monkeypatch):
     free = type("Memory", (), {"available": 100})
-    monkeypatch.setattr(data.memory.psutil, "virtual_memory", lambda: free)
-    with pytest.raises(ValueError, match="all pictures of a source must fit into mem"):
-        data.RandomCrops(source, crop_size=4, batch_size=2)
+    with tfds_testing.mock_data(num_examples=3):
+        source = data.open_source("tfds:mnist", channels=1)
+        monkeypatch.setattr(data.memory.psutil, "virtual_memory", lambda: free)
+        with pytest.raises(ValueError, match="all pictures of a source must fit into"):
+            data.RandomCrops(source, crop_size=4, batch_size=2)
+
+
+def _count_views(monkeypatch):
+    views, view = [], data.Picture.view
+    monkeypatch.setattr(
+        data.Picture, "view", lambda self, i: views.append(i) or view(self, i)
+    )
+    return views
 
 
 def test_pictures_are_decoded_once(tmp_path, monkeypatch):
     source = _source(tmp_path, [(8, 8)] * 3)
-    reads = []
-    read_image = data.images.read_image
-    monkeypatch.setattr(
-        data.images, "read_image", lambda p: reads.append(p) or read_image(p)
-    )
+    views = _count_views(monkeypatch)
     crops = data.RandomCrops(source, crop_size=4, batch_size=8)
     _take(crops(), 20)
     _take(crops(30), 20)
     crops.names(3)
-    assert len(reads) == 3
+    assert len(views) == 3
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.tif", "zlib.tif"])
+@pytest.mark.parametrize("pixel_range", ["dtype", "1%,99%"])
+def test_crops_of_a_stack_that_stays_on_disk_are_the_same(
+    tmp_path, monkeypatch, name, pixel_range
+):
+    stack = np.random.default_rng(0).integers(0, 4096, (2, 3, 12, 15), np.uint16)
+    if name == "a.npy":
+        np.save(tmp_path / name, stack)
+    else:
+        compression = "zlib" if name == "zlib.tif" else None
+        tifffile.imwrite(
+            tmp_path / name, stack, photometric="minisblack", compression=compression
+        )
+    source = data.open_source(
+        str(tmp_path / name), channels=1, axes="TZYX", pixel_range=pixel_range
+    )
+    stem = name.partition(".")[0]
+    assert source.names[4] == f"{stem}/0004.{name[-3:]}"
+    assert source.sizes == ((12, 15),) * 6
+    pictures = np.stack(list(source.dataset().as_numpy_iterator()))
+    expected = data.to_float(stack.reshape(6, 12, 15, 1), source.limits(0))
+    if pixel_range != "dtype":
+        np.testing.assert_array_equal(pictures, expected)
+    whole = _take(data.RandomCrops(source, crop_size=8, batch_size=7)(3), 2)
+    monkeypatch.setattr("tfflowdn.data.picture_pool.is_large", lambda _: True)
+    views = _count_views(monkeypatch)
+    pool = data.PicturePool(source)
+    pool.verify()
+    crops = data.RandomCrops(pool, crop_size=8, batch_size=7)
+    np.testing.assert_array_equal(_take(crops(3), 2), whole)
+    assert crops.names(3)
+    if name != "zlib.tif":
+        picture = data.open_picture(tmp_path / name)
+        picture.axes = "TZYX"
+        assert views
+        assert isinstance(picture.view(1), np.memmap)
+        picture.close()
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])

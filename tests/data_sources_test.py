@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+import tifffile
 
 from tfflowdn import data
 
@@ -169,3 +170,46 @@ def test_tfds_errors(tfds, tmp_path):
         ValueError, match=r"tfds:NAME\[:SPLIT\]. Received: spec='tfds:'"
     ):
         data.open_source("tfds:", channels=1)
+
+
+@pytest.mark.parametrize("by", ["file", "page"])
+def test_percentiles_are_those_of_a_file_or_a_page(tmp_path, by):
+    stack = np.random.default_rng(0).integers(0, 1000, (3, 8, 9), np.uint16)
+    stack[1] *= 4
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack")
+    source = data.open_source(
+        str(tmp_path), channels=1, pixel_range="0%,100%", percentiles_by=by
+    )
+    pages = stack[1] if by == "page" else stack
+    assert source.limits(1) == (pages.min(), pages.max())
+    results = np.stack(list(source.dataset().as_numpy_iterator()))
+    peaks = results.max((1, 2, 3))
+    np.testing.assert_allclose(peaks == 1, [by == "page", True, by == "page"])
+
+
+def test_arrays_need_axes_where_their_shape_does_not_say(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((5, 8, 9), np.uint8))
+    with pytest.raises(data.ImageReadError, match="other arrays need axes"):
+        data.open_source(str(tmp_path), channels=1)
+    assert len(data.open_source(str(tmp_path), channels=1, axes="zyx")) == 5
+    np.save(tmp_path / "a.npy", np.zeros((8, 9, 3), np.uint8))
+    assert data.open_source(str(tmp_path), channels=3).names == ("a.npy",)
+    with pytest.raises(ValueError, match="percentiles_by must be one of"):
+        data.open_source(str(tmp_path), channels=3, percentiles_by="plane")
+
+
+def test_stacks_are_paired_page_by_page(tmp_path):
+    stack = np.random.default_rng(0).integers(0, 256, (3, 8, 9), np.uint8)
+    for name in ("noisy", "clean"):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "a.npy", stack)
+    tifffile.imwrite(tmp_path / "clean" / "b.tif", 255 - stack, photometric=1)
+    tifffile.imwrite(tmp_path / "noisy" / "b.tif", 255 - stack, photometric=1)
+    sources = (
+        data.open_source(str(tmp_path / name), channels=1, axes="TYX")
+        for name in ("noisy", "clean")
+    )
+    pairs = list(data.paired_images(*sources).as_numpy_iterator())
+    assert len(pairs) == 6
+    for noisy, clean in pairs:
+        np.testing.assert_array_equal(noisy, clean)

@@ -118,6 +118,8 @@ def source() -> dict[str, Any]:
         "spec": config_dict.placeholder(str),
         "data_dir": config_dict.placeholder(str),
         "pixel_range": "dtype",
+        "axes": config_dict.placeholder(str),
+        "percentiles_by": "file",
     }
 
 

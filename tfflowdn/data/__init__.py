@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from tfflowdn.data.axes import split_pictures
 from tfflowdn.data.crops import RandomCrops, image_batches
+from tfflowdn.data.formats import Picture
 from tfflowdn.data.image_source import ImageSource
 from tfflowdn.data.images import (
     IMAGE_SUFFIXES,
@@ -48,6 +50,7 @@ __all__ = [
     "ImageReadError",
     "ImageSource",
     "Metadata",
+    "Picture",
     "PicturePool",
     "RandomCrops",
     "TfdsSource",
@@ -76,6 +79,7 @@ __all__ = [
     "read_metadata",
     "read_pages",
     "split_alpha",
+    "split_pictures",
     "to_float",
     "to_unit",
     "write_image",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
@@ -20,7 +21,8 @@ __all__ = [
 class RandomCrops:
     """Endless batches of random training crops, each a function of seed and step.
 
-    Pictures are decoded once and kept in memory. Each pass takes one crop of every
+    Pictures are decoded once and kept in memory; of files that are large for it, only
+    the crops are read, from disk. Each pass takes one crop of every
     picture, in a new random order. Batch `step` is computed from the arguments and
     `step` only, so a training that is resumed at a step sees the same batches as one
     that was not interrupted, and no earlier batch is computed again.
@@ -70,6 +72,7 @@ class RandomCrops:
         self._zoom_range = tuple(zoom_range)
         self._contrast_range = tuple(contrast_range)
         pool = source if isinstance(source, PicturePool) else PicturePool(source)
+        self._read_crop = pool.read_crop if pool.stays_on_disk else None
         self._pool = _large_pictures(pool, crop_size)
 
     def __call__(self, first_step: int = 0) -> tf.data.Dataset:
@@ -91,7 +94,7 @@ class RandomCrops:
         return sorted({self._names[i] for i in tf.gather(numbers, picked).numpy()})
 
     def _batch(self, step: tf.Tensor, pool: tuple[tf.Tensor, ...]) -> tf.Tensor:
-        _, sizes, starts, pixels = pool
+        numbers, sizes, starts, pixels = pool
         picked = self._pick(step, tf.shape(sizes)[0])
         key = tf.stack([tf.constant(self._seed, tf.int64), step])
         index = _crop_and_turn(
@@ -100,8 +103,15 @@ class RandomCrops:
             self._augment,
             key,
         )
-        index = tf.cast(index, tf.int64) + tf.gather(starts, picked)[:, None, None]
-        crops = to_unit(tf.gather(pixels, index))
+        if self._read_crop is None:
+            index = tf.cast(index, tf.int64) + tf.gather(starts, picked)[:, None, None]
+            crops = to_unit(tf.gather(pixels, index))
+        else:
+            widths = tf.gather(sizes, picked)[:, 1]
+            parts = [tf.gather(numbers, picked), widths, index]
+            crops = tf.numpy_function(self._from_disk, parts, pixels.dtype)
+            shape = [self._batch_size, *[self._crop_size] * 2, pixels.shape[-1]]
+            crops = to_unit(tf.ensure_shape(crops, shape))
         if self._zoom_range != (1, 1):
             zoom = self._uniform(self._zoom_range, tf.random.fold_in(key, 2))
             crops = _enlarge_middle(crops, zoom)
@@ -110,6 +120,16 @@ class RandomCrops:
             mean = tf.reduce_mean(crops, axis=(1, 2), keepdims=True)
             crops = mean + contrast * (crops - mean)
         return crops
+
+    def _from_disk(
+        self, numbers: np.ndarray, widths: np.ndarray, index: np.ndarray
+    ) -> np.ndarray:
+        """Returns crops [batch, size, size, C] of pictures that stay on disk."""
+        crops = [
+            self._read_crop(int(number), *np.divmod(flat, width))
+            for number, width, flat in zip(numbers, widths, index, strict=True)
+        ]
+        return np.stack(crops)
 
     def _uniform(self, limits: tuple[float, float], seed: tf.Tensor) -> tf.Tensor:
         shape = [self._batch_size, 1, 1, 1]
@@ -212,6 +232,11 @@ def _large_pictures(pool: PicturePool, crop_size: int) -> tf.data.Dataset:
         numbers = tf.where(is_large)[:, 0]
         return numbers, tf.gather(sizes, numbers), tf.gather(starts, numbers), pixels
 
+    if pool.stays_on_disk:
+        sizes = tf.constant(pool.sizes, tf.int32)
+        pixels = tf.zeros([0, pool.channels], pool.source.dtype)
+        starts = tf.zeros([len(pool)], tf.int64)
+        return tf.data.Dataset.from_tensors((sizes, starts, pixels)).map(select)
     return pool.pixels().map(select).cache()  # Shares the tensor of the pixels.
 
 

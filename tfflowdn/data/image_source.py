@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 __all__ = ["ImageSource", "check_channels"]
@@ -43,6 +44,24 @@ class ImageSource(abc.ABC):
         Raises:
           ImageReadError: For the first file whose pixels cannot be read.
         """
+
+    def read_crop(
+        self, index: int, rows: np.ndarray, columns: np.ndarray
+    ) -> np.ndarray:
+        """Returns pixels of a picture without reading the others, where possible.
+
+        Args:
+          index: The number of the picture.
+          rows: Rows, an array of any shape.
+          columns: Columns, of the same shape.
+
+        Returns:
+          [*rows.shape, channels], of the dtype of `dataset()`.
+
+        Raises:
+          NotImplementedError: If the pictures are not files.
+        """
+        raise NotImplementedError
 
     @property
     def min_size(self) -> int | None:

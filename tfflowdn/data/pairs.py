@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import tensorflow as tf
 
-from tfflowdn.data import images
-from tfflowdn.data.pixel_range import find_limits, split_alpha, to_float
+from tfflowdn.data.pixel_range import split_alpha, to_float
 from tfflowdn.data.sources import FileSource
 
 __all__ = ["pair_sources", "paired_images"]
@@ -30,20 +27,19 @@ def paired_images(
         noisy, clean, noisy_ending=noisy_ending, clean_ending=clean_ending
     )
 
-    def read(*paths: bytes) -> list[np.ndarray]:
-        pair = [split_alpha(images.read_image(os.fsdecode(p)))[0] for p in paths]
-        limits = find_limits(noisy.pixel_range, pair[:1])
+    def read(index: int) -> list[np.ndarray]:
+        pair = [split_alpha(one.stored(index))[0] for one in (noisy, clean)]
+        limits = noisy.limits(index)
         return [to_float(picture, limits) for picture in pair]
 
-    def load(*paths: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        pair = tf.numpy_function(read, paths, [tf.float32] * 2, stateful=False)
+    def load(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        pair = tf.numpy_function(read, [index], [tf.float32] * 2, stateful=False)
         return tuple(
             tf.ensure_shape(picture, [None, None, source.channels])
             for picture, source in zip(pair, (noisy, clean), strict=True)
         )
 
-    paths = tuple([os.fspath(p) for p in source.paths] for source in (noisy, clean))
-    pairs = tf.data.Dataset.from_tensor_slices(paths)
+    pairs = tf.data.Dataset.range(len(noisy.paths))
     return pairs.map(load, num_parallel_calls=tf.data.AUTOTUNE)
 
 

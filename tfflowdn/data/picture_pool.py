@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from tfflowdn.data.image_source import ImageSource
-from tfflowdn.data.memory import check_fits
+from tfflowdn.data.memory import check_fits, is_large
+from tfflowdn.data.sources import FileSource
 
 __all__ = ["PicturePool"]
 
 
 class PicturePool(ImageSource):
     """The pictures of another source, decoded at most once, for several `RandomCrops`.
+
+    Files that are large for the memory stay on disk, and only their crops are read.
+
+    Attributes:
+      stays_on_disk: Whether this is so.
 
     Args:
       source: The pictures.
@@ -27,6 +34,13 @@ class PicturePool(ImageSource):
         self.names = source.names
         self.sizes = source.sizes
         self._pixels = None
+        self.stays_on_disk = _stays_on_disk(source)
+
+    def read_crop(
+        self, index: int, rows: np.ndarray, columns: np.ndarray
+    ) -> np.ndarray:
+        """See `ImageSource.read_crop`."""
+        return self.source.read_crop(index, rows, columns)
 
     def dataset(self) -> tf.data.Dataset:
         """See `ImageSource.dataset`; this decodes the pictures again."""
@@ -45,13 +59,23 @@ class PicturePool(ImageSource):
         return self._pixels
 
     def verify(self) -> None:
-        """See `ImageSource.verify`; the decoded pictures are kept."""
+        """See `ImageSource.verify`; decoded pictures that fit into memory are kept."""
+        if self.stays_on_disk:
+            self.source.verify()
+            return
         try:
             for _ in self.pixels():
                 pass
         except tf.errors.InvalidArgumentError:
             self.source.verify()  # Raises the error with the name of the file.
             raise
+
+
+def _stays_on_disk(source: ImageSource) -> bool:
+    if not isinstance(source, FileSource):
+        return False
+    num_pixels = sum(height * width for height, width in source.sizes)
+    return is_large(num_pixels * source.channels * np.dtype(source.dtype).itemsize)
 
 
 def _pixels(source: ImageSource) -> tf.data.Dataset:

@@ -2,72 +2,153 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import glob
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from tfflowdn.checks import check_choice
 from tfflowdn.data import images
 from tfflowdn.data import pixel_range as ranges
+from tfflowdn.data.formats import ImageHeader, Picture
+from tfflowdn.data.formats.base import reading
 from tfflowdn.data.image_source import ImageSource, check_channels
-from tfflowdn.data.listing import list_pictures, log_omitted
+from tfflowdn.data.listing import PICTURE_SUFFIXES, list_pictures, log_omitted
 from tfflowdn.data.tfds_source import open_tfds
 
 __all__ = ["FileSource", "open_source"]
 
+_MOST_SAMPLED = 64  # Pages of a stack, for its percentiles.
+_OPEN = threading.local()
+
 
 @dataclasses.dataclass(frozen=True)
 class FileSource(ImageSource):
-    """Pictures in files whose headers have been checked; see `open_source`.
+    """Pages of files whose headers have been checked; see `open_source`.
 
     Attributes:
-      paths: The files.
-      names: Their paths relative to the folder asked for, `/` between the parts.
+      paths: The file of each picture.
+      pages: The number of the page in its file.
+      names: Their paths relative to the folder asked for, `/` between the parts; page
+        7 of `a/b.tif` is `a/b/0007.tif` if there are several.
       channels: 1 or 3.
       sizes: (height, width) of each.
       dtype: "uint8", "uint16" or "float32", the dtype of `dataset()`.
       pixel_range: The values that become 0 and 1, see `data.check_range`.
+      axes: The axes of `.npy` files.
+      percentiles_by: "file" or "page".
     """
 
     paths: tuple[Path, ...]
+    pages: tuple[int, ...]
     names: tuple[str, ...]
     channels: int
     sizes: tuple[tuple[int, int], ...]
     dtype: str
     pixel_range: str
+    axes: str | None = None
+    percentiles_by: str = "file"
 
     def dataset(self) -> tf.data.Dataset:
         """See `ImageSource.dataset`."""
-        paths = tf.data.Dataset.from_tensor_slices([os.fspath(p) for p in self.paths])
-        return paths.map(self._load, num_parallel_calls=tf.data.AUTOTUNE)
+        indices = tf.data.Dataset.range(len(self.paths))
+        return indices.map(self._load, num_parallel_calls=tf.data.AUTOTUNE)
 
     def verify(self) -> None:
         """See `ImageSource.verify`."""
-        for path in self.paths:
-            images.read_image(path)
+        for index in range(len(self.paths)):
+            ranges.check_finite(self.stored(index))
 
     def select(self, indices: list[int]) -> FileSource:
-        """Returns the source of the pictures at `indices`, in that order."""
+        """The source of the pictures at `indices`, in that order."""
         picked = {
             field: tuple(getattr(self, field)[i] for i in indices)
-            for field in ("paths", "names", "sizes")
+            for field in ("paths", "pages", "names", "sizes")
         }
         return dataclasses.replace(self, **picked)
 
-    def _load(self, path: tf.Tensor) -> tf.Tensor:
-        image = tf.numpy_function(self._read, [path], self.dtype, stateful=False)
+    def stored(self, index: int) -> np.ndarray:
+        """Returns the pixels [H, W, C] of a picture as they are stored, with alpha.
+
+        Raises:
+          ImageReadError: If the picture is broken, or a pixel is not finite.
+        """
+        path = self.paths[index]
+        with _opened(path, self.axes) as picture, reading(path):
+            pixels = np.array(picture.view(self.pages[index]))
+            ranges.check_finite(pixels)
+        return pixels
+
+    def limits(self, index: int) -> tuple[float, float] | None:
+        """Returns the values of a picture that become 0 and 1; None for "dtype"."""
+        by_file = self.percentiles_by == "file"
+        page = None if by_file else self.pages[index]
+        return _limits(self.paths[index], page, self.axes, self.pixel_range)
+
+    def read_crop(
+        self, index: int, rows: np.ndarray, columns: np.ndarray
+    ) -> np.ndarray:
+        """See `ImageSource.read_crop`."""
+        path = self.paths[index]
+        with _opened(path, self.axes) as picture, reading(path):
+            pixels = np.array(picture.view(self.pages[index])[rows, columns])
+            ranges.check_finite(pixels)
+        return self._scaled(index, pixels)
+
+    def _load(self, index: tf.Tensor) -> tf.Tensor:
+        image = tf.numpy_function(self._read, [index], self.dtype, stateful=False)
         return tf.ensure_shape(image, [None, None, self.channels])
 
-    def _read(self, path: bytes) -> np.ndarray:
-        color, _ = ranges.split_alpha(images.read_image(os.fsdecode(path)))
+    def _read(self, index: int) -> np.ndarray:
+        return self._scaled(index, self.stored(index))
+
+    def _scaled(self, index: int, pixels: np.ndarray) -> np.ndarray:
+        color, _ = ranges.split_alpha(pixels)
+        color = color.astype(color.dtype.newbyteorder("="), copy=False)
         if self.dtype == "float32":
-            return ranges.normalize(self.pixel_range, color)
+            return ranges.to_float(color, self.limits(index))
         is_shallow = color.dtype == np.uint8 and self.dtype == "uint16"
-        return np.uint16(257) * color if is_shallow else color
+        return np.uint16(257) * color if is_shallow else np.ascontiguousarray(color)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, axes: str | None) -> Iterator[Picture]:
+    """Yields a picture; a stack stays open until the thread opens another one."""
+    key = (path, axes, path.stat().st_mtime_ns) if path.exists() else None
+    if key is not None and getattr(_OPEN, "key", None) == key:
+        yield _OPEN.picture
+        return
+    picture = images.open_picture(path)
+    picture.axes = axes
+    try:
+        is_stack = picture.num_pages > 1
+        if is_stack:
+            _OPEN.key, _OPEN.picture = key, picture
+        yield picture
+    finally:
+        if getattr(_OPEN, "picture", None) is not picture:
+            picture.close()
+
+
+@functools.lru_cache(maxsize=4096)
+def _limits(
+    path: Path, page: int | None, axes: str | None, pixel_range: str
+) -> tuple[float, float] | None:
+    """Returns the limits of a page, or of all pages if it is None."""
+    if "%" not in pixel_range:
+        return ranges.find_limits(pixel_range, [])
+    with _opened(path, axes) as picture:
+        step = -(-picture.num_pages // _MOST_SAMPLED)
+        pages = range(0, picture.num_pages, step) if page is None else [page]
+        views = (picture.view(index) for index in pages)
+        return ranges.find_limits(pixel_range, views, len(pages))
 
 
 def open_source(
@@ -76,8 +157,13 @@ def open_source(
     channels: int | None,
     data_dir: str | os.PathLike | None = None,
     pixel_range: str | Sequence[float] = "dtype",
+    axes: str | None = None,
+    percentiles_by: str = "file",
 ) -> ImageSource:
     """Opens a collection of pictures and checks it before any long work.
+
+    Each page of a TIFF and each plane of an array is a picture, and is read when it
+    is needed.
 
     Args:
       spec: A folder (all pictures below it, sorted by relative path; hidden files
@@ -88,6 +174,9 @@ def open_source(
         default the number of the first one. Alpha is dropped.
       data_dir: Where TFDS keeps its data sets; unused otherwise.
       pixel_range: The values that become 0 and 1, see `data.check_range`.
+      axes: The axes of `.npy` files, such as "TZYX"; see `Denoiser.__call__`.
+      percentiles_by: Whether percentiles are those of a whole "file" (of at most 64
+        of its pages, spread evenly) or of each "page".
 
     Returns:
       The source. Every file's header has been read, no pixel has.
@@ -103,8 +192,15 @@ def open_source(
     pixel_range = ranges.check_range(pixel_range)
     if spec.startswith("tfds:"):
         return open_tfds(spec, channels, data_dir, pixel_range)
-    root, paths = _find(spec)
-    headers = [images.image_header(path) for path in paths]
+    check_choice("percentiles_by", percentiles_by, ("file", "page"))
+    root, files = _find(spec)
+    paths, pages, names, headers = [], [], [], []
+    for path in files:
+        of_file = _page_headers(path, axes)
+        paths += [path] * len(of_file)
+        pages += range(len(of_file))
+        names += _page_names(path.relative_to(root), len(of_file))
+        headers += of_file
     channels = channels or headers[0].channels
     for path, header in zip(paths, headers, strict=True):
         check_channels(os.fspath(path), header.channels, channels)
@@ -115,12 +211,29 @@ def open_source(
             )
     return FileSource(
         paths=tuple(paths),
-        names=tuple(path.relative_to(root).as_posix() for path in paths),
+        pages=tuple(pages),
+        names=tuple(names),
         channels=channels,
         sizes=tuple((header.height, header.width) for header in headers),
         dtype=_common_dtype({header.dtype.name for header in headers}, pixel_range),
         pixel_range=pixel_range,
+        axes=axes,
+        percentiles_by=percentiles_by,
     )
+
+
+def _page_headers(path: Path, axes: str | None) -> list[ImageHeader]:
+    with images.open_picture(path) as picture:
+        picture.axes = axes
+        return picture.page_headers()
+
+
+def _page_names(relative: Path, count: int) -> list[str]:
+    if count == 1:
+        return [relative.as_posix()]
+    stem = relative.with_suffix("").as_posix()
+    width = max(4, len(str(count - 1)))
+    return [f"{stem}/{page:0{width}}{relative.suffix}" for page in range(count)]
 
 
 def _find(spec: str) -> tuple[Path, list[Path]]:
@@ -143,14 +256,14 @@ def _find(spec: str) -> tuple[Path, list[Path]]:
     if not paths:
         raise ValueError(
             f"The source must hold a picture, a file that ends in one of "
-            f"{', '.join(images.IMAGE_SUFFIXES)}. Received: {spec=}."
+            f"{', '.join(PICTURE_SUFFIXES)}. Received: {spec=}."
         )
     return root, sorted(paths, key=lambda p: p.relative_to(root).as_posix())
 
 
 def _is_picture(relative: Path) -> bool:
     hidden = any(part.startswith(".") for part in relative.parts)
-    return relative.suffix.lower() in images.IMAGE_SUFFIXES and not hidden
+    return relative.suffix.lower() in PICTURE_SUFFIXES and not hidden
 
 
 def _common_dtype(dtypes: set[str], pixel_range: str) -> str:

@@ -121,6 +121,7 @@ class Denoiser:
         gain: float | None = None,
         offset: float | None = None,
         dtype: npt.DTypeLike | None = None,
+        percentiles_by: str = "file",
         on_pixels: Callable[[int], None] | None = None,
     ) -> np.ndarray | tf.Tensor:
         """Denoises a picture or a batch of pictures.
@@ -155,6 +156,8 @@ class Denoiser:
           dtype: The dtype of the result, whose values stay in the units of the image;
             by default the dtype of the image. Integers whose noise is of the order of
             their step are rounded so that local means are kept, and a warning says so.
+          percentiles_by: Whether the planes of an array with `axes` share their range
+            and transform ("file") or have one each ("page").
           on_pixels: Called after each batch of pictures, or tile of a picture, with
             the number of pixels that it denoised, for example to show the progress.
 
@@ -169,12 +172,13 @@ class Denoiser:
             raise ValueError(f"strength must be within [0, 1]. Received: {strength=}.")
         is_tensor = keras.ops.is_tensor(image)
         image = keras.ops.convert_to_numpy(image) if is_tensor else np.asarray(image)
-        sources = _pictures(image, axes)
+        sources = data.split_pictures(image, axes)
         data.check_finite(image)
         dtype = np.dtype(image.dtype if dtype is None else dtype)
         options = {"transform": transform, "gain": gain, "offset": offset}
         options["dtype"] = dtype
-        scalings = self._scalings(sources, axes, pixel_range, options)
+        shared = axes is not None and percentiles_by == "file"
+        scalings = self._scalings(sources, shared, pixel_range, options)
         _check_wide(scalings, image.dtype, pixel_range)
         scalings[0].to_unit(sources[0][:1, :1])  # Checks the dtype early.
         if out is None:
@@ -209,7 +213,9 @@ class Denoiser:
             RoundedTarget(target)
             if scaling.is_low_count and dtype.kind in "iu"
             else target
-            for target, scaling in zip(_pictures(result, axes), scalings, strict=True)
+            for target, scaling in zip(
+                data.split_pictures(result, axes), scalings, strict=True
+            )
         ]
         self._denoise_pictures(denoise_batch, sources, targets, scalings, on_pixels)
         return keras.ops.convert_to_tensor(result) if is_tensor else result
@@ -230,18 +236,18 @@ class Denoiser:
         options = {"default_range": self.pixel_range, **options}
         return find_scaling(pictures, pixel_range, **options)
 
-    def _scalings(self, pictures, axes, pixel_range, options):
-        """Returns the scaling of each picture; planes of an array with axes share it.
+    def _scalings(self, pictures, shared, pixel_range, options):
+        """Returns the scaling of each picture, or the one that they share.
 
         The notes of scalings that are found here are logged.
         """
         if isinstance(pixel_range, Scaling):
             return [pixel_range] * len(pictures)
-        groups = [pictures] if axes is not None else [[one] for one in pictures]
+        groups = [pictures] if shared else [[one] for one in pictures]
         scalings = [self.find_scaling(g, pixel_range, **options) for g in groups]
         for note in dict.fromkeys(note for one in scalings for note in one.notes):
             logging.warning("%s.", note[0].upper() + note[1:])
-        return scalings * (len(pictures) if axes is not None else 1)
+        return scalings * (len(pictures) if shared else 1)
 
     def _denoise_pictures(self, function, sources, targets, scalings, on_pixels):
         """Fills pictures [H, W, C] in batches or, if they are too large, in tiles."""
@@ -434,40 +440,6 @@ def _versions(model):
             status = os.stat(file)
             versions.append((path, status.st_mtime_ns, status.st_size))
     return tuple(versions)
-
-
-def _pictures(image, axes):
-    """Returns views of the pictures [H, W, C] in an array."""
-    if axes is not None:
-        return _planes(image, axes.upper())
-    shape = image.shape
-    is_shape = len(shape) == 2 or (len(shape) in (3, 4) and 1 <= shape[-1] <= 4)
-    if not is_shape or 0 in shape:
-        raise ValueError(
-            "image must be [H, W], [H, W, C] or [batch, H, W, C], with C from 1 to 4 "
-            f"and no empty axis; other arrays need axes. Received: image.shape={shape}."
-        )
-    image = image[..., np.newaxis] if len(shape) == 2 else image
-    return list(image if len(shape) == 4 else image[np.newaxis])
-
-
-def _planes(image, axes):
-    distinct = len(set(axes)) == len(axes) == image.ndim
-    if not distinct or not set("YX") <= set(axes) or 0 in image.shape:
-        raise ValueError(
-            "axes must name each axis of image by a different letter, among them Y and "
-            f"X, and no axis may be empty. Received: {axes=}, {image.shape=}."
-        )
-    inner = [axes.index(name) for name in "YXS" if name in axes]
-    outer = [axis for axis in range(image.ndim) if axis not in inner]
-    planes = np.transpose(image, outer + inner)
-    planes = planes if "S" in axes else planes[..., np.newaxis]
-    if planes.shape[-1] > 4:
-        raise ValueError(
-            "S, the axis of the channels, must have a length of 1 to 4. "
-            f"Received: {axes=}, {image.shape=}."
-        )
-    return [planes[index] for index in np.ndindex(planes.shape[:-3])]
 
 
 def _on_luminance(run, noisy):

@@ -28,6 +28,7 @@ __all__ = [
     "EXIT_RESUME",
     "EXIT_USAGE",
     "define_denoiser_flags",
+    "define_stack_flags",
     "define_strategy_flag",
     "define_training_flags",
     "denoiser_options",
@@ -125,6 +126,22 @@ def sigterm_flag() -> Callable[[], bool]:
     came = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: came.set())
     return came.is_set
+
+
+def define_stack_flags() -> None:
+    """Defines `--axes` and `--percentiles_by`, see `data.open_source`."""
+    flags.DEFINE_string(
+        "axes",
+        None,
+        "Axes of .npy files, such as TZYX; S stands for the colors. Each index along "
+        "the other axes is a picture, as each page of a TIFF is.",
+    )
+    flags.DEFINE_enum(
+        "percentiles_by",
+        "file",
+        ("file", "page"),
+        "Whether the percentiles of a range are those of a whole stack or of a page.",
+    )
 
 
 def define_denoiser_flags() -> None:

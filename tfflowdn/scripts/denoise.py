@@ -67,6 +67,7 @@ def denoise_files(
     gain: float | None = None,
     offset: float | None = None,
     dtype: str | None = None,
+    percentiles_by: str = "file",
     **options: Any,
 ) -> list[Path]:
     """Denoises files and the files of folders; reads and writes others meanwhile.
@@ -89,6 +90,8 @@ def denoise_files(
       transform: See `inference.find_scaling`; one transform for all pages of a stack.
       gain: The gain of the transform; None to estimate it from each file.
       offset: The offset of the transform; None to estimate it from each file.
+      percentiles_by: Whether a stack has one range and transform for the whole "file",
+        or each "page" its own.
       dtype: The dtype of the outputs; by default the dtype of each file.
       **options: `strength`, `self_ensemble` and `luminance_only`, see
         `inference.Denoiser`.
@@ -113,6 +116,7 @@ def denoise_files(
         "transform": transform,
         "gain": gain,
         "offset": offset,
+        "percentiles_by": percentiles_by,
     }
     # Validates the options early.
     denoiser([[0.0]], pixel_range="dtype", dtype=dtype, **options)
@@ -221,7 +225,8 @@ def _denoise(job, denoise, find_scaling, scaling_options, axes, progress):
     read, is_array = job.future.result(), job.source.suffix.lower() == ARRAY_SUFFIX
 
     def find(pictures):
-        scaling = find_scaling(pictures, **scaling_options)
+        options = {k: v for k, v in scaling_options.items() if k != "percentiles_by"}
+        scaling = find_scaling(pictures, **options)
         for note in scaling.notes:
             logging.warning("%s: %s.", job.source, note)
         return scaling
@@ -232,7 +237,8 @@ def _denoise(job, denoise, find_scaling, scaling_options, axes, progress):
             _denoise_array(job, denoise, axes, on_share)
             return lambda: None
         if read is None:
-            _denoise_pages(job, denoise, find, on_share)
+            by_page = scaling_options["percentiles_by"] == "page"
+            _denoise_pages(job, denoise, find, by_page, on_share)
             return lambda: None
         pixels, metadata = read
         if metadata.conversion:
@@ -254,12 +260,13 @@ def _denoise_array(job, denoise, axes, on_share):
     tfflowdn.data.map_array(job.source, job.target, fill, denoise.keywords["dtype"])
 
 
-def _denoise_pages(job, denoise, find_scaling, on_share):
+def _denoise_pages(job, denoise, find_scaling, by_page, on_share):
     """Denoises and writes a file whose pages are read one by one."""
     pages = _Pages(job.source, job.target.parent)
-    scaling = find_scaling(pages)
+    shared = None if by_page else find_scaling(pages)
 
     def fill(page, out):
+        scaling = shared or find_scaling([page])
         size = len(pages) * page.shape[0] * page.shape[1]
         on_pixels = lambda n: on_share(n / size)  # noqa: E731
         denoise(page, out=out, pixel_range=scaling, on_pixels=on_pixels)
@@ -352,6 +359,7 @@ def _main(argv):
         max_pixels=FLAGS.max_pixels,
         axes=FLAGS.axes,
         dtype=FLAGS.dtype,
+        percentiles_by=FLAGS.percentiles_by,
         **command.denoiser_options(FLAGS),
     )
     logging.info("%d pictures are in %s", len(written), FLAGS.output)
@@ -372,9 +380,7 @@ def main() -> None:
         False,
         "Leave out files that have an output, to continue after a kill.",
     )
-    flags.DEFINE_string(
-        "axes", None, "Axes of .npy files, such as TZYX; S stands for the colors."
-    )
+    command.define_stack_flags()
     command.define_denoiser_flags()
     flags.DEFINE_enum(
         "dtype",

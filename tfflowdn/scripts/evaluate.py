@@ -4,7 +4,7 @@
 
 prints PSNR and SSIM of each picture and their means: for the pictures in NOISY as they
 are and, with a model, as `denoise` denoises them with the same flags. Files are matched
-by their names without suffix.
+by their names without suffix, stacks page by page.
 
 Example:
     evaluate --noisy noisy --reference clean --model general
@@ -30,6 +30,8 @@ def evaluate(
     reference: str,
     model: str | None = None,
     pixel_range: str | None = None,
+    axes: str | None = None,
+    percentiles_by: str = "file",
     **options: Any,
 ) -> dict:
     """Scores the pictures of two sources.
@@ -42,6 +44,8 @@ def evaluate(
       pixel_range: The values that become 0 and 1, see `data.check_range`, and the
         data range of the scores; by default the range of the model. The percentiles
         of a noisy picture are also used for its reference.
+      axes: The axes of .npy files, see `data.open_source`.
+      percentiles_by: "file" or "page", see `data.open_source`.
       **options: `strength`, `self_ensemble`, `luminance_only`, `transform`, `gain` and
         `offset` (in units of the range), see `inference.Denoiser`.
 
@@ -59,7 +63,13 @@ def evaluate(
     pixel_range = pixel_range or (denoiser.pixel_range if model else "dtype")
     sources = tfflowdn.data.pair_sources(
         *(
-            tfflowdn.data.open_source(spec, channels=channels, pixel_range=pixel_range)
+            tfflowdn.data.open_source(
+                spec,
+                channels=channels,
+                pixel_range=pixel_range,
+                axes=axes,
+                percentiles_by=percentiles_by,
+            )
             for spec in (noisy, reference)
         )
     )
@@ -77,6 +87,7 @@ def evaluate(
 def _main(argv):
     del argv
     options = command.denoiser_options(FLAGS)
+    options |= {"axes": FLAGS.axes, "percentiles_by": FLAGS.percentiles_by}
     report = evaluate(FLAGS.noisy, FLAGS.reference, FLAGS.model, **options)
     command.publish(report, FLAGS.output)
 
@@ -87,6 +98,7 @@ def main() -> None:
     flags.DEFINE_string("reference", None, "Their references, with the same names.")
     flags.DEFINE_string("model", None, "A denoiser, see denoise --help.")
     command.define_denoiser_flags()
+    command.define_stack_flags()
     flags.DEFINE_string("output", None, "JSON file to write.")
     command.require("noisy", "reference")
     command.run(_main)

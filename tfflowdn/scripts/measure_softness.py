@@ -24,23 +24,32 @@ __all__ = ["main", "zoom_range"]
 
 FLAGS = flags.FLAGS
 NUM_CROPS, SIZE = 64, 64
+MOST_PICTURES, MOST_SIDE = 256, 2048  # Of the noisy pictures, evenly spread.
 
 
-def zoom_range(noisy: str, clean: str, noise: str | None) -> tuple[float, float]:
+def zoom_range(
+    noisy: str, clean: str, noise: str | None, axes: str | None = None
+) -> tuple[float, float]:
     """Returns `data.matching_zoom_range` of pictures in files.
 
     Args:
       noisy: Source of the noisy pictures, see `data.open_source`.
       clean: Source of the clean pictures.
       noise: Path of a model of the noise; None if there is hardly any noise.
+      axes: The axes of .npy files, see `data.open_source`.
     """
-    source = tfflowdn.data.open_source(noisy, channels=None)
-    images = source.dataset().as_numpy_iterator()
-    pictures = [tfflowdn.data.to_float(image) for image in images]
+    source = tfflowdn.data.open_source(noisy, channels=None, axes=axes)
+    step = -(-len(source) // MOST_PICTURES)
+    images = source.dataset().shard(step, 0).as_numpy_iterator()
+    pictures = [tfflowdn.data.to_float(_middle(image)) for image in images]
     crops = None if noise is None else _noise_crops(noise, pictures)
-    return tfflowdn.data.matching_zoom_range(
-        pictures, tfflowdn.data.open_source(clean, channels=source.channels), crops
-    )
+    clean_source = tfflowdn.data.open_source(clean, channels=source.channels, axes=axes)
+    return tfflowdn.data.matching_zoom_range(pictures, clean_source, crops)
+
+
+def _middle(image):
+    top, left = (max(0, (size - MOST_SIDE) // 2) for size in image.shape[:2])
+    return image[top : top + MOST_SIDE, left : left + MOST_SIDE]
 
 
 def _noise_crops(path, pictures):
@@ -54,7 +63,7 @@ def _noise_crops(path, pictures):
 
 def _main(argv):
     del argv
-    low, high = zoom_range(FLAGS.noisy, FLAGS.clean, FLAGS.noise)
+    low, high = zoom_range(FLAGS.noisy, FLAGS.clean, FLAGS.noise, FLAGS.axes)
     print(f"zoom_range={low:.2f},{high:.2f}")
 
 
@@ -62,6 +71,7 @@ def main() -> None:
     """Runs the command."""
     flags.DEFINE_string("noisy", None, "The noisy pictures.")
     flags.DEFINE_string("clean", None, "The clean pictures.")
+    flags.DEFINE_string("axes", None, "Axes of .npy files, see denoise --help.")
     flags.DEFINE_string("noise", None, "Model of the noise, NOISE.keras.")
     command.require("noisy", "clean")
     command.run(_main)

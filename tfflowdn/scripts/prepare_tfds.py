@@ -35,14 +35,20 @@ FLAGS = flags.FLAGS
 
 def _splits(paths, validation_share):
     """Returns the hashes of the files of each split, sorted, with their numbers."""
+    unique = list(dict.fromkeys(paths))  # A stack has several pictures.
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        digests = pool.map(lambda path: hashlib.sha256(path.read_bytes()), paths)
+        digests = dict(zip(unique, pool.map(_digest, unique), strict=True))
     splits = {"train": [], "validation": []}
-    for number, digest in enumerate(digests):
+    for number, digest in enumerate(digests[path] for path in paths):
         held_out = int(digest.hexdigest()[:8], 16) < validation_share * 16**8
         split = "validation" if held_out else "train"
         splits[split].append((digest.hexdigest(), number))
     return {name: sorted(split) for name, split in splits.items() if split}
+
+
+def _digest(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256")
 
 
 def _check_same(folder, splits, shard_size):
@@ -64,7 +70,7 @@ def _write_shard(path, features, source, numbers):
     import tensorflow as tf
 
     def serialize(number):
-        picture = tfflowdn.data.read_image(source.paths[number])
+        picture = source.stored(number)
         image, _ = tfflowdn.data.split_alpha(picture)
         if source.dtype == "uint16" and image.dtype == np.uint8:
             image = image.astype(np.uint16) * np.uint16(257)

@@ -25,7 +25,13 @@ __all__ = ["main", "score"]
 FLAGS = flags.FLAGS
 
 
-def score(pictures: str, prior: str, maps: str | None = None) -> dict:
+def score(
+    pictures: str,
+    prior: str,
+    maps: str | None = None,
+    axes: str | None = None,
+    percentiles_by: str = "file",
+) -> dict:
     """Scores the pictures of a source, and draws their likelihood maps.
 
     Args:
@@ -35,6 +41,8 @@ def score(pictures: str, prior: str, maps: str | None = None) -> dict:
       maps: Folder for a PNG of each picture, made if it is absent. The colors go
         from black at the lowest bits/dim of all, over red and yellow, to white at the
         highest.
+      axes: The axes of .npy files, see `data.open_source`.
+      percentiles_by: "file" or "page", see `data.open_source`.
 
     Returns:
       `mean` and, by name, `pictures`: dictionaries of `bits_per_dim` and, with maps,
@@ -45,7 +53,11 @@ def score(pictures: str, prior: str, maps: str | None = None) -> dict:
     """
     model = tfflowdn.load_prior(prior)
     source = tfflowdn.data.open_source(
-        pictures, channels=model.channels, pixel_range=model.pixel_range
+        pictures,
+        channels=model.channels,
+        pixel_range=model.pixel_range,
+        axes=axes,
+        percentiles_by=percentiles_by,
     )
     source.verify()
     rows, heat = {}, {}
@@ -88,7 +100,8 @@ def _colors(level):
 
 
 def _main(argv):
-    command.publish(score(argv[1], FLAGS.prior, FLAGS.maps), FLAGS.output)
+    stack = {"axes": FLAGS.axes, "percentiles_by": FLAGS.percentiles_by}
+    command.publish(score(argv[1], FLAGS.prior, FLAGS.maps, **stack), FLAGS.output)
 
 
 def main() -> None:
@@ -97,6 +110,7 @@ def main() -> None:
         "prior", None, "The prior: a .keras file or a name, such as prior_gray."
     )
     flags.DEFINE_string("maps", None, "Folder for the heat maps.")
+    command.define_stack_flags()
     flags.DEFINE_string("output", None, "JSON file to write.")
     command.require("prior")
     command.run(_main, arguments="PICTURES")

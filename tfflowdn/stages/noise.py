@@ -105,7 +105,7 @@ def _truth(config: config_dict.ConfigDict, channels: int) -> dict[str, Any]:
     if not config.reference:
         return {}
     sources = (
-        data.open_source(spec, channels=channels, pixel_range=config.noisy.pixel_range)
+        data.open_source(**{**config.noisy, "spec": spec}, channels=channels)
         for spec in (config.noisy.spec, config.reference)
     )
     pairs = data.paired_images(*sources).take(config.max_pictures)

@@ -59,7 +59,13 @@ def train_prior(
     strategy = strategy or devices.make_strategy()
     crop_size, _, channels = config.prior.image_shape
     clean, held_out = (
-        open_pictures(config, name, channels, pixel_range=config.clean.pixel_range)
+        open_pictures(
+            config,
+            name,
+            channels,
+            pixel_range=config.clean.pixel_range,
+            axes=config[name].axes or config.clean.axes,
+        )
         for name in ("clean", "validation")
     )
     clean = data.PicturePool(clean)

@@ -152,9 +152,13 @@ class Run:
         )
         sources = [
             data.open_source(
-                spec, channels=network.channels, pixel_range=network.pixel_range
+                specs[name],
+                channels=network.channels,
+                pixel_range=network.pixel_range,
+                axes=self.config[name].axes,
+                percentiles_by=self.config[name].percentiles_by,
             )
-            for spec in (specs.noisy, specs.clean)
+            for name in ("noisy", "clean")
         ]
         for source in sources:
             source.verify()

@@ -102,6 +102,7 @@ class Picture(abc.ABC):
 
     is_stack_or_large = False  # Whether `map_pages` must be used instead of `read`.
     num_pages = 1
+    axes: str | None = None  # Of an array, see `split_pictures`.
 
     def __init__(self, path: str | os.PathLike, file: BinaryIO) -> None:
         """Parses the header of a file.
@@ -121,6 +122,11 @@ class Picture(abc.ABC):
         """Closes the file."""
         self.close()
 
+    def __del__(self) -> None:
+        """Closes the file of a picture that nobody uses any more."""
+        if file := getattr(self, "_file", None):
+            file.close()
+
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
@@ -129,6 +135,22 @@ class Picture(abc.ABC):
         """Returns size, channels and dtype; no pixel is decoded."""
         with reading(self.path):
             return self._layout().header
+
+    def page_headers(self) -> list[ImageHeader]:
+        """Returns the header of each page; no pixel is decoded."""
+        with reading(self.path):
+            return [layout.header for layout in self._page_layouts()]
+
+    def view(self, index: int) -> np.ndarray:
+        """Returns the pixels [H, W, C] of a page, on disk where they can stay there.
+
+        They are not checked to be finite.
+
+        Args:
+          index: The number of the page.
+        """
+        with reading(self.path):
+            return self._view(index)
 
     def metadata(self) -> Metadata:
         """Returns the metadata that a file of the same family can store."""
@@ -194,6 +216,13 @@ class Picture(abc.ABC):
     @abc.abstractmethod
     def _metadata(self) -> Metadata:
         """See `metadata`."""
+
+    def _page_layouts(self) -> list[Layout]:
+        return [self._layout()]
+
+    def _view(self, index: int) -> np.ndarray:
+        del index  # The only page.
+        return self.read()
 
     def _decoder_bytes(self) -> int:
         """Returns the bytes per pixel that the decoder needs next to the result."""

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfflowdn.data import memory
-from tfflowdn.data.formats.base import Codec, Layout, Metadata, PageFunction, Picture
+from tfflowdn.data.axes import split_pictures
+from tfflowdn.data.formats.base import (
+    Codec,
+    Layout,
+    Metadata,
+    PageFunction,
+    Picture,
+    reading,
+)
+from tfflowdn.data.memory import check_fits
+from tfflowdn.data.pixel_range import check_finite
 
 __all__ = ["NPY"]
 
@@ -17,8 +29,46 @@ __all__ = ["NPY"]
 class _NpyArray(Picture):
     is_stack_or_large = True
 
+    @property
+    def num_pages(self) -> int:
+        """The number of planes."""
+        with reading(self.path):
+            return len(self._planes)
+
     def _layout(self) -> Layout:
-        raise ValueError("an array must be given the meaning of its axes.")
+        if len(self._planes) != 1:
+            raise ValueError(
+                "an array must hold one picture to be read as a whole. "
+                f"Received: num_pages={len(self._planes)}."
+            )
+        return self._page_layouts()[0]
+
+    def _page_layouts(self) -> list[Layout]:
+        kind = self._pixels().dtype
+        return [Layout(*plane.shape, kind, 1) for plane in self._planes]
+
+    @functools.cached_property
+    def _planes(self) -> list[np.ndarray]:
+        return split_pictures(self._pixels(), self.axes)
+
+    def _view(self, index: int) -> np.ndarray:
+        return self._planes[index]
+
+    def _pages(
+        self, folder: str | os.PathLike, indices: Sequence[int] | None
+    ) -> Iterator[np.ndarray]:
+        del folder  # The pixels stay in the file.
+        chosen = range(len(self._planes)) if indices is None else indices
+        yield from (np.array(self._planes[index]) for index in chosen)
+
+    def read(self) -> np.ndarray:
+        """See `Picture`."""
+        with reading(self.path):
+            layout = self._layout()
+            check_fits(layout[:3], layout.dtype)
+            array = np.ascontiguousarray(self._planes[0])
+            check_finite(array)
+            return array
 
     def _pixels(self) -> np.ndarray:
         return np.lib.format.open_memmap(self.path, "r")

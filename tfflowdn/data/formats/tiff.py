@@ -63,6 +63,28 @@ class _TiffPicture(Picture):
     def _layout(self) -> Layout:
         return tiff_page.layout(self._page())
 
+    def _page_layouts(self) -> list[Layout]:
+        pages = self._tiff.pages
+        if self._num_planes == 1:
+            return [self._layout()]
+        if self._num_planes != len(pages):
+            return [tiff_page.layout(pages[0])] * self._num_planes
+        return [tiff_page.layout(page) for page in pages]
+
+    def _view(self, index: int) -> np.ndarray:
+        if self._num_planes == 1:
+            page = self._page()
+            mapped = tiff_page.mapped(page, self.path)
+            return self.read() if mapped is None else mapped
+        if self._num_planes == len(self._tiff.pages):
+            page = self._tiff.pages[index]
+            tiff_page.check_is_direct(page)
+            mapped = tiff_page.mapped(page, self.path)
+            if mapped is not None:
+                return mapped
+        ((_, array),) = self._planes(os.path.dirname(self.path), [index])
+        return array
+
     def _pixels(self) -> np.ndarray:
         page = self._page()
         if not tiff_page.conversion(page):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +13,7 @@ import tifffile
 
 from tfflowdn.data import memory
 from tfflowdn.data.formats.base import Layout
-from tfflowdn.data.orientation import ORIENTATION_TAG, valid_orientation
+from tfflowdn.data.orientation import ORIENTATION_TAG, orient, valid_orientation
 
 __all__ = [
     "check_is_direct",
@@ -20,6 +21,7 @@ __all__ = [
     "decoded",
     "is_truncated",
     "layout",
+    "mapped",
     "orientation",
     "pixels",
     "read_metadata",
@@ -132,6 +134,23 @@ def pixels(page: tifffile.TiffPage, folder: str | None = None) -> np.ndarray:
     elif page.axes == "SYX":
         array = np.moveaxis(array, 0, -1)
     return decoded(array, page)
+
+
+def mapped(page: tifffile.TiffPage, path: str | os.PathLike) -> np.ndarray | None:
+    """Returns the oriented pixels [H, W, C] on disk, or None if they are encoded.
+
+    Args:
+      page: The page.
+      path: The path of its file.
+    """
+    kinds = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
+    is_plain = page.is_memmappable and page.photometric in kinds
+    if not is_plain or page.axes == "SYX":
+        return None
+    stored = layout(page)
+    dtype = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
+    array = np.memmap(path, dtype, "r", page.dataoffsets[0], stored[:3])
+    return orient(array, stored.orientation)
 
 
 def decoded(array: np.ndarray, page: tifffile.TiffPage) -> np.ndarray:
