@@ -16,7 +16,15 @@ import tfflowdn
 
 LAYERS = (
     ("checks",),
-    ("channels", "devices", "files", "progress", "sections", "variants"),
+    (
+        "channels",
+        "devices",
+        "files",
+        "progress",
+        "registration",
+        "sections",
+        "variants",
+    ),
     ("bijectors", "layers", "data", "metrics"),
     ("flow_parts",),
     ("flows",),

@@ -7,8 +7,9 @@ answer `--help` without waiting for TensorFlow.
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import Any
+
+from tfflowdn import registration
 
 __all__ = [
     "Denoiser",
@@ -69,7 +70,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-# `keras.models.load_model` finds the classes of a file only if they are registered.
-if "keras" in sys.modules:
-    importlib.import_module("tfflowdn.models")
-    importlib.import_module("tfflowdn.noise")
+registration.register()  # `keras.models.load_model` then finds the classes.
