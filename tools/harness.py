@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
+import logging
 import os
 import platform
 import runpy
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from absl import app, flags
+from absl import logging as absl_logging
 
 __all__ = [
     "RESULTS",
@@ -82,6 +84,8 @@ def run(main: Callable[[], None], worker: Callable[..., Any] | None = None) -> N
     def start(argv: Sequence[str]) -> None:
         if argv[1:]:
             raise app.UsageError(f"Arguments must be flags. Received: {argv[1:]}.")
+        handler = absl_logging.get_absl_handler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
         if worker is None or FLAGS.worker is None:
             main()
         else:
