@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
 from tfflowdn import data
 from tfflowdn.data import memory
@@ -802,3 +802,121 @@ def test_damaged_exif_is_left_out_and_named(tmp_path, monkeypatch):
     metadata = data.read_metadata(tmp_path / "a.jpg")
     assert "exif" not in metadata.values
     assert metadata.conversion == "EXIF that cannot be copied is left out"
+
+
+def _copy_file(source, target):
+    if data.is_stack_or_large(source):
+        data.map_pages(source, target, lambda pixels, out: np.copyto(out, pixels))
+    else:
+        data.write_image(target, data.read_image(source), data.read_metadata(source))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("num_pages", [1, 3])
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_tiff_keeps_other_tags_and_its_byte_order(tmp_path, order, num_pages, bigtiff):
+    tags = [
+        (33550, "d", 3, (1.5, 2.0, 0.0), True),
+        (34735, "H", 4, (1, 1, 0, 7), True),
+        (700, "B", 6, b"<xmp/>", True),
+        (42112, "s", 0, "<GDALMetadata/>", True),
+        (65000, "I", 2, (7, 70_000), True),
+    ]
+    stack = np.stack([_pixels(1, "uint16")[..., 0]] * num_pages)
+    options = {"extratags": tags, "byteorder": order, "bigtiff": bigtiff}
+    tifffile.imwrite(tmp_path / "a.tif", np.squeeze(stack), photometric=1, **options)
+    _copy_file(tmp_path / "a.tif", tmp_path / "b.tif")
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        assert file.byteorder == order
+        values = {tag.code: tag.value for tag in file.pages[0].tags.values()}
+        np.testing.assert_array_equal(file.asarray(), np.squeeze(stack))
+    for code, _, _, value, _ in tags:
+        assert values[code] == value
+
+
+def test_tiff_keeps_exif_and_gps(tmp_path):
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    info[34665] = {36867: "2026:01:02 03:04:05", 33434: 0.02, 37500: b"maker" * 9}
+    info[34853] = {1: "N", 2: (1.0, 2.0, 3.5)}
+    for name, mode in (("a.tif", "RGB"), ("b.tif", "L")):
+        path = tmp_path / name
+        Image.fromarray(_pixels(3)).convert(mode).save(path, tiffinfo=info)
+        _copy_file(path, tmp_path / f"new_{name}")
+        exifs = []
+        for file in (path, tmp_path / f"new_{name}"):
+            with Image.open(file) as picture:
+                exif = picture.getexif()
+                exifs.append([dict(exif.get_ifd(code)) for code in (34665, 34853)])
+        assert exifs[0] == exifs[1]
+        assert exifs[0][0][36867] == "2026:01:02 03:04:05"
+        assert exifs[0][1][2] == (1.0, 2.0, 3.5)
+
+
+def test_imagej_keeps_labels_lookup_tables_and_regions(tmp_path):
+    table = np.tile(np.arange(256, dtype=np.uint8), (3, 1))
+    metadata = {"Labels": ["a", "b"], "LUTs": [table], "ROI": b"roi", "axes": "ZYX"}
+    stack = np.zeros((2, HEIGHT, WIDTH), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, metadata=metadata)
+    _copy_file(tmp_path / "a.tif", tmp_path / "b.tif")
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        assert file.series[0].axes == "ZYX"
+        kept = file.imagej_metadata
+    assert (kept["Labels"], kept["ROI"]) == (["a", "b"], b"roi")
+    np.testing.assert_array_equal(kept["LUTs"], table)
+
+
+def test_smaller_copies_within_a_tiff_are_named(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(_pixels(1)[..., 0], subifds=1)
+        writer.write(_pixels(1)[::2, ::2, 0], subfiletype=1)
+    note = data.read_metadata(tmp_path / "a.tif").conversion
+    assert note == "smaller copies (SubIFDs) are left out"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".gif"])
+def test_texts_comments_and_xmp_are_kept(tmp_path, suffix):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Author", "me")
+    info.add_text("long", "y" * 100, zip=True)
+    info.add_itxt("XML:com.adobe.xmp", "<x/>")
+    iptc = b"Photoshop 3.0\0" + b"123456"
+    options = {
+        ".png": {"pnginfo": info},
+        ".jpg": {"comment": b"hello", "xmp": b"<x/>"},
+        ".webp": {"xmp": b"<x/>"},
+        ".gif": {"comment": b"hello"},
+    }[suffix]
+    if suffix == ".jpg":
+        length = struct.pack(">H", len(iptc) + 2)
+        options["extra"] = b"\xff\xed" + length + iptc
+    source, target = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+    Image.fromarray(_pixels(3)).save(source, **options)
+    _copy_file(source, target)
+    with Image.open(target) as picture:
+        picture.load()
+        if suffix == ".png":
+            assert (picture.text["Author"], picture.text["long"]) == ("me", "y" * 100)
+        if suffix != ".gif":
+            assert picture.info["xmp"] == b"<x/>"
+        if suffix in (".jpg", ".gif"):
+            assert picture.info["comment"] == b"hello"
+        if suffix == ".jpg":
+            assert ("APP13", iptc) in picture.applist
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+def test_a_tiff_with_jpeg_stays_small(tmp_path, channels, tile):
+    ramp = np.linspace(0, 255, 64 * 64).reshape(64, 64, 1).astype(np.uint8)
+    array = np.repeat(ramp, channels, -1)
+    kind = "minisblack" if channels == 1 else "rgb"
+    options = {"photometric": kind, "compression": "jpeg", "tile": tile}
+    tifffile.imwrite(tmp_path / "a.tif", np.squeeze(array), **options)
+    _copy_file(tmp_path / "a.tif", tmp_path / "b.tif")
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        assert file.pages[0].compression == tifffile.COMPRESSION.JPEG
+    error = data.read_image(tmp_path / "b.tif").astype(int) - array
+    assert np.abs(error).max() < 12
+    metadata = data.read_metadata(tmp_path / "a.tif")
+    data.write_image(tmp_path / "c.tif", array.astype(np.float32), metadata)
+    assert data.read_image(tmp_path / "c.tif").dtype == np.float32

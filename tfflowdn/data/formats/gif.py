@@ -20,8 +20,9 @@ class _GifPicture(pillow.PillowPicture):
 
 
 def _write(path: Path, array: np.ndarray, values: Mapping[str, Any]) -> None:
-    del values  # The format has neither resolution nor profile nor EXIF.
-    pillow.save(path, array, {}, format="GIF")
+    # The format has neither resolution nor profile nor EXIF.
+    comment = {"comment": values["comment"]} if "comment" in values else {}
+    pillow.save(path, array, {}, format="GIF", **comment)
 
 
 GIF = Codec(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,22 +11,45 @@ import numpy as np
 from PIL import JpegImagePlugin
 
 from tfflowdn.data.formats import pillow
-from tfflowdn.data.formats.base import Codec
+from tfflowdn.data.formats.base import Codec, Metadata
 
 __all__ = ["JPEG"]
 
+_LONG_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 _LARGEST_DENSITY = 2**16 - 1
 
 
 class _JpegPicture(pillow.PillowPicture):
     opener = staticmethod(JpegImagePlugin.jpeg_factory)
 
+    def _metadata(self) -> Metadata:
+        metadata = super()._metadata()
+        kinds = getattr(self._image, "applist", ())
+        parts = b"".join(
+            b"\xff"
+            + bytes([0xE0 + int(name[3:])])
+            + struct.pack(">H", len(body) + 2)
+            + body
+            for name, body in kinds
+            if _is_copied(name, body)
+        )
+        values = {**metadata.values, "jpeg_segments": parts} if parts else None
+        return metadata._replace(values=values or metadata.values)
+
 
 def _write(path: Path, array: np.ndarray, values: Mapping[str, Any]) -> None:
     values = dict(values)
     if max(values.get("dpi", (0,))) > _LARGEST_DENSITY:  # It would wrap around.
         del values["dpi"]
-    pillow.save(path, array, values, format="JPEG", quality=95, subsampling=0)
+    kept = {k: values[k] for k in ("xmp", "comment") if k in values}
+    extra = {"extra": values["jpeg_segments"]} if "jpeg_segments" in values else {}
+    options = {"quality": 95, "subsampling": 0, **kept, **extra}
+    pillow.save(path, array, values, format="JPEG", **options)
+
+
+def _is_copied(name: str, body: bytes) -> bool:
+    """Returns whether a segment has IPTC values, or XMP beyond the first segment."""
+    return name == "APP13" or body.startswith(_LONG_XMP)
 
 
 JPEG = Codec(

@@ -54,6 +54,8 @@ class PillowPicture(Picture):
             "dpi": image.info.get("dpi"),
             "icc_profile": _icc_profile(image),
             "exif": exif,
+            "xmp": image.info.get("xmp"),
+            "comment": image.info.get("comment"),
         }
         mode, notes = self._mode(), []
         if image.mode.split(";")[0] != mode.split(";")[0]:

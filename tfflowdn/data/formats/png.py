@@ -21,6 +21,7 @@ __all__ = ["PNG"]
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # By the color type; 3 is a palette.
 _COLOR_SPACE = (b"cHRM", b"cICP", b"gAMA", b"sRGB")
+_TEXTS, _MOST_TEXT = (b"tEXt", b"zTXt", b"iTXt", b"tIME"), 2**24  # XMP is an iTXt.
 _INCHES_PER_METER = 1 / 0.0254
 
 
@@ -62,6 +63,7 @@ class _PngPicture(pillow.PillowPicture):
     def _metadata(self) -> Metadata:
         metadata = super()._metadata()
         chunks = tuple((k, v) for k, v in self._chunks.items() if k in _COLOR_SPACE)
+        chunks += _read_texts(self._file)
         values = {**metadata.values, "png_chunks": chunks} if chunks else None
         return metadata._replace(values=values or metadata.values)
 
@@ -106,6 +108,22 @@ def _read_chunks(file: BinaryIO) -> dict[bytes, bytes]:
     if len(chunks.get(b"IHDR", b"")) != 13:
         raise ValueError("a PNG must begin with a header of 13 bytes.")
     return chunks
+
+
+def _read_texts(file: BinaryIO) -> tuple[tuple[bytes, bytes], ...]:
+    """Returns the texts and times of a PNG, in front of and behind the pixels."""
+    position = file.tell()
+    file.seek(len(_SIGNATURE))
+    texts, num_bytes = [], 0
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind in _TEXTS and num_bytes + length <= _MOST_TEXT:
+            texts.append((kind, file.read(length)))
+            num_bytes += length
+            length = 0
+        file.seek(length + 4, os.SEEK_CUR)
+    file.seek(position)
+    return tuple(texts)
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

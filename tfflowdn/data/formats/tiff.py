@@ -15,7 +15,7 @@ import tifffile
 from PIL import TiffImagePlugin
 
 from tfflowdn.data import memory
-from tfflowdn.data.formats import tiff_page
+from tfflowdn.data.formats import tiff_page, tiff_tags
 from tfflowdn.data.formats.base import (
     Codec,
     Layout,
@@ -101,7 +101,8 @@ class _TiffPicture(Picture):
     def _metadata(self) -> Metadata:
         page = self._page()
         values = tiff_page.read_metadata(page)
-        return Metadata(_FAMILY, values, tiff_page.conversion(page))
+        notes = (tiff_page.conversion(page), tiff_page.left_out(page))
+        return Metadata(_FAMILY, values, ", ".join(filter(None, notes)))
 
     def _pages(
         self, folder: str | os.PathLike, indices: Sequence[int] | None
@@ -123,12 +124,15 @@ class _TiffPicture(Picture):
         """
         num_pixels, folder = 0, os.path.dirname(os.path.abspath(target))
         is_big = self._tiff.is_bigtiff or self._needs_bigtiff()
-        with tifffile.TiffWriter(target, bigtiff=is_big) as writer:
+        order, directories = self._tiff.byteorder, []
+        with tifffile.TiffWriter(target, bigtiff=is_big, byteorder=order) as writer:
             for values, array in self._planes(folder):
                 with _array_like(array, dtype, folder) as result:
                     function(array, result)
-                    tiff_page.write(writer.write, result, values)
+                    written = tiff_page.write(writer.write, result, values, is_big)
+                directories.append(written)
                 num_pixels += array.shape[0] * array.shape[1]
+        tiff_tags.write_directories(target, directories)
         return num_pixels
 
     def _page(self) -> tifffile.TiffPage:
@@ -248,8 +252,10 @@ def _array_like(
 
 def _write(path: Path, array: np.ndarray, values: Mapping[str, Any]) -> None:
     is_big = _may_exceed_classic(array.nbytes, "compression" in values)
-    with tifffile.TiffWriter(path, bigtiff=is_big) as writer:
-        tiff_page.write(writer.write, array, values)
+    order = values.get("byteorder")
+    with tifffile.TiffWriter(path, bigtiff=is_big, byteorder=order) as writer:
+        directories = tiff_page.write(writer.write, array, values, is_big)
+    tiff_tags.write_directories(path, [directories])
 
 
 TIFF = Codec(

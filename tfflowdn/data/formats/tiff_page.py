@@ -12,6 +12,7 @@ import numpy as np
 import tifffile
 
 from tfflowdn.data import memory
+from tfflowdn.data.formats import tiff_tags
 from tfflowdn.data.formats.base import Layout
 from tfflowdn.data.orientation import ORIENTATION_TAG, orient, valid_orientation
 
@@ -21,6 +22,7 @@ __all__ = [
     "decoded",
     "is_truncated",
     "layout",
+    "left_out",
     "mapped",
     "orientation",
     "pixels",
@@ -39,6 +41,7 @@ _LOSSLESS_OF_SOME = {  # Lossless as tifffile writes them, for these dtypes.
     _CODECS.JPEG2000: ("uint8", "uint16"),
     _CODECS.LERC: ("uint8", "int8", "uint16", "int16", "float32", "float64"),
 }
+_JPEG_QUALITY = 95
 _TILE_MULTIPLE = 16
 _GRAY = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE)
 _LARGEST_RATIO = 5000  # Of pixels to their compressed data: deflate reaches 1032.
@@ -89,6 +92,12 @@ def conversion(page: tifffile.TiffPage) -> str:
     if page.photometric in (kinds.PALETTE, kinds.SEPARATED, kinds.YCBCR):
         return f"{page.photometric.name} to RGB"
     return "1 bit to 8" if page.bitspersample == 1 else ""
+
+
+def left_out(page: tifffile.TiffPage) -> str:
+    """Returns the metadata that are not kept, or ""."""
+    names = ", ".join(tiff_tags.left_out(page))
+    return f"{names} are left out" if names else ""
 
 
 def check_is_direct(page: tifffile.TiffPage) -> None:
@@ -186,21 +195,38 @@ def read_metadata(
     if page.subfiletype:
         metadata["subfiletype"] = page.subfiletype
     texts = {code: str(values[code]).encode() for code in _TEXTS if code in values}
-    metadata["extratags"] = [(code, 2, 0, text, True) for code, text in texts.items()]
+    tags = [(code, 2, 0, text, True) for code, text in texts.items()]
+    metadata["extratags"] = [*tags, *tiff_tags.read_tags(page)]
+    metadata["byteorder"] = page.parent.byteorder
+    if directories := tiff_tags.read_directories(page):
+        metadata["directories"] = directories
     return metadata
 
 
 def write(
-    write_page: Callable[..., Any], array: np.ndarray, metadata: Mapping[str, Any]
-) -> None:
+    write_page: Callable[..., Any],
+    array: np.ndarray,
+    metadata: Mapping[str, Any],
+    is_big: bool = False,
+) -> Mapping[int, Any]:
     """Writes pixels [H, W, C]; the last one of 2 or 4 channels is alpha.
 
     Args:
       write_page: `tifffile.TiffWriter.write`.
       array: The pixels.
       metadata: The result of `read_metadata`, or {}.
+      is_big: Whether the file is a BigTIFF.
+
+    Returns:
+      The directories for `tiff_tags.write_directories`.
     """
-    channels, options = array.shape[-1], _fitted(dict(metadata), array.dtype)
+    channels, options = array.shape[-1], _fitted(dict(metadata), array)
+    options.pop("byteorder", None)
+    directories = options.pop("directories", {})
+    if directories:
+        kind = tifffile.DATATYPE.LONG8 if is_big else tifffile.DATATYPE.LONG
+        pointers = [(code, int(kind), 1, 0, True) for code in directories]
+        options["extratags"] = [*options.get("extratags", ()), *pointers]
     alpha = options.pop("alpha", tifffile.EXTRASAMPLE.UNASSALPHA)
     write_page(
         array[..., 0] if channels == 1 else array,
@@ -211,10 +237,15 @@ def write(
         software=False,
         **options,
     )
+    return directories
 
 
-def _fitted(options: dict[str, Any], dtype: np.dtype) -> dict[str, Any]:
-    """Returns options of `write` that fit pixels of another dtype than the file's."""
+def _fitted(options: dict[str, Any], array: np.ndarray) -> dict[str, Any]:
+    """Returns options of `write` that fit pixels of another kind than the file's."""
+    dtype, is_jpeg = array.dtype, options.get("compression") == _CODECS.JPEG
+    if is_jpeg and (dtype != np.uint8 or array.shape[-1] not in (1, 3)):
+        options["compression"] = _CODECS.ADOBE_DEFLATE
+        del options["compressionargs"]
     if "predictor" in options:
         kinds = tifffile.PREDICTOR
         is_float = dtype.kind == "f"
@@ -239,6 +270,8 @@ def _encoding(page: tifffile.TiffPage) -> dict[str, Any]:
     is_kept = dtype in _LOSSLESS_OF_SOME.get(codec, ()) and not conversion(page)
     if codec in _LOSSLESS or is_kept:
         encoding["compression"] = codec
+    if codec == _CODECS.JPEG and dtype == "uint8" and page.bitspersample == 8:
+        encoding |= {"compression": codec, "compressionargs": {"level": _JPEG_QUALITY}}
     if codec in _WITH_PREDICTOR and page.predictor != 1 and page.bitspersample >= 8:
         encoding["predictor"] = page.predictor
     if len(page.extrasamples) == 1:

@@ -48,7 +48,8 @@ def _is_lossy(file: BinaryIO) -> bool:
 def _write(path: Path, array: np.ndarray, values: Mapping[str, Any]) -> None:
     is_lossy = values.get("webp_is_lossy", False)
     encoding = {"quality": _QUALITY} if is_lossy else {"lossless": True, "exact": True}
-    pillow.save(path, array, values, format="WEBP", **encoding)
+    xmp = {"xmp": values["xmp"]} if "xmp" in values else {}
+    pillow.save(path, array, values, format="WEBP", **encoding, **xmp)
 
 
 WEBP = Codec(
