@@ -148,7 +148,7 @@ def _serialize(tags, start, form):
             value = struct.pack(form.offsetformat, start + head + len(values))
             values += tag.value
         entries += struct.pack(form.tagformat1, tag.code, tag.dtype)
-        packed = value.ljust(form.offsetsize, b"\\0")
+        packed = value.ljust(form.offsetsize, b"\0")
         entries += struct.pack(form.tagformat2, tag.count, packed)
     number = struct.pack(form.tagnoformat, len(tags))
     return number + entries + bytes(form.offsetsize) + values
