@@ -18,6 +18,7 @@ SCRIPTS = (
     "train_denoiser",
     "train_noise",
     "denoise",
+    "deep_image_prior",
     "evaluate",
     "export_model",
     "score",

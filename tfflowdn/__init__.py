@@ -12,6 +12,7 @@ from typing import Any
 from tfflowdn import registration
 
 __all__ = [
+    "DeepImagePrior",
     "Denoiser",
     "FlowPrior",
     "Noise2Void",
@@ -31,6 +32,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "DeepImagePrior": "stages",
     "Denoiser": "inference",
     "FlowPrior": "models",
     "Noise2Void": "models",

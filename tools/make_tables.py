@@ -86,6 +86,64 @@ def quality() -> str:
     return _table(("PSNR in dB", *SIGMAS, *noises), rows)
 
 
+COMPARED = (
+    "gaussian_15",
+    "gaussian_25",
+    "gaussian_50",
+    "poisson",
+    "heteroscedastic",
+    "correlated",
+    "stripes",
+    "impulses",
+    "microscope",
+)
+
+
+def comparison() -> str:
+    """PSNR of every method on every noise, from tools/compare.py."""
+    cells = {(c["test"], c["method"]): c for c in _read("compare.json")["cells"]}
+    rows = []
+    for method in dict.fromkeys(method for _, method in cells):
+        found = [cells.get((f"gray/{name}", method)) for name in COMPARED]
+        told = next((c["told"] for c in found if c), "")
+        figures = [_compared(cell) for cell in found]
+        if any(figures):
+            rows.append((_compared_title(method), told, *figures))
+    titles = [name.removeprefix("gaussian_") for name in COMPARED]
+    return _table(("PSNR in dB", "told", *titles), rows)
+
+
+def first_pictures() -> str:
+    """Quality and time on the first pictures of BSD68 at 25."""
+    rows = []
+    for cell in _read("compare.json")["cells"]:
+        if cell["test"] == "gray/gaussian_25" and "psnr_of_first" in cell:
+            minutes = cell["training_minutes"]
+            rows.append(
+                (
+                    _compared_title(cell["method"]),
+                    f"{cell['psnr_of_first']:.2f}",
+                    f"{cell['cpu_seconds_per_megapixel']:.3g}",
+                    None if minutes is None else f"{minutes:.0f}",
+                )
+            )
+    columns = ("method", "PSNR in dB", "CPU seconds a megapixel", "minutes of training")
+    return _table(columns, rows)
+
+
+def _compared(cell: dict | None) -> Cell:
+    """Returns the PSNR of a cell; a star marks the first twelve pictures only."""
+    if cell is None:
+        return None
+    star = "*" if cell["num_pictures"] == 12 else ""
+    return f"{cell['psnr']:.2f}{star}"
+
+
+def _compared_title(method: str) -> str:
+    titles = _read("compare.json")["titles"]
+    return titles.get(method, method)
+
+
 def camera() -> str:
     """Returns the PSNR and SSIM on the pictures of the Canon 600D."""
     titles = {
@@ -265,7 +323,9 @@ def scaling() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "camera": camera,
+    "comparison": comparison,
     "density": density,
+    "first_pictures": first_pictures,
     "formats": formats,
     "gaussian": gaussian,
     "general": general,
@@ -288,7 +348,7 @@ def _table(titles: Sequence[str], rows: Iterable[Row]) -> str:
     for index in range(len(titles)):
         cells = [row[index] for row in rows if row[index]]
         figures = all(
-            re.fullmatch(r"[-+<~]?(about )?[\d.,e-]+|diverges", c) for c in cells
+            re.fullmatch(r"[-+<~]?(about )?[\d.,e-]+\*?|diverges", c) for c in cells
         )
         marks.append("--:" if cells and figures else "---")
     lines = [titles, marks, *rows]

@@ -6,8 +6,9 @@
 PICTURES come from tools/prepare_protocol.py. A method first trains the models that
 RUNS does not have yet:
 
-    start       the clean pictures with generic noise (one for all gray noises; for
-                `real` the shipped `denoiser_camera`)
+    start       the clean pictures with generic noise (one for all gray noises; the
+                shipped `denoiser_camera` for `real`, `denoiser_gray` for `microscope`)
+    noise2void  only the noisy pictures, by blind spots
     scratch     only the noisy pictures under the prior, from scratch, without
                 synthetic noise
     objective   start, then the noisy pictures under the prior, with rehearsal
@@ -45,8 +46,10 @@ tf = harness.lazy("tensorflow")
 training = harness.lazy("tfflowdn.training")
 
 FLAGS = flags.FLAGS
-NOISES = (*prepare_protocol.SYNTHETIC, "real")
+NOISES = (*prepare_protocol.SYNTHETIC, "real", "microscope")
+SHIPPED = {"real": "denoiser_camera", "microscope": "denoiser_gray"}
 METHODS = (
+    "noise2void",
     "scratch",
     "start",
     "objective",
@@ -67,16 +70,25 @@ class Protocol:
       runs: Folder of the work directories.
       noise: One of `NOISES`.
       precision: Precision of the trainings.
+      prior: The prior of the objective; by default that of the flag.
     """
 
-    def __init__(self, pictures: Path, runs: Path, noise: str, precision: str):
+    def __init__(
+        self,
+        pictures: Path,
+        runs: Path,
+        noise: str,
+        precision: str,
+        prior: str | None = None,
+    ):
+        self.prior = prior
         self.noise, self.runs, self.precision = noise, runs, precision
         self.folder = pictures / noise
         self.test = {
             name: self.folder / name for name in prepare_protocol.test_sigmas(noise)
         }
-        self.is_real = noise not in prepare_protocol.SYNTHETIC
-        pools = self.folder if self.is_real else pictures
+        self.is_real = noise == "real"
+        pools = self.folder if noise in SHIPPED else pictures
         self.clean, self.test_clean = pools / "clean", pools / "test_clean"
 
     def model(self, method: str) -> str:
@@ -84,17 +96,21 @@ class Protocol:
         return getattr(self, f"_{method}")()
 
     def _start(self):
-        if self.is_real:
-            return "denoiser_camera"
+        if self.noise in SHIPPED:
+            return SHIPPED[self.noise]
         config = self._denoiser_config("start")
         return self._train("start", stages.train_denoiser, config)
 
-    def _alone(self):
-        config = self._denoiser_config("from_scratch", prior=FLAGS.prior)
+    def _noise2void(self):
+        config = self._denoiser_config("noise2void")
+        return self._train(f"{self.noise}/noise2void", stages.train_denoiser, config)
+
+    def _scratch(self):
+        config = self._denoiser_config("from_scratch", prior=self._prior())
         return self._train(f"{self.noise}/scratch", stages.train_denoiser, config)
 
     def _objective(self, name="objective", **loss):
-        options = {"denoiser": self._start(), "prior": FLAGS.prior}
+        options = {"denoiser": self._start(), "prior": self._prior()}
         config = self._denoiser_config("objective", **options)
         config.objective.loss.update(loss)
         if self.is_real:  # Rehearse the start of `denoiser_camera`.
@@ -131,6 +147,9 @@ class Protocol:
     def _pairs(self):
         config = self._distill_config(denoiser=self._start())
         return self._train(f"{self.noise}/pairs", self._train_pairs, config)
+
+    def _prior(self):
+        return self.prior or FLAGS.prior
 
     def _distill_config(self, **changes):
         variant = "camera_distill" if self.is_real else "distill"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tfflowdn.models.flow_prior import FLOWS, FlowPrior
+from tfflowdn.models.hourglass import hourglass
 from tfflowdn.models.network import DenoisingNetwork
 from tfflowdn.models.networks import NETWORKS, make_network
 from tfflowdn.models.noise2void import Noise2Void, blind_spots
@@ -18,5 +19,6 @@ __all__ = [
     "ResNetDenoiser",
     "UnpairedDenoiser",
     "blind_spots",
+    "hourglass",
     "make_network",
 ]

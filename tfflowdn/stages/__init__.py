@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tfflowdn.stages.deep_image_prior import DeepImagePrior, PictureFit
 from tfflowdn.stages.denoiser import STAGES, train_denoiser
 from tfflowdn.stages.noise import train_noise
 from tfflowdn.stages.pairs import noisy_pairs, weighted_pairs, with_pairs
@@ -10,6 +11,8 @@ from tfflowdn.stages.run import Run, Work
 
 __all__ = [
     "STAGES",
+    "DeepImagePrior",
+    "PictureFit",
     "Run",
     "Work",
     "noisy_pairs",
