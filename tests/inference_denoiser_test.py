@@ -308,3 +308,37 @@ def test_a_large_constant_keeps_its_value(networks):
     picture = np.full((12, 12), 3e7, np.float32)
     denoised = denoise(picture, networks[1], pixel_range="1%,99%")
     np.testing.assert_allclose(denoised, picture, rtol=1e-3)
+
+
+def test_graphs_give_the_same_pictures(randomize):
+    network = ResNetDenoiser(num_blocks=1, hidden_channels=2)
+    randomize(network)
+    denoiser = Denoiser(network)
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 12, 9, 1), np.uint8)
+    expected = denoiser(pictures, strength=0.5)
+    traced = tf.function(lambda x: denoiser(x, strength=0.5))(pictures)
+    mapped = tf.data.Dataset.from_tensor_slices(pictures).map(
+        lambda x: denoiser(x, strength=0.5)
+    )
+    assert mapped.element_spec == tf.TensorSpec((12, 9, 1), tf.uint8)
+    np.testing.assert_array_equal(traced, expected)
+    np.testing.assert_array_equal(list(mapped.as_numpy_iterator()), expected)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="pixel must be finite"):
+        tf.function(denoiser)(tf.fill((1, 12, 9, 1), np.nan))
+    with pytest.raises(ValueError, match="out must be None in a graph"):
+        tf.function(lambda x: denoiser(x, out=pictures))(pictures)
+    with pytest.raises(ValueError, match="use the network itself in a Keras model"):
+        denoiser(keras.Input((12, 9, 1)))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float64"])
+def test_an_empty_batch_stays_empty(dtype):
+    denoiser = Denoiser(ResNetDenoiser(num_blocks=1, hidden_channels=2))
+    result = denoiser(np.zeros((0, 12, 9, 1), dtype))
+    assert (result.shape, result.dtype) == ((0, 12, 9, 1), dtype)
+
+
+def test_a_model_that_is_not_built_is_refused():
+    for network in (keras.Sequential([keras.layers.Conv2D(1, 3)]), lambda x: x):
+        with pytest.raises(ValueError, match="must be a built Keras model"):
+            Denoiser(network)

@@ -44,7 +44,7 @@ def test_fit_lowers_the_loss_in_training_and_validation(fitted):
 
 def test_logs_have_their_names_and_agree(fitted):
     _, history = fitted
-    training = {"loss", "bits_per_dim", "gradient_norm"}
+    training = {"loss", "bits_per_dim", "gradient_norm", "skipped"}
     assert history.keys() == training | {"val_loss", "val_bits_per_dim"}
     for prefix in ("", "val_"):
         bits = np.array(history[f"{prefix}bits_per_dim"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfflowdn.layers import depth_to_space, space_to_depth
+from tfflowdn.layers import depth_to_space, local_noise, space_to_depth
 from tfflowdn.models import ResNetDenoiser
 
 SIZES = [(1, 1), (2, 3), (5, 4), (8, 8)]
@@ -35,8 +35,8 @@ def _pictures(*shape, seed=0):
 @pytest.mark.parametrize("scale, channels", [(1, 1), (2, 3), (4, 1)])
 def test_any_size_keeps_its_shape(make, size, scale, channels):
     network, noisy = make(scale=scale, channels=channels), _pictures(2, *size, channels)
-    denoised = network(noisy)
-    assert denoised.shape == noisy.shape
+    denoised = network(noisy, training=True)  # Without the bound.
+    assert denoised.shape == network(noisy).shape == noisy.shape
     assert np.isfinite(denoised).all() and np.abs(denoised - noisy).max() > 1e-3
 
 
@@ -46,8 +46,9 @@ def test_an_uneven_size_is_mirrored_up_and_cropped_back(make, scale):
     rows, columns = -7 % scale, -5 % scale
     padding = [(0, 0), (0, rows), (0, columns), (0, 0)]
     padded = np.pad(noisy, padding, mode="symmetric")
-    expected = network(padded)[:, :7, :5]
-    np.testing.assert_allclose(network(noisy), expected, atol=1e-5)
+    expected = network(padded, training=True)[:, :7, :5]
+    result = network(noisy, training=True)
+    np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
 def test_unknown_sizes_in_a_graph(make):
@@ -69,7 +70,9 @@ def test_starts_as_the_identity(use_bias):
 def test_without_the_residual_the_output_is_the_correction(make, tmp_path):
     noisy = _pictures(1, 5, 6, 1)
     plain, without = make(), make(residual=False)
-    np.testing.assert_allclose(without(noisy), plain(noisy) - noisy, atol=1e-6)
+    correction = plain(noisy, training=True) - noisy
+    result = without(noisy, training=True)
+    np.testing.assert_allclose(result, correction, atol=1e-6)
     without.save(tmp_path / "network.keras")
     loaded = keras.models.load_model(tmp_path / "network.keras")
     np.testing.assert_array_equal(loaded(noisy), without(noisy))
@@ -177,3 +180,26 @@ def test_shards_are_a_way_of_computing_the_same(make, batch):
     for result, expected in zip(evaluate(), whole, strict=True):
         np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-6)
     assert parts[1] == 2 * parts[0]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("residual", [True, False])
+def test_a_constant_is_kept_exactly(make, channels, residual):
+    network = make(channels=channels, residual=residual, use_bias=True)
+    color = np.linspace(0.1, 0.9, channels, dtype=np.float32)
+    constant = np.broadcast_to(color, (1, 9, 6, channels))
+    np.testing.assert_array_equal(network(constant, training=False), constant)
+    assert np.abs(network(constant, training=True) - constant).max() > 1e-3
+    noisy = np.array(constant)
+    noisy[0, :2] = _pictures(2, 6, channels)
+    denoised = network(noisy, training=False).numpy()
+    np.testing.assert_array_equal(denoised[0, 6:], noisy[0, 6:])  # Far from the noise.
+    assert np.abs(denoised - noisy)[0, :2].max() > 1e-3
+
+
+def test_local_noise_is_the_standard_deviation_of_white_noise():
+    rng = np.random.default_rng(0)
+    noise = np.float32(rng.normal(0.5, 0.1, (1, 64, 64, 2)) * [1, 0])
+    level = local_noise(tf.constant(noise)).numpy()
+    assert np.mean(level[..., 0]) == pytest.approx(0.1, rel=0.02)
+    assert np.all(level[..., 1] == 0)

@@ -18,6 +18,7 @@ from absl import logging
 
 from tfflowdn import data
 from tfflowdn.inference import tiling
+from tfflowdn.inference.in_graph import works_in_graphs
 from tfflowdn.inference.loading import (
     GENERAL,
     GENERAL_DENOISERS,
@@ -107,6 +108,7 @@ class Denoiser:
             self._margin = max(map(_receptive_radius, self.networks))
         return self._margin
 
+    @works_in_graphs
     def __call__(
         self,
         image: npt.ArrayLike | tf.Tensor,

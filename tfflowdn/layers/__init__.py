@@ -12,6 +12,7 @@ from tfflowdn.layers.conditioner import (
 )
 from tfflowdn.layers.conv2d import Conv2D
 from tfflowdn.layers.gaussian_blur import GaussianBlur
+from tfflowdn.layers.local_noise import bound_change, local_noise
 from tfflowdn.layers.normalized_plu import NormalizedPLUParameters
 from tfflowdn.layers.opponent_colors import OpponentColors
 from tfflowdn.layers.padding import mirror_pad
@@ -40,7 +41,9 @@ __all__ = [
     "ResidualConditioner",
     "SymmetricParameters",
     "WeightStack",
+    "bound_change",
     "depth_to_space",
+    "local_noise",
     "mirror_pad",
     "space_to_depth",
 ]

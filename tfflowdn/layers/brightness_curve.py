@@ -39,7 +39,8 @@ class BrightnessCurve(keras.layers.Layer):
         channels = values.shape[-1]
         position = (self.num_knots - 1) * ops.clip(signal, 0, 1)
         below = ops.floor(ops.minimum(position, self.num_knots - 2))
-        index = ops.cast(below, "int32") * channels + ops.arange(channels)
+        known = ops.where(ops.isnan(below), ops.zeros_like(below), below)
+        index = ops.cast(known, "int32") * channels + ops.arange(channels)
         flat = ops.reshape(values, (-1,))
         low, high = ops.take(flat, index), ops.take(flat, index + channels)
         return low + (high - low) * (position - below)

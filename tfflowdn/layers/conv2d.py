@@ -32,7 +32,8 @@ class Conv2D(keras.layers.Conv2D):
     """
 
     def __init__(self, *args: Any, patch_gradients: bool = False, **kwargs: Any):
-        super().__init__(*args, padding="same", **kwargs)
+        defaults = {"data_format": "channels_last"}
+        super().__init__(*args, padding="same", **{**defaults, **kwargs})
         self.patch_gradients = patch_gradients
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

@@ -46,7 +46,9 @@ class GaussianBlur(keras.layers.Layer):
             shape = [1, 1, 1, 1]
             shape[axis - 1] = -1
             kernel = ops.tile(ops.reshape(taps, shape), [1, 1, channels, 1])
-            images = ops.depthwise_conv(images, kernel, padding="valid")
+            images = ops.depthwise_conv(
+                images, kernel, padding="valid", data_format="channels_last"
+            )
         return images
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:

@@ -19,6 +19,9 @@ from tfflowdn.devices import map_shards
 from tfflowdn.flows import FLOWS
 from tfflowdn.metrics import bits_per_dim
 from tfflowdn.models import likelihood
+from tfflowdn.models.guarded_model import GuardedModel, only_if
+from tfflowdn.models.peek import first_batch
+from tfflowdn.models.units import asserts_as_value_errors
 
 __all__ = ["FLOWS", "FlowPrior", "step_seed"]
 
@@ -26,7 +29,7 @@ DEQUANTIZATIONS = ("uniform", "gaussian", None)
 
 
 @keras.saving.register_keras_serializable("tfflowdn")
-class FlowPrior(keras.Model):
+class FlowPrior(GuardedModel):
     """The density of clean pictures, learned by maximum likelihood (stage 1).
 
     A Keras model around one of the flows of `tfflowdn.flows`: `compile`, `fit` on
@@ -132,10 +135,23 @@ class FlowPrior(keras.Model):
     def initialize(self, images: Any) -> None:
         """Sets every ActNorm from a batch of images [batch, H, W, C], dequantized.
 
-        `fit` does so with its first batch; a reload keeps it.
+        `fit` does so with its first batch; a reload keeps it. Pictures with pixels that
+        are not finite are left out.
+
+        Raises:
+          ValueError: If the images do not fit or are not in [0, 1] units, or none is
+            finite.
         """
-        images = tf.convert_to_tensor(images, self.compute_dtype)
+        with asserts_as_value_errors():
+            images = self.to_pictures(images)
         self.check_images(images, divisible=True)
+        is_finite = tf.reduce_all(tf.math.is_finite(images), axis=(1, 2, 3))
+        images = tf.boolean_mask(images, is_finite)
+        if not len(images):
+            raise ValueError(
+                "images must hold a picture whose pixels are all finite. Received: "
+                f"{len(is_finite)} pictures without one."
+            )
         images = self.dequantize(images, seed=[self.seed, -1])
         self.distribution.bijector.initialize(images)
 
@@ -153,7 +169,7 @@ class FlowPrior(keras.Model):
         Raises:
           ValueError: If rank or channels do not fit, or images are smaller.
         """
-        images = tf.convert_to_tensor(images, self.compute_dtype)
+        images = tf.cast(images, self.variable_dtype)
         self.check_images(images)
         multiple = self.size_multiple
         # Several windows share one trace; one window is part of the caller's graph.
@@ -169,7 +185,7 @@ class FlowPrior(keras.Model):
 
     def bits_per_dim(self, images: Any) -> tf.Tensor:
         """Returns the bits/dim, as 8-bit data, of images [batch, H, W, C], [batch]."""
-        images = tf.convert_to_tensor(images, self.compute_dtype)
+        images = tf.cast(images, self.variable_dtype)
         return bits_per_dim(self.log_prob(images), _num_dims(images))
 
     def likelihood_map(self, image: Any, **options: Any) -> np.ndarray:
@@ -186,19 +202,24 @@ class FlowPrior(keras.Model):
         """Draws images.
 
         Args:
-          num_samples: Number of images.
-          temperature: Factor on the latents' standard deviation.
+          num_samples: Number of images, 0 or more.
+          temperature: Factor on the latents' standard deviation, 0 or more.
           seed: Seed of the latents; None draws anew.
           image_shape: (H, W, C) of the images; by default as in the training.
 
         Returns:
           Images [num_samples, H, W, C], not clipped to [0, 1].
+
+        Raises:
+          ValueError: If the shape or a number is not valid; in a graph, an invalid
+            number is a tf.errors.InvalidArgumentError.
         """
+        num_samples = _checked("num_samples", tf.convert_to_tensor(num_samples))
+        temperature = tf.cast(temperature, self.variable_dtype)
+        temperature = _checked("temperature", temperature)
         image_shape = tuple(image_shape or self.image_shape)
         self.check_images(tf.TensorSpec((None, *image_shape)), divisible=True)
         seed = None if seed is None else tf.constant([seed, 0])
-        temperature = tf.cast(temperature, self.compute_dtype)
-        num_samples = tf.convert_to_tensor(num_samples)
         latents = self._traced_latents(num_samples, image_shape, temperature, seed)
         return self._traced_forward(self.num_shards, latents)
 
@@ -208,45 +229,47 @@ class FlowPrior(keras.Model):
         return self.log_prob(images)
 
     def fit(
-        self, x: Any = None, y: Any = None, **kwargs: Any
+        self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
     ) -> keras.callbacks.History:
         """Trains on images or on a dataset of batches, see `keras.Model.fit`."""
         if x is not None and not self.initialized:
-            self.initialize(_first_batch(x, kwargs.get("batch_size") or 32))
-        if self.compiled:
-            # Slots made inside of the step would have it traced twice.
-            with self.distribute_strategy.scope():
-                self.optimizer.build(self.trainable_variables)
-        return super().fit(x, y, **kwargs)
+            batch_size = (args[0] if args else kwargs.get("batch_size")) or 32
+            images, x = first_batch(x, batch_size, self.distribute_strategy)
+            self.initialize(images)
+        return super().fit(x, y, *args, **kwargs)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Takes one step of maximum likelihood: minimizes nats per dimension."""
-        images = keras.utils.unpack_x_y_sample_weight(data)[0]
+        images, _, weight = keras.utils.unpack_x_y_sample_weight(data)
+        images, weight = self.to_pictures(images), self.to_weights(weight)
         seed = step_seed(self.seed, self.optimizer)
         variables = self.trainable_variables
+        # Gradients are summed over the replicas.
+        num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        factor = self.scale() / num_replicas
         with tf.GradientTape() as tape:
             log_prob = self._dequantized_log_prob(images, seed)
-            loss = -tf.reduce_mean(log_prob) / _num_dims(images, log_prob.dtype)
-            # Gradients are summed over the replicas.
-            num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
-            replica_loss = loss / num_replicas
-        gradients = tape.gradient(replica_loss, variables)
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+            nats = -weight * log_prob / _num_dims(images, log_prob.dtype)
+            loss = factor * tf.reduce_mean(nats)
+        gradients = tape.gradient(loss, variables)
+        finite = self.take_step(gradients, variables)
         self.gradient_norm_tracker.update_state(
-            tf.linalg.global_norm(gradients) * num_replicas
+            *only_if(finite, tf.linalg.global_norm(gradients) / factor)
         )
-        return self._update_likelihood(images, log_prob)
+        logs = self._update_likelihood(images, log_prob, weight, finite)
+        logs["gradient_norm"] = self.gradient_norm_tracker.result()
+        return {**logs, "skipped": self.skipped()}
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Updates loss and bits_per_dim, with dequantization noise of a fixed seed."""
-        images = keras.utils.unpack_x_y_sample_weight(data)[0]
+        images, _, weight = keras.utils.unpack_x_y_sample_weight(data)
+        images, weight = self.to_pictures(images), self.to_weights(weight)
         log_prob = self._dequantized_log_prob(images, [self.seed, -1])
-        logs = self._update_likelihood(images, log_prob)
-        return {name: logs[name] for name in ("loss", "bits_per_dim")}
+        return self._update_likelihood(images, log_prob, weight)
 
     def dequantize(self, images: Any, seed: Any) -> tf.Tensor:
         """Adds dequantization noise to images [batch, H, W, C]; `seed` is two ints."""
-        images = tf.cast(images, self.compute_dtype)
+        images = tf.cast(images, self.variable_dtype)
         shape, dtype = tf.shape(images), images.dtype
         if self.dequantization is None:
             return images
@@ -329,11 +352,25 @@ class FlowPrior(keras.Model):
     def _dequantized_log_prob(self, images, seed):
         return self.log_prob(self.dequantize(images, seed))
 
-    def _update_likelihood(self, images, log_prob):
+    def _update_likelihood(self, images, log_prob, weight, finite=True):
         bits = bits_per_dim(log_prob, _num_dims(images, log_prob.dtype))
-        self.bits_per_dim_tracker.update_state(bits)
-        self.loss_tracker.update_state((bits - 8) * math.log(2))
-        return {metric.name: metric.result() for metric in self.metrics}
+        bits, weight = only_if(finite, bits, weight)
+        self.bits_per_dim_tracker.update_state(bits, weight)
+        self.loss_tracker.update_state((bits - 8) * math.log(2), weight)
+        trackers = self.loss_tracker, self.bits_per_dim_tracker
+        return {tracker.name: tracker.result() for tracker in trackers}
+
+
+def _checked(name: str, value: tf.Tensor) -> tf.Tensor:
+    """Checks that a number is finite and 0 or more, in a graph by an assertion."""
+    is_valid = (value >= 0) & (value < value.dtype.max)
+    message = f"{name} must be a finite number of 0 or more."
+    if not tf.executing_eagerly():
+        with tf.control_dependencies([tf.debugging.Assert(is_valid, [message, value])]):
+            return tf.identity(value)
+    if not is_valid:
+        raise ValueError(f"{message} Received: {name}={value.numpy()}.")
+    return value
 
 
 def step_seed(seed: int, optimizer: keras.optimizers.Optimizer) -> list:
@@ -345,16 +382,6 @@ def step_seed(seed: int, optimizer: keras.optimizers.Optimizer) -> list:
 
 def _num_dims(images, dtype=tf.float32):
     return tf.cast(tf.reduce_prod(tf.shape(images)[1:]), dtype)
-
-
-def _first_batch(x, batch_size):
-    if isinstance(x, tf.data.Dataset | tf.distribute.DistributedDataset):
-        x = next(iter(x))
-    elif hasattr(x, "shape"):
-        x = x[:batch_size]
-    else:
-        x = x[0]
-    return x[0] if isinstance(x, tuple | list) else x
 
 
 def _size_multiple(distribution, image_shape):

@@ -104,7 +104,7 @@ def likelihood_map(
     Raises:
       ValueError: If the image does not fit the prior, or a number is out of range.
     """
-    images = np.asarray(image, prior.compute_dtype)
+    images = np.asarray(image, prior.variable_dtype)
     if images.ndim == 3:
         images = images[np.newaxis]
     prior.check_images(images)

@@ -42,7 +42,8 @@ def negative_log_likelihood(prior: Any, images: tf.Tensor) -> tf.Tensor:
       images: [batch, H, W, C] in [0, 1] units.
     """
     num_dims = ops.prod(ops.shape(images)[1:])
-    return -prior.log_prob(images) / ops.cast(num_dims, images.dtype)
+    log_prob = ops.cast(prior.log_prob(images), images.dtype)
+    return -log_prob / ops.cast(num_dims, images.dtype)
 
 
 def map_prior_weight(noise_sigma: tf.Tensor, factor: float = 1.0) -> tf.Tensor:

@@ -48,7 +48,8 @@ class DenoisingNetwork(keras.Model, abc.ABC):
         pixel_range: str = "dtype",
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
+        # The precision is an argument; Keras' global policy does not change a network.
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.channels = channels
         self.scale = scale
         self.precision = precision

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfflowdn.checks import check_choice
 from tfflowdn.metrics import PSNR
 from tfflowdn.models.flow_prior import step_seed
+from tfflowdn.models.guarded_model import GuardedModel, only_if
 from tfflowdn.models.losses import estimate_noise_sigma
 
 __all__ = ["REPLACEMENTS", "Noise2Void", "blind_spots"]
@@ -20,7 +21,7 @@ REPLACEMENTS = ("median", "neighbor")
 
 
 @keras.saving.register_keras_serializable("tfflowdn")
-class Noise2Void(keras.Model):
+class Noise2Void(GuardedModel):
     """Trains a network to predict noisy pixels that it does not see.
 
     Each step hides pixels of the noisy pictures N (`blind_spots`) and minimizes
@@ -83,26 +84,29 @@ class Noise2Void(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Takes one step; references of the noisy pictures are ignored."""
-        noisy, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        noisy, _, weight = keras.utils.unpack_x_y_sample_weight(data)
+        noisy, weight = self.to_pictures(noisy), self.to_weights(weight)
         variables = self.network.trainable_variables
         seed = step_seed(self.seed, self.optimizer)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in variables])
-            loss = self._loss(noisy, seed, training=True)
+            loss = self._loss(noisy, seed, weight, training=True)
             # Gradients are summed over the replicas.
-            share = loss / tf.distribute.get_strategy().num_replicas_in_sync
-        gradients = tape.gradient(share, variables)
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        self.loss_tracker.update_state(loss)
-        return {"loss": self.loss_tracker.result()}
+            num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
+            scaled_loss = self.scale() * loss / num_replicas
+        finite = self.take_step(tape.gradient(scaled_loss, variables), variables)
+        self.loss_tracker.update_state(*only_if(finite, loss))
+        return {"loss": self.loss_tracker.result(), "skipped": self.skipped()}
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Updates the loss and, if data is (noisy, clean), psnr."""
-        noisy, clean, _ = keras.utils.unpack_x_y_sample_weight(data)
-        self.loss_tracker.update_state(self._loss(noisy, (self.seed, -1)))
+        noisy, clean, weight = keras.utils.unpack_x_y_sample_weight(data)
+        noisy, weight = self.to_pictures(noisy), self.to_weights(weight)
+        self.loss_tracker.update_state(self._loss(noisy, (self.seed, -1), weight))
         logs = {"loss": self.loss_tracker.result()}
-        if clean is not None:
-            self.psnr_tracker.update_state(clean, self(noisy, training=False))
+        if clean is not None and clean.shape.rank == 4:
+            denoised = self._denoise(noisy)
+            self.psnr_tracker.update_state(self.to_pictures(clean), denoised, weight)
             logs["psnr"] = self.psnr_tracker.result()
         return logs
 
@@ -125,8 +129,15 @@ class Noise2Void(keras.Model):
         network = keras.saving.deserialize_keras_object(config["network"])
         return cls(**{**config, "network": network})
 
+    def _denoise(self, noisy: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return tf.cast(self(noisy, training=training), self.variable_dtype)
+
     def _loss(
-        self, noisy: tf.Tensor, seed: Sequence[int], training: bool = False
+        self,
+        noisy: tf.Tensor,
+        seed: Sequence[int],
+        sample_weight: tf.Tensor,
+        training: bool = False,
     ) -> tf.Tensor:
         """Returns the weighted mean squared error of the hidden pixels."""
         hidden, mask = blind_spots(
@@ -136,10 +147,11 @@ class Noise2Void(keras.Model):
             radius=self.radius,
             replacement=self.replacement,
         )
-        errors = mask * (self(hidden, training=training) - noisy) ** 2
+        errors = mask * (self._denoise(hidden, training) - noisy) ** 2
         num_hidden = tf.reduce_sum(mask) * tf.cast(noisy.shape[-1], mask.dtype)
         sums = tf.reduce_sum(errors, axis=(1, 2, 3))
-        return tf.reduce_sum(self._weights(noisy) * sums) / tf.maximum(num_hidden, 1)
+        weights = sample_weight * self._weights(noisy)
+        return tf.reduce_sum(weights * sums) / tf.maximum(num_hidden, 1)
 
     def _weights(self, noisy: tf.Tensor) -> tf.Tensor | float:
         """Returns the weights of the pictures, [batch], with mean 1."""

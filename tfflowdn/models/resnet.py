@@ -10,6 +10,7 @@ from keras import ops
 
 from tfflowdn.devices import map_shards
 from tfflowdn.layers import ResidualBlock, depth_to_space, mirror_pad, space_to_depth
+from tfflowdn.layers.local_noise import REACH, bound_change
 from tfflowdn.models.network import DenoisingNetwork
 
 __all__ = ["ResNetDenoiser"]
@@ -26,6 +27,9 @@ class ResNetDenoiser(DenoisingNetwork):
 
     Without biases the network is homogeneous, f(a x) = a f(x), and generalizes to noise
     levels that it was not trained on (Mohan et al. 2020, arXiv 1906.05478).
+
+    Except in training, the change of a pixel is bounded by the local level of the
+    noise, see `layers.bound_change`, so that constant areas stay as they are.
 
     On a CPU it trains faster in `num_shards` parts of each batch, see FlowPrior.
 
@@ -78,6 +82,7 @@ class ResNetDenoiser(DenoisingNetwork):
             hidden_channels,
             3,
             padding="same",
+            data_format="channels_last",
             use_bias=use_bias,
             kernel_initializer=keras.initializers.HeNormal(seed),
             dtype=precision,
@@ -97,6 +102,7 @@ class ResNetDenoiser(DenoisingNetwork):
             channels * scale**2,
             3,
             padding="same",
+            data_format="channels_last",
             use_bias=use_bias,
             kernel_initializer="zeros",
             dtype="float32",
@@ -107,7 +113,8 @@ class ResNetDenoiser(DenoisingNetwork):
     @property
     def receptive_radius(self) -> int:
         """See DenoisingNetwork."""
-        return self.scale * (2 * self.num_blocks + 2) + self.scale - 1
+        radius = self.scale * (2 * self.num_blocks + 2) + self.scale - 1
+        return max(radius, REACH)
 
     def build(self, input_shape: tuple) -> None:
         """Builds every convolution."""
@@ -125,13 +132,13 @@ class ResNetDenoiser(DenoisingNetwork):
         Raises:
           ValueError: If `noisy` has another number of channels than the network.
         """
-        del training
         if noisy.shape[-1] != self.channels:
             raise ValueError(
                 f"noisy must be [batch, H, W, {self.channels}] for this network. "
                 f"Received: noisy.shape={tuple(noisy.shape)}."
             )
-        return map_shards(self._denoise, noisy, self.num_shards)
+        denoised = map_shards(self._denoise, noisy, self.num_shards)
+        return denoised if training else bound_change(noisy, denoised)
 
     def _denoise(self, noisy: tf.Tensor) -> tf.Tensor:
         _, height, width, _ = ops.shape(noisy)

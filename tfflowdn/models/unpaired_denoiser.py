@@ -13,6 +13,7 @@ from tfflowdn.layers import GaussianBlur
 from tfflowdn.metrics import PSNR, bits_per_dim
 from tfflowdn.models import losses
 from tfflowdn.models.flow_prior import step_seed
+from tfflowdn.models.guarded_model import GuardedModel, only_if
 from tfflowdn.models.noise_likelihood import NoiseLikelihood
 
 __all__ = ["UnpairedDenoiser"]
@@ -33,7 +34,7 @@ NEUTRAL = {
 
 
 @keras.saving.register_keras_serializable("tfflowdn")
-class UnpairedDenoiser(keras.Model):
+class UnpairedDenoiser(GuardedModel):
     """Trains a network on noisy pictures under a frozen prior.
 
     It minimizes, over the network's weights,
@@ -127,7 +128,7 @@ class UnpairedDenoiser(keras.Model):
         self.taper = taper
         self.likelihood = self._make_likelihood()
         self.blur_sigma = blur_sigma
-        self.blur = GaussianBlur(blur_sigma)
+        self.blur = GaussianBlur(blur_sigma, dtype=self.variable_dtype)
         self.prior_weight = prior_weight
         self.map_factor = map_factor
         self.dequantize = dequantize
@@ -167,30 +168,34 @@ class UnpairedDenoiser(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Takes one step; references of the noisy pictures are ignored."""
-        noisy, synthetic, clean = self._unpack(data)
+        noisy, synthetic, clean, picture_weight = self._unpack(data)
         variables = self.network.trainable_variables
         seed = step_seed(self.seed, self.optimizer)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in variables])
-            denoised = self(noisy, training=True)
+            outputs = [self._denoise(noisy)]
             mse = None
             if self.rehearsal_weight:
-                mse = tf.reduce_mean((self(synthetic, training=True) - clean) ** 2)
+                errors = (self._denoise(synthetic) - clean) ** 2
+                mse = tf.reduce_mean(errors, axis=(1, 2, 3))
+                outputs.append(tf.reduce_mean(picture_weight * mse))
         with tf.GradientTape(watch_accessed_variables=False) as objective_tape:
-            objective_tape.watch(denoised)
-            terms = self.objective(denoised, noisy, seed)
+            objective_tape.watch(outputs[0])
+            terms = self.objective(outputs[0], noisy, seed)
         # The gradient of the sum consists of the gradients of the pictures.
-        gradient = self._bounded(objective_tape.gradient(terms[0], denoised), noisy)
+        gradient = objective_tape.gradient(terms[0], outputs[0])
+        gradient = self._bounded(gradient, noisy)
+        gradient *= tf.reshape(picture_weight, [-1, 1, 1, 1])
         # Gradients are summed over the replicas.
-        num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        num_pictures = num_replicas * tf.cast(tf.shape(noisy)[0], gradient.dtype)
-        outputs, output_gradients = [denoised], [gradient / num_pictures]
+        factor = self.scale() / tf.distribute.get_strategy().num_replicas_in_sync
+        num_pictures = tf.cast(tf.shape(noisy)[0], gradient.dtype)
+        output_gradients = [factor * gradient / num_pictures]
         if self.rehearsal_weight:
-            outputs.append(mse)
-            output_gradients.append(self.rehearsal_weight / num_replicas)
+            output_gradients.append(factor * self.rehearsal_weight)
         gradients = tape.gradient(outputs, variables, output_gradients)
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return self._update_trackers(*terms, mse)
+        finite = self.take_step(gradients, variables)
+        logs = self._update_trackers(*terms, mse, picture_weight, finite)
+        return {**logs, "skipped": self.skipped()}
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Updates the objective's terms and, if data is (noisy, clean), psnr.
@@ -198,16 +203,18 @@ class UnpairedDenoiser(keras.Model):
         Raises:
           ValueError: If `noisy` in `data` is not one tensor.
         """
-        noisy, clean, _ = keras.utils.unpack_x_y_sample_weight(data)
+        noisy, clean, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         if tf.nest.is_nested(noisy):
             raise ValueError(
                 "Batches of validation must be noisy pictures or (noisy, clean). "
                 f"Received: {_shapes(data)}."
             )
-        denoised = self(noisy, training=False)
-        logs = self._update_trackers(*self.objective(denoised, noisy))
-        if clean is not None:
-            self.psnr_tracker.update_state(clean, denoised)
+        noisy, weight = self.to_pictures(noisy), self.to_weights(sample_weight)
+        denoised = self._denoise(noisy, training=False)
+        terms = self.objective(denoised, noisy)
+        logs = self._update_trackers(*terms, picture_weight=weight)
+        if clean is not None and clean.shape.rank == 4:
+            self.psnr_tracker.update_state(self.to_pictures(clean), denoised, weight)
             logs["psnr"] = self.psnr_tracker.result()
         return logs
 
@@ -244,19 +251,25 @@ class UnpairedDenoiser(keras.Model):
         models = {name: deserialize(model) for name, model in models.items()}
         return cls(**{**_without_removed(config), **models})
 
-    def _unpack(
-        self, data: Any
-    ) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor | None]:
-        """Returns (noisy, synthetic, clean), the last two None without rehearsal."""
-        noisy, clean, _ = keras.utils.unpack_x_y_sample_weight(data)
+    def _denoise(self, noisy: tf.Tensor, training: bool = True) -> tf.Tensor:
+        return tf.cast(self(noisy, training=training), self.variable_dtype)
+
+    def _unpack(self, data: Any) -> tuple[tf.Tensor | None, ...]:
+        """Returns (noisy, synthetic, clean, weights of pictures).
+
+        Without rehearsal, synthetic and clean are None.
+        """
+        noisy, clean, weight = keras.utils.unpack_x_y_sample_weight(data)
+        weight = self.to_weights(weight)
         is_nested = tf.nest.is_nested(noisy)
         if not self.rehearsal_weight:
             if not is_nested:
-                return noisy, None, None
+                return self.to_pictures(noisy), None, None, weight
         elif is_nested and len(noisy) == 2 and tf.is_tensor(clean):
             noisy, synthetic = noisy
             if synthetic.shape.is_compatible_with(clean.shape):
-                return noisy, synthetic, clean
+                pictures = map(self.to_pictures, (noisy, synthetic, clean))
+                return *pictures, weight
         raise ValueError(
             "Batches must be ((noisy, synthetic), clean), with the last two of one "
             "shape, if rehearsal_weight is above 0, and noisy pictures if it is 0. "
@@ -308,24 +321,24 @@ class UnpairedDenoiser(keras.Model):
         mismatch: tf.Tensor,
         nats: tf.Tensor,
         rehearsal_mse: tf.Tensor | None = None,
+        picture_weight: tf.Tensor | float = 1.0,
+        finite: tf.Tensor | bool = True,
     ) -> dict[str, tf.Tensor]:
         bits = bits_per_dim(-nats, 1)
         if self.gradient_bound is not None:  # One picture would dominate the means.
             loss = tf.minimum(loss, MAX_LOSS)
             bits = tf.minimum(bits, MAX_BITS_PER_DIM)
-        trackers = [
-            self.loss_tracker,
-            self.data_tracker,
-            self.prior_bits_per_dim_tracker,
-        ]
+        values = {
+            self.loss_tracker: loss,
+            self.data_tracker: mismatch,
+            self.prior_bits_per_dim_tracker: bits,
+        }
         if rehearsal_mse is not None:
-            loss += self.rehearsal_weight * rehearsal_mse
-            self.rehearsal_mse_tracker.update_state(rehearsal_mse)
-            trackers.append(self.rehearsal_mse_tracker)
-        self.loss_tracker.update_state(loss)
-        self.data_tracker.update_state(mismatch)
-        self.prior_bits_per_dim_tracker.update_state(bits)
-        return {tracker.name: tracker.result() for tracker in trackers}
+            values[self.loss_tracker] = loss + self.rehearsal_weight * rehearsal_mse
+            values[self.rehearsal_mse_tracker] = rehearsal_mse
+        for tracker, value in values.items():
+            tracker.update_state(*only_if(finite, value, picture_weight))
+        return {tracker.name: tracker.result() for tracker in values}
 
 
 def _check_prior_weight(prior_weight: Any) -> None:

@@ -25,12 +25,13 @@ from tfflowdn.layers import (
     OpponentColors,
     SymmetricParameters,
 )
+from tfflowdn.models.guarded_model import GuardedModel, only_if
 
 __all__ = ["NoiseModel"]
 
 
 @keras.saving.register_keras_serializable("tfflowdn")
-class NoiseModel(keras.Model):
+class NoiseModel(GuardedModel):
     """Conditional flow of the noise given the clean picture.
 
     The flow transforms white latents in four steps. SpectralFilter correlates
@@ -69,11 +70,12 @@ class NoiseModel(keras.Model):
         self.num_knots = num_knots
         self.order = order
         self.smoothness = smoothness
-        self.noise_level = NoiseLevel(num_knots)
-        self.noise_skew = NoiseSkew(num_knots)
-        self.cepstrum = Cepstrum(order)
-        self.mixing = None if channels == 1 else SymmetricParameters()
-        self.colors = None if channels == 1 else OpponentColors()
+        dtype = self.variable_dtype
+        self.noise_level = NoiseLevel(num_knots, dtype=dtype)
+        self.noise_skew = NoiseSkew(num_knots, dtype=dtype)
+        self.cepstrum = Cepstrum(order, dtype=dtype)
+        self.mixing = None if channels == 1 else SymmetricParameters(dtype=dtype)
+        self.colors = None if channels == 1 else OpponentColors(dtype=dtype)
         for layer in self._flow_layers():
             layer.build((None, None, None, channels))
         self.log_levels = self.add_weight(
@@ -98,8 +100,8 @@ class NoiseModel(keras.Model):
           spectral_floor: Standard deviation of white noise, relative to the noise, that
             is mixed into it; the power of the mixture is the power of the noise.
         """
-        signal = tf.convert_to_tensor(signal, self.compute_dtype)
-        log_level = tf.convert_to_tensor(log_level, self.compute_dtype)
+        signal = tf.convert_to_tensor(signal, self.variable_dtype)
+        log_level = tf.convert_to_tensor(log_level, self.variable_dtype)
         if log_level.shape.rank:
             log_level = log_level[:, tf.newaxis, tf.newaxis, tf.newaxis]
         chain = [SignalScale(self.noise_level, signal, log_level)]
@@ -109,7 +111,7 @@ class NoiseModel(keras.Model):
         if self.colors is not None:
             chain.append(InvertibleConvolution(self.colors))
         chain.append(SpectralFilter(_with_floor(self.cepstrum, spectral_floor)))
-        base = flows.standard_normal(tf.shape(signal)[1:], self.compute_dtype)
+        base = flows.standard_normal(tf.shape(signal)[1:], self.variable_dtype)
         return tfd.TransformedDistribution(base, tfb.Chain(chain), name="noise")
 
     def standard_deviation(
@@ -123,7 +125,7 @@ class NoiseModel(keras.Model):
           signal: Clean pictures [batch, H, W, C] in [0, 1] units.
           log_level: As for `distribution`.
         """
-        signal = tf.convert_to_tensor(signal, self.compute_dtype)
+        signal = tf.convert_to_tensor(signal, self.variable_dtype)
         power = tf.reduce_mean(tf.exp(2 * self.noise_level(signal)), [1, 2])
         if self.mixing is not None:
             _, inverse, _ = self.mixing(None)
@@ -143,7 +145,7 @@ class NoiseModel(keras.Model):
           signal: The clean pictures, of the same shape.
           log_level: As for `distribution`; None averages over `log_levels`.
         """
-        noise = tf.identity(tf.convert_to_tensor(noise, self.compute_dtype))
+        noise = tf.identity(tf.convert_to_tensor(noise, self.variable_dtype))
         if log_level is not None:
             return self.distribution(signal, log_level).log_prob(noise)
         of_levels = tf.map_fn(
@@ -181,7 +183,7 @@ class NoiseModel(keras.Model):
             raise ValueError(
                 f"level_range must be 0 < low <= high. Received: {level_range=}."
             )
-        signal = tf.convert_to_tensor(signal, self.compute_dtype)
+        signal = tf.convert_to_tensor(signal, self.variable_dtype)
         level_seed, noise_seed, gain_seed = tf.unstack(tf.random.split(seed, 3))
         if log_level is None:
             index = tf.random.stateless_uniform(
@@ -209,23 +211,22 @@ class NoiseModel(keras.Model):
     def train_step(self, data: tuple) -> dict[str, tf.Tensor]:
         """Takes one step of maximum likelihood."""
         (index, signal), noise, weight = keras.utils.unpack_x_y_sample_weight(data)
+        signal, noise = self.to_pictures(signal), self.to_pictures(noise)
+        weight = self.to_weights(weight)
         variables = self.trainable_variables
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in variables])
             levels = tf.gather(tf.convert_to_tensor(self.log_levels), index)
             log_prob = self.log_prob(noise, signal, levels)
-            nats = -log_prob / tf.cast(tf.size(noise[0]), noise.dtype)
-            if weight is not None:
-                nats *= weight
+            nats = -weight * log_prob / tf.cast(tf.size(noise[0]), noise.dtype)
             curves = self.noise_level, self.noise_skew
             penalty = self.smoothness * sum(curve.roughness() for curve in curves)
             loss = tf.reduce_mean(nats) + penalty
             num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
-            replica_loss = loss / num_replicas
-        gradients = tape.gradient(replica_loss, variables)
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        self.loss_tracker.update_state(loss)
-        return {"loss": self.loss_tracker.result()}
+            scaled_loss = self.scale() * loss / num_replicas
+        finite = self.take_step(tape.gradient(scaled_loss, variables), variables)
+        self.loss_tracker.update_state(*only_if(finite, loss))
+        return {"loss": self.loss_tracker.result(), "skipped": self.skipped()}
 
     def level_curve(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns the standard deviation of the noise by brightness.
@@ -265,7 +266,7 @@ class NoiseModel(keras.Model):
 
     def autocorrelation(self, size: int = 32) -> np.ndarray:
         """Returns the correlation at lags 0 to size // 2, [lags, lags, C]."""
-        grid = tf.zeros((1, size, size, self.channels), self.compute_dtype)
+        grid = tf.zeros((1, size, size, self.channels), self.variable_dtype)
         power = np.exp(2 * keras.ops.convert_to_numpy(self.cepstrum(grid)))
         correlation = np.fft.ifft2(power, axes=(0, 1)).real
         share = self._columns() ** 2

@@ -73,6 +73,7 @@ class Progress(keras.callbacks.Callback):
         del batch
         state = self._state
         state.step += 1
+        logs.pop("skipped", None)  # The state counts them.
         # The optimizer does not count a step whose gradient is not finite.
         if int(self.model.optimizer.iterations.numpy()) < state.step - state.skipped:
             self._skip(logs)
@@ -86,6 +87,7 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Checks the logs of the epoch."""
         del epoch
+        logs.pop("skipped", None)
         if not self._state.count:
             self._stop("an epoch must have a finite gradient", "none", batch=False)
         self._add_earlier_means(logs)

@@ -1,0 +1,62 @@
+"""Checks of the units of pictures, in graphs and outside."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+__all__ = ["asserts_as_value_errors", "check_units"]
+
+UNITS = "Pictures must be floats in [0, 1] units, such as 8-bit pixels divided by 255."
+MAX_MEAN = 8.0
+"""Largest mean magnitude of a batch: above any noise, and below 8-bit pixels."""
+
+
+def check_units(pictures: Any) -> tf.Tensor:
+    """Returns pictures as a tensor, with an assertion that they have [0, 1] units.
+
+    Noise and percentile ranges give values outside of [0, 1], which are valid. A batch
+    is refused if its mean magnitude is above `MAX_MEAN`, or if its values are whole
+    numbers of which one is above 1. Values that are not finite are not looked at. XLA
+    leaves out the assertion.
+
+    Raises:
+      ValueError: If they are not floats.
+      tf.errors.InvalidArgumentError: If they have other units.
+    """
+    pictures = tf.convert_to_tensor(pictures)
+    if not pictures.dtype.is_floating:
+        raise ValueError(f"{UNITS} Received: a batch of {pictures.dtype.name}.")
+    values = tf.cast(pictures, tf.float32)
+    magnitude = tf.abs(tf.where(tf.math.is_finite(values), values, 0))
+    # The magnitude of an empty batch is the lowest number.
+    largest = tf.reduce_max(magnitude)
+    whole = tf.reduce_all(magnitude == tf.round(magnitude)) & (largest > 1)
+    is_valid = ~whole & ~(tf.reduce_mean(magnitude) > MAX_MEAN)
+    message = [f"{UNITS} Received: a batch with the largest value", largest]
+    check = tf.debugging.Assert(is_valid, message)
+    with tf.control_dependencies([] if check is None else [check]):
+        return tf.identity(pictures)
+
+
+@contextlib.contextmanager
+def asserts_as_value_errors() -> Iterator[None]:
+    """Turns a failed assertion of `check_units` into a ValueError.
+
+    Raises:
+      ValueError: If pictures have other units.
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        if UNITS not in error.message:
+            raise
+        received = re.search(r"the largest value\W+([\d.e+]+)", error.message)
+        value = f" {received[1]}" if received else ""
+        raise ValueError(
+            f"{UNITS} Received: a batch with the largest value{value}."
+        ) from None
