@@ -225,7 +225,8 @@ def write(
     directories = options.pop("directories", {})
     if directories:
         kind = tifffile.DATATYPE.LONG8 if is_big else tifffile.DATATYPE.LONG
-        pointers = [(code, int(kind), 1, 0, True) for code in directories]
+        first = 16 if is_big else 8  # A directory, until the own one is written.
+        pointers = [(code, int(kind), 1, first, True) for code in directories]
         options["extratags"] = [*options.get("extratags", ()), *pointers]
     alpha = options.pop("alpha", tifffile.EXTRASAMPLE.UNASSALPHA)
     write_page(
