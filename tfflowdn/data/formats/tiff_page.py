@@ -225,8 +225,9 @@ def write(
     directories = options.pop("directories", {})
     if directories:
         kind = tifffile.DATATYPE.LONG8 if is_big else tifffile.DATATYPE.LONG
-        first = 16 if is_big else 8  # A directory, until the own one is written.
-        pointers = [(code, int(kind), 1, first, True) for code in directories]
+        pointers = [
+            (tiff_tags.placeholder(code), int(kind), 1, 0, True) for code in directories
+        ]
         options["extratags"] = [*options.get("extratags", ()), *pointers]
     alpha = options.pop("alpha", tifffile.EXTRASAMPLE.UNASSALPHA)
     write_page(

@@ -13,6 +13,7 @@ __all__ = [
     "DIRECTORIES",
     "RawTag",
     "left_out",
+    "placeholder",
     "read_directories",
     "read_tags",
     "write_directories",
@@ -102,13 +103,34 @@ def write_directories(
                 start = file.tell() + file.tell() % 2
                 file.seek(start)
                 file.write(_serialize(tags, start, tiff.tiff))
-                file.seek(_pointer(page.tags[code], tiff.tiff))
-                file.write(struct.pack(tiff.tiff.offsetformat, start))
+                form = tiff.tiff
+                entry = _entry(file, page.offset, placeholder(code), form)
+                file.seek(entry)
+                file.write(struct.pack(form.tagformat1[:2], code))
+                file.seek(entry + form.tagsize - form.offsetsize)
+                file.write(struct.pack(form.offsetformat, start))
 
 
 def _pointer(tag, form):
     """Returns the place of the value within the entry of a tag."""
     return tag.offset + form.tagsize - form.offsetsize
+
+
+def placeholder(code: int) -> int:
+    """Returns the tag to write in place of a directory, which tifffile leaves out."""
+    return code - 1
+
+
+def _entry(file, start, code, form):
+    """Returns the place of the entry of a tag in a directory."""
+    file.seek(start)
+    (number,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
+    entries = file.read(number * form.tagsize)
+    codes = [
+        struct.unpack_from(form.tagformat1, entries, index * form.tagsize)[0]
+        for index in range(number)
+    ]
+    return start + form.tagnosize + codes.index(code) * form.tagsize
 
 
 def _parse(page, tag):
