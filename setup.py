@@ -53,11 +53,11 @@ setup(
         "absl-py>=2.1",
         "filelock>=3.12",
         "imagecodecs>=2024.1",  # what tifffile decodes and encodes compressed pages by
-        "keras>=3.12",
+        "keras>=3.12,<3.16",  # the optimizers and devices.py use private names
         "matplotlib>=3.9",  # the curves of the noise
         "ml_collections>=1.0",
         "numpy>=2.0",
-        "pillow>=11",
+        "pillow>=11.3",  # older ones lose parts of EXIF
         "psutil>=5.9",
         "setuptools",  # tensorflow-probability imports distutils, its shim
         "tensorboard>=2.20",

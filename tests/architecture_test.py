@@ -22,6 +22,7 @@ LAYERS = (
         "files",
         "progress",
         "registration",
+        "saving",
         "sections",
         "variants",
     ),

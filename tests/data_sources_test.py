@@ -213,3 +213,20 @@ def test_stacks_are_paired_page_by_page(tmp_path):
     assert len(pairs) == 6
     for noisy, clean in pairs:
         np.testing.assert_array_equal(noisy, clean)
+
+
+def test_all_pictures_that_cannot_be_read_are_named(tmp_path):
+    pixels = np.random.default_rng(0).integers(256, size=(9, 9, 1), dtype=np.uint8)
+    for name in ("a.png", "b.png", "c.png"):
+        data.write_image(tmp_path / name, pixels)
+    source = data.open_source(str(tmp_path), channels=1)
+    for name in ("a.png", "c.png"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[:-30])
+    with pytest.raises(data.ImageReadError, match="2 of 3 are not") as caught:
+        source.verify()
+    assert "a.png" in str(caught.value) and "c.png" in str(caught.value)
+    for name in ("a.png", "c.png"):
+        (tmp_path / name).write_bytes(b"no picture")
+    with pytest.raises(data.ImageReadError, match=r"(?s)2 of 3.*a\.png.*c\.png"):
+        data.open_source(str(tmp_path), channels=1)

@@ -342,3 +342,23 @@ def test_a_model_that_is_not_built_is_refused():
     for network in (keras.Sequential([keras.layers.Conv2D(1, 3)]), lambda x: x):
         with pytest.raises(ValueError, match="must be a built Keras model"):
             Denoiser(network)
+
+
+def test_a_range_that_is_too_narrow_for_the_pixels_is_refused(networks):
+    picture = np.full((6, 5, 1), 3e38, np.float32)
+    with pytest.raises(ValueError, match="too narrow for these pixels"):
+        Denoiser(networks[1])(picture, pixel_range="0,1e-38")
+
+
+@pytest.mark.parametrize("value", [3e7, -3e7, 1e30, 3e38, 1e-40])
+@pytest.mark.parametrize("pixel_range", ["1%,99%", "dtype"])
+def test_finite_pixels_give_finite_results_or_an_error(networks, value, pixel_range):
+    picture = np.full((12, 12), value, np.float32)
+    picture[:6] *= np.float32(0.99)
+    for options in ({}, {"self_ensemble": True}, {"strength": 0.5}):
+        try:
+            result = Denoiser(networks[1])(picture, pixel_range=pixel_range, **options)
+        except ValueError as error:
+            assert "finite" in str(error)
+        else:
+            assert np.isfinite(result).all()

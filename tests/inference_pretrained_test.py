@@ -90,9 +90,9 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path, load, message):
 def test_denoise_loads_the_last_model_once(tmp_path, monkeypatch):
     loaded, load = [], inference.denoiser.load_denoiser
 
-    def record(model):
+    def record(model, **options):
         loaded.append(model)
-        return load(model)
+        return load(model, **options)
 
     monkeypatch.setattr(inference.denoiser, "load_denoiser", record)
     picture, path = _picture(1), tmp_path / "a.keras"

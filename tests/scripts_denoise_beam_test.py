@@ -8,6 +8,7 @@ import pytest
 import tifffile
 
 from tfflowdn import Denoiser, ResNetDenoiser, data, serving
+from tfflowdn.scripts import denoise_beam
 from tfflowdn.scripts.beam_pipeline import build
 from tfflowdn.scripts.denoise import denoise_files
 
@@ -58,4 +59,23 @@ def test_the_pipeline_writes_what_denoise_writes(saved_model, tmp_path, options)
     for path in written:
         assert (output / path.relative_to(local)).read_bytes() == path.read_bytes()
     names = sorted(p.name for p in output.rglob("*.*"))
-    assert names == ["a.png", "b.tif", "stack.tif"]
+    assert names == ["a.png", "b.tif", "failures.txt", "stack.tif"]
+    failures = (output / "failures.txt").read_text().splitlines()
+    assert [line.split(": ")[0] for line in failures] == [
+        str(folder / name) for name in ("broken.png", "broken.tif")
+    ]
+
+
+@pytest.mark.filterwarnings("ignore")  # Of Beam's own imports.
+def test_the_command_counts_broken_files(saved_model, tmp_path):
+    (tmp_path / "in").mkdir()
+    broken, output = tmp_path / "in" / "broken.png", tmp_path / "out"
+    broken.write_bytes(b"no picture")
+    data.write_image(tmp_path / "in" / "a.png", np.zeros((9, 8, 1), np.uint8))
+    arguments = [f"--input={tmp_path}/in/*", f"--output={output}", "--runner"]
+    arguments += ["DirectRunner", f"--model={saved_model}"]
+    with pytest.raises(SystemExit, match="1 files failed; .*out/failures.txt"):
+        denoise_beam.main(arguments)
+    broken.unlink()
+    denoise_beam.main(arguments)
+    assert [path.name for path in output.iterdir()] == ["a.png"]

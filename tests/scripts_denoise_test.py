@@ -47,7 +47,18 @@ def test_an_unforeseen_error_belongs_to_its_file(denoiser, folder, monkeypatch):
 
     monkeypatch.setattr(denoise_script, "_read", read)
     message = r"1 of 2 pictures failed.*\n.*0\.png: RuntimeError: no such thing"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as caught:
+        denoise_files([str(folder)], str(folder / "out"), denoiser)
+    assert (folder / "out" / "1.png").exists()
+    (note,) = caught.value.__notes__  # --traceback shows it.
+    assert "Traceback" in note and "raise RuntimeError" in note
+
+
+@pytest.mark.parametrize("name", ["0.png", "0.jpg", "0.tif", "0.webp", "0.npy"])
+def test_an_archive_with_the_suffix_of_a_picture(denoiser, folder, name):
+    with (folder / name).open("wb") as file:
+        np.savez(file, a=np.zeros(3))
+    with pytest.raises(ValueError, match="1 of . pictures failed"):
         denoise_files([str(folder)], str(folder / "out"), denoiser)
     assert (folder / "out" / "1.png").exists()
 

@@ -89,3 +89,19 @@ def test_a_version_holds_what_it_was_begun_with(tmp_path):
         prepare(_write(tmp_path / "in", 7), folder)
     with pytest.raises(ValueError, match="must have 8 or 16 bits. Received: dtype=fl"):
         prepare(_write(tmp_path / "float", 2, np.float32), folder)
+
+
+def test_all_broken_pictures_are_named_before_anything_is_written(tmp_path):
+    source = _write(tmp_path / "in", 4)
+    for path in source.paths[1:3]:
+        path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(data.ImageReadError, match="2 of 4"):
+        prepare(source, tmp_path / "out" / "some" / "1.0.0")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["../some", "a/b", "..", "", ".a", "a\\b"])
+def test_names_are_one_component_of_a_path(name):
+    prepare_tfds.check_names("some", "1.0.0")
+    with pytest.raises(ValueError, match="one component of a path"):
+        prepare_tfds.check_names("some", name)

@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -367,6 +368,8 @@ def _hostile_server(answers):
 
 GOOD = (200, _answer(_png(6, 5, 1)))
 TRUNCATED = _png(6, 5, 1)[:-14]
+_START = _png(6, 5, 1).index(b"IDAT") - 4
+NO_PIXELS = _png(6, 5, 1)[:_START] + _png(6, 5, 1)[-12:]  # With valid checksums.
 
 
 @pytest.mark.parametrize(
@@ -374,6 +377,7 @@ TRUNCATED = _png(6, 5, 1)[:-14]
     [
         ((200, b""), "the answer is not valid JSON", True),
         ((200, b'{"predictions": ['), "the answer is not valid JSON", True),
+        ((200, 1900 * b"["), "the answer is not valid JSON", True),
         ((503, b"busy"), "HTTP 503: busy", True),
         (None, "http://localhost", True),
         ((200, {"foo": 1}), "list 'predictions'", False),
@@ -386,6 +390,7 @@ TRUNCATED = _png(6, 5, 1)[:-14]
         ((200, {"predictions": [{"b64": 5}]}), "must be base64", False),
         ((200, _answer(b"no picture")), "must be a PNG file", False),
         ((200, _answer(TRUNCATED)), "must be a PNG file", False),
+        ((200, _answer(NO_PIXELS)), "must be a PNG file", False),
         ((200, _answer(_png(6, 6, 1))), r"size=\(5, 6\)", False),
         ((200, _answer(_png(6, 5, 1, dtype=np.uint16))), "depth=8", False),
         ((200, b" " * 3000), "at most 2000 bytes", False),
@@ -417,6 +422,32 @@ def test_arrays_of_another_shape_are_refused():
                 rest.denoise_array(noisy)
 
 
+def test_an_answer_that_never_ends(tmp_path):
+    """A byte from time to time keeps the connection open, but not for ever."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):  # noqa: N802
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(b" ")
+                    time.sleep(0.02)
+
+        def log_message(self, *args):
+            pass
+
+    (tmp_path / "a.png").write_bytes(_png(6, 5, 1))
+    hostile = http.server.ThreadingHTTPServer(("localhost", 0), Handler)
+    threading.Thread(target=hostile.serve_forever, daemon=True).start()
+    rest = client.RestClient(f"localhost:{hostile.server_port}", timeout=0.3)
+    failures = client.denoise_folder(rest, [tmp_path / "a.png"], tmp_path / "out")
+    hostile.shutdown()
+    hostile.server_close()
+    assert list(failures.values()) == ["No answer in 0.3 seconds."]
+
+
 def test_a_server_that_never_answers_is_not_asked_for_all_files(tmp_path):
     for index in range(9):
         (tmp_path / f"{index}.png").write_bytes(_png(6, 5, 1))
@@ -432,7 +463,8 @@ def test_the_client_does_not_import_tensorflow():
     code = """
 import sys
 sys.modules["tensorflow"] = None
-import tfflowdn.serving.client
+import tfflowdn.scripts.denoise_client
+assert "keras" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 

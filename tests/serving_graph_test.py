@@ -236,6 +236,16 @@ def test_pixels_that_are_not_finite_are_refused(gray, value):
         gray.serve(noisy)
 
 
+def test_a_network_whose_result_is_not_finite_is_refused():
+    network = ResNetDenoiser(num_blocks=1, hidden_channels=2)
+    network.head.kernel.assign(np.full(network.head.kernel.shape, np.nan))
+    served = ServedDenoiser(network)
+    with pytest.raises(ERROR, match="The network must return finite values"):
+        served.serve(np.zeros((1, 6, 5, 1), np.float32))
+    with pytest.raises(ERROR, match="The network must return finite values"):
+        served.uint8(np.zeros((1, 6, 5, 1), np.uint8))
+
+
 def _bomb_png(width, height):
     """A PNG whose header declares another size than its pixels have."""
     file = tf.io.encode_png(np.zeros((1, 1, 1), np.uint8)).numpy()

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfflowdn import data, inference, models, stages
 from tfflowdn.models import DenoisingNetwork
+from tfflowdn.scripts import measure_softness
 from tfflowdn.stages import Run, train_denoiser, weighted_pairs
 from tfflowdn.stages.objective import objective, rehearsed_pairs
 
@@ -294,3 +295,28 @@ def test_a_network_must_have_a_receptive_radius():
 
     with pytest.raises(TypeError, match="receptive_radius"):
         Incomplete()
+
+
+def test_pictures_that_cannot_be_decoded_are_found_first(pictures, tmp_path):
+    config = _get_config("noise")
+    config.clean.spec = str(pictures / "clean")
+    config.noisy.spec = str(tmp_path / "noisy")
+    config.evidence = "calm"
+    (tmp_path / "noisy").mkdir()
+    for name in ("0.tif", "1.tif"):
+        content = (pictures / "noisy" / name).read_bytes()
+        (tmp_path / "noisy" / name).write_bytes(content)
+    broken = _png_without_pixels()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "noisy" / name).write_bytes(broken)
+    with pytest.raises(data.ImageReadError, match=r"(?s)2 of 4.*a\.png.*b\.png"):
+        stages.train_noise(config, tmp_path / "run")
+    noisy, clean = str(tmp_path / "noisy"), str(pictures / "clean")
+    with pytest.raises(data.ImageReadError, match=r"(?s)2 of 4.*a\.png.*b\.png"):
+        measure_softness.zoom_range(noisy, clean, None)
+
+
+def _png_without_pixels():
+    content = tf.io.encode_png(np.zeros((20, 24, 1), np.uint8)).numpy()
+    start = content.index(b"IDAT")
+    return content[: start + 8] + content[-16:]

@@ -16,6 +16,7 @@ from tfflowdn.checks import check_choice
 __all__ = [
     "STRATEGIES",
     "check_batch_size",
+    "check_not_forked",
     "faster_precision",
     "is_chief",
     "is_single_worker",
@@ -27,6 +28,39 @@ __all__ = [
 ]
 
 STRATEGIES = ("auto", "mirrored", "multi_worker")
+
+
+class _Process:
+    """Whether TensorFlow has been used in this process, and before it was forked."""
+
+    def __init__(self) -> None:
+        self.has_used = self.is_broken = False
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        self.is_broken = self.has_used
+
+
+_PROCESS = _Process()
+
+
+def check_not_forked() -> None:
+    """Checks that this process is no fork of a process that has used models.
+
+    The threads of TensorFlow do not exist in the fork, which would wait for them
+    forever. Models call this before they use TensorFlow.
+
+    Raises:
+      RuntimeError: If it is such a fork.
+    """
+    if _PROCESS.is_broken:
+        raise RuntimeError(
+            "A process must not be forked after it has used TensorFlow, because the "
+            "fork would wait forever; start processes by the method spawn: "
+            'multiprocessing.get_context("spawn"). Received: a forked process.'
+        )
+    _PROCESS.has_used = True
 
 
 @functools.cache  # The all-reduces of two strategies would interfere.

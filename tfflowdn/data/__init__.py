@@ -23,7 +23,7 @@ from tfflowdn.data.images import (
     write_image,
 )
 from tfflowdn.data.listing import PICTURE_SUFFIXES, list_pictures, log_omitted
-from tfflowdn.data.memory import check_fits
+from tfflowdn.data.memory import check_fits, free_memory
 from tfflowdn.data.pairs import pair_sources, paired_images
 from tfflowdn.data.picture_pool import PicturePool
 from tfflowdn.data.pixel_range import (
@@ -59,6 +59,7 @@ __all__ = [
     "check_range",
     "dtype_limits",
     "find_limits",
+    "free_memory",
     "from_float",
     "has_limits",
     "image_batches",

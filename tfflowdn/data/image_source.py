@@ -42,7 +42,7 @@ class ImageSource(abc.ABC):
         """Decodes every picture once, so that a broken one is found before any work.
 
         Raises:
-          ImageReadError: For the first file whose pixels cannot be read.
+          ImageReadError: For all files whose pixels cannot be read.
         """
 
     def read_crop(

@@ -116,7 +116,8 @@ def to_float(
     if limits is None:
         return (array / work.type(high)).astype(np.float32, copy=False)
     low, high = np.asarray(low, work), np.asarray(high, work)
-    return ((array - low) / (high - low)).astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # Callers check what they need to be finite.
+        return ((array - low) / (high - low)).astype(np.float32, copy=False)
 
 
 def to_unit(image: tf.Tensor) -> tf.Tensor:
@@ -145,7 +146,8 @@ def from_float(
     low, high = _limits(dtype, limits)
     work = np.result_type(dtype, np.float32)
     low, high = np.asarray(low, work), np.asarray(high, work)
-    values = array * (high - low) + low
+    with np.errstate(over="ignore"):  # It is clipped below.
+        values = array * (high - low) + low
     if dtype.kind == "b":
         return values >= 0.5
     info = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)

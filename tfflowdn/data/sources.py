@@ -8,8 +8,9 @@ import functools
 import glob
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -27,6 +28,8 @@ __all__ = ["FileSource", "open_source"]
 
 _MOST_SAMPLED = 64  # Pages of a stack, for its percentiles.
 _OPEN = threading.local()
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +66,8 @@ class FileSource(ImageSource):
 
     def verify(self) -> None:
         """See `ImageSource.verify`."""
-        for index in range(len(self.paths)):
-            ranges.check_finite(self.stored(index))
+        # The pixels are not kept.
+        _each(range(len(self.paths)), lambda index: self.stored(index).size)
 
     def select(self, indices: list[int]) -> FileSource:
         """The source of the pictures at `indices`, in that order."""
@@ -195,8 +198,8 @@ def open_source(
     check_choice("percentiles_by", percentiles_by, ("file", "page"))
     root, files = _find(spec)
     paths, pages, names, headers = [], [], [], []
-    for path in files:
-        of_file = _page_headers(path, axes)
+    of_files = _each(files, lambda path: _page_headers(path, axes))
+    for path, of_file in zip(files, of_files, strict=True):
         paths += [path] * len(of_file)
         pages += range(len(of_file))
         names += _page_names(path.relative_to(root), len(of_file))
@@ -234,6 +237,29 @@ def _page_names(relative: Path, count: int) -> list[str]:
     stem = relative.with_suffix("").as_posix()
     width = max(4, len(str(count - 1)))
     return [f"{stem}/{page:0{width}}{relative.suffix}" for page in range(count)]
+
+
+def _each(items: Sequence[Item], function: Callable[[Item], Result]) -> list[Result]:
+    """Returns the results for all files or pictures.
+
+    Raises:
+      ImageReadError: For all files that cannot be read, each with its reason.
+    """
+    results, errors = [], []
+    for item in items:
+        try:
+            results.append(function(item))
+        except images.ImageReadError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        lines = "\n".join(map(str, errors))
+        raise images.ImageReadError(
+            f"All pictures must be readable; {len(errors)} of {len(items)} are not. "
+            f"Received:\n{lines}"
+        ) from errors[0]
+    return results
 
 
 def _find(spec: str) -> tuple[Path, list[Path]]:

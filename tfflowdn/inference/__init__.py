@@ -5,10 +5,8 @@ from __future__ import annotations
 from tfflowdn.inference.denoiser import Denoiser, denoise
 from tfflowdn.inference.evaluation import score_pairs, summarize
 from tfflowdn.inference.loading import (
-    FACTS,
     GENERAL,
     GENERAL_DENOISERS,
-    SavedNetwork,
     find_model,
     load_denoiser,
     load_noise,
@@ -16,6 +14,8 @@ from tfflowdn.inference.loading import (
     num_channels,
     pretrained_models,
 )
+from tfflowdn.inference.model_files import load_keras_file
+from tfflowdn.inference.saved_network import FACTS, MANIFEST, SavedNetwork, checksums
 from tfflowdn.inference.scaling import Scaling, find_scaling
 from tfflowdn.inference.transforms import TRANSFORMS, Anscombe, Asinh, Log, Transform
 
@@ -23,6 +23,7 @@ __all__ = [
     "FACTS",
     "GENERAL",
     "GENERAL_DENOISERS",
+    "MANIFEST",
     "TRANSFORMS",
     "Anscombe",
     "Asinh",
@@ -31,10 +32,12 @@ __all__ = [
     "SavedNetwork",
     "Scaling",
     "Transform",
+    "checksums",
     "denoise",
     "find_model",
     "find_scaling",
     "load_denoiser",
+    "load_keras_file",
     "load_noise",
     "load_prior",
     "num_channels",

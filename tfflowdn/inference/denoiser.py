@@ -12,22 +12,22 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
-import psutil
 import tensorflow as tf
 from absl import logging
 
 from tfflowdn import data
+from tfflowdn.devices import check_not_forked
 from tfflowdn.inference import tiling
 from tfflowdn.inference.in_graph import works_in_graphs
 from tfflowdn.inference.loading import (
     GENERAL,
     GENERAL_DENOISERS,
-    SavedNetwork,
     find_model,
     load_denoiser,
     num_channels,
 )
 from tfflowdn.inference.local_mean import MEAN_RADIUS, RoundedTarget, keep_local_mean
+from tfflowdn.inference.saved_network import SavedNetwork
 from tfflowdn.inference.scaling import Scaling, find_scaling
 from tfflowdn.inference.transforms import Transform
 
@@ -85,7 +85,11 @@ class Denoiser:
 
     @classmethod
     def from_pretrained(
-        cls, model: str | os.PathLike = GENERAL, *, max_pixels: int | None = None
+        cls,
+        model: str | os.PathLike = GENERAL,
+        *,
+        max_pixels: int | None = None,
+        trust: bool = False,
     ) -> Denoiser:
         """Loads a denoiser.
 
@@ -94,12 +98,15 @@ class Denoiser:
             networks that come with tfflowdn, one for gray and one for color pictures;
             both were trained on many kinds of noise.
           max_pixels: See the constructor.
+          trust: Whether to load any SavedModel, which can run code, see `SavedNetwork`.
 
         Raises:
-          ValueError: If there is no such model, or it is not a denoiser.
+          ValueError: If there is no such model, it is damaged or not trusted, or it is
+            not a denoiser.
         """
         names = GENERAL_DENOISERS if model == GENERAL else (model,)
-        return cls(*map(load_denoiser, names), max_pixels=max_pixels)
+        networks = [load_denoiser(name, trust=trust) for name in names]
+        return cls(*networks, max_pixels=max_pixels)
 
     @property
     def margin(self) -> int:
@@ -170,6 +177,7 @@ class Denoiser:
           ValueError: If the shape, axes, dtype, values, range or strength is not valid,
             or the network returns values that are not finite.
         """
+        check_not_forked()
         if not 0 <= strength <= 1:
             raise ValueError(f"strength must be within [0, 1]. Received: {strength=}.")
         is_tensor = keras.ops.is_tensor(image)
@@ -199,10 +207,12 @@ class Denoiser:
             color, alpha = data.split_alpha(batch)
             pairs = list(zip(color, scalings, strict=True))
             noisy = np.stack([scaling.to_unit(one) for one, scaling in pairs])
+            _check_units(noisy, pixel_range)
             run = self._run_ensemble if self_ensemble else self._run
             denoised = _on_luminance(run, noisy) if luminance_only else run(noisy)
             if strength != 1 and scalings[0].transform is None:
                 denoised = noisy + np.float32(strength) * (denoised - noisy)
+            _check_result(denoised, pixel_range)
             denoised = np.stack(
                 [
                     _in_pixels(*pair, values, dtype, strength)
@@ -303,7 +313,7 @@ class Denoiser:
 
     def _affordable_pixels(self):
         floats = max(map(_floats_per_pixel, self.networks))
-        free = min(MAX_BYTES, psutil.virtual_memory().available // 4)
+        free = min(MAX_BYTES, data.free_memory() // 4)
         return int(free / (4 * floats))
 
 
@@ -328,6 +338,22 @@ def _apply(network, noisy):
             f"{network.name!r}."
         )
     return denoised
+
+
+def _check_units(noisy, pixel_range):
+    if not np.isfinite(noisy).all():
+        raise ValueError(
+            "The pixels must be finite float32 values in units of pixel_range. "
+            f"Received: {pixel_range=}, which is too narrow for these pixels."
+        )
+
+
+def _check_result(denoised, pixel_range):
+    if not np.isfinite(denoised).all():
+        raise ValueError(
+            "The denoised pixels must be finite float32 values in units of "
+            f"pixel_range. Received: {pixel_range=}, and pixels that are too large."
+        )
 
 
 def _in_pixels(color, scaling, values, dtype, strength):
@@ -383,6 +409,7 @@ def denoise(
     pixel_range: str | Sequence[float] | Scaling | None = None,
     transform: str | Transform = "none",
     dtype: npt.DTypeLike | None = None,
+    trust: bool = False,
 ) -> np.ndarray | tf.Tensor:
     """Denoises a picture or a batch of pictures.
 
@@ -400,15 +427,17 @@ def denoise(
       pixel_range: The values that become 0 and 1.
       transform: The map under which the noise is uniform.
       dtype: The dtype of the result.
+      trust: Whether to load any SavedModel, which can run code.
 
     Returns:
       The denoised pictures, with the shape and kind of the input.
 
     Raises:
-      ValueError: If there is no such model, or an argument is not valid.
+      ValueError: If there is no such model, it is damaged or not trusted, or an
+        argument is not valid.
     """
     if isinstance(model, str | os.PathLike):
-        model = _load_once(model, _versions(model))
+        model = _load_once(model, _versions(model), trust)
     if not isinstance(model, Denoiser):
         model = Denoiser(model)
     return model(
@@ -425,9 +454,9 @@ def denoise(
 
 
 @functools.lru_cache(maxsize=1)
-def _load_once(model, versions):
+def _load_once(model, versions, trust):
     del versions  # Files that were written anew are loaded anew.
-    return Denoiser.from_pretrained(model)
+    return Denoiser.from_pretrained(model, trust=trust)
 
 
 def _versions(model):

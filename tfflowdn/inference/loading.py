@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import keras
-import numpy as np
-import tensorflow as tf
 
+from tfflowdn.inference.model_files import load_keras_file
+from tfflowdn.inference.saved_network import SavedNetwork, is_saved_model
 from tfflowdn.models import FlowPrior, UnpairedDenoiser
 from tfflowdn.noise import NoiseModel
 
 __all__ = [
-    "FACTS",
     "GENERAL",
     "GENERAL_DENOISERS",
-    "SavedNetwork",
     "find_model",
     "load_denoiser",
     "load_noise",
@@ -27,46 +23,8 @@ __all__ = [
     "pretrained_models",
 ]
 
-FACTS = "assets.extra/model.json"  # Attributes that the graph cannot hold.
 GENERAL = "general"  # Names the two following models together.
 GENERAL_DENOISERS = ("denoiser_gray", "denoiser_rgb")
-
-
-class SavedNetwork:
-    """The SavedModel of a denoiser; it is called like the network.
-
-    Args:
-      path: The folder of a version, as written by `export_model`.
-    """
-
-    def __init__(self, path: str | os.PathLike) -> None:
-        self.name = os.fspath(path)
-        self.weights = ()
-        self._model = tf.saved_model.load(self.name)
-        (noisy,) = (
-            self._model.signatures["serve"].structured_input_signature[1].values()
-        )
-        self.channels = noisy.shape[-1]
-        self._read_facts()
-
-    def _read_facts(self):
-        """Reads the attributes that `export_model` wrote next to the graph."""
-        path = Path(self.name, FACTS)
-        facts = json.loads(path.read_text("utf-8")) if path.exists() else {}
-        for name in ("scale", "receptive_radius", "pixel_range"):
-            if name in facts:
-                setattr(self, name, facts[name])
-
-    def __call__(
-        self, noisy: np.ndarray | tf.Tensor, training: bool = False
-    ) -> tf.Tensor:
-        """Returns the denoised pictures, float32 [batch, H, W, C]."""
-        del training
-        return self._model.signatures["serve"](tf.convert_to_tensor(noisy))["denoised"]
-
-    def compute_output_shape(self, input_shape: Sequence[int | None]) -> Sequence:
-        """Returns the shape of the input."""
-        return input_shape
 
 
 def pretrained_models() -> dict[str, Path]:
@@ -83,7 +41,7 @@ def find_model(name_or_path: str | os.PathLike) -> str | os.PathLike:
 
 
 def load_denoiser(
-    model: str | os.PathLike, channels: int = 1
+    model: str | os.PathLike, channels: int = 1, *, trust: bool = False
 ) -> keras.Model | SavedNetwork:
     """Loads the network that maps noisy pictures to denoised pictures.
 
@@ -92,19 +50,23 @@ def load_denoiser(
         SavedModel, a name of `pretrained_models`, such as "denoiser_gray", or
         "general" for the general network for pictures of `channels` channels.
       channels: 1 or 3; used only for "general".
+      trust: Whether to load any SavedModel, which can run code, see `SavedNetwork`.
 
     Raises:
-      ValueError: If there is no such file, or it does not hold a denoiser.
+      ValueError: If there is no such file, it is damaged or not trusted, or it does not
+        hold a denoiser.
     """
     if model == GENERAL:
         model = GENERAL_DENOISERS[0 if channels == 1 else 1]
     path = find_model(model)
-    if os.path.isfile(os.path.join(path, "saved_model.pb")):
-        return SavedNetwork(path)
+    if is_saved_model(path):
+        network = SavedNetwork(path, trust=trust)
+        num_channels(network)
+        return network
     kinds = "a .keras file, the folder of a SavedModel"
     names = [GENERAL, *_names("denoiser")]
     _check_exists("model", path, kinds, names)
-    loaded = keras.models.load_model(path, compile=False)
+    loaded = load_keras_file(path)
     if isinstance(loaded, FlowPrior | NoiseModel):
         raise ValueError(
             "model must hold a denoiser. "
@@ -119,7 +81,8 @@ def load_prior(path: str | os.PathLike) -> FlowPrior:
     """Loads a prior from a `.keras` file, or by its name in `pretrained_models`.
 
     Raises:
-      ValueError: If there is no such file, or it does not hold a FlowPrior.
+      ValueError: If there is no such file, it is damaged, or it does not hold a
+        FlowPrior.
     """
     return _load(path, "prior", FlowPrior)
 
@@ -128,7 +91,8 @@ def load_noise(path: str | os.PathLike) -> NoiseModel:
     """Loads a noise model from a `.keras` file, or by its name.
 
     Raises:
-      ValueError: If there is no such file, or it does not hold a NoiseModel.
+      ValueError: If there is no such file, it is damaged, or it does not hold a
+        NoiseModel.
     """
     return _load(path, "noise", NoiseModel)
 
@@ -161,7 +125,7 @@ def num_channels(network: keras.Model | SavedNetwork) -> int:
 def _load(path, name, kind):
     path = find_model(path)
     _check_exists(name, path, "a .keras file", _names(name))
-    model = keras.models.load_model(path, compile=False)
+    model = load_keras_file(path)
     if not isinstance(model, kind):
         raise ValueError(
             f"{name} must hold a {kind.__name__}. "

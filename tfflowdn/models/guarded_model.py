@@ -13,13 +13,14 @@ import tensorflow as tf
 
 from tfflowdn.checks import check_choice
 from tfflowdn.models.units import asserts_as_value_errors, check_units
+from tfflowdn.saving import Versioned
 
 __all__ = ["GuardedModel", "only_if"]
 
 DTYPES = ("float32", "float64")
 
 
-class GuardedModel(keras.Model):
+class GuardedModel(Versioned):
     """A Keras model with its own loss, which leaves out steps that are not finite.
 
     A subclass computes its loss in `train_step`, multiplies it by `scale()`, and calls

@@ -5,14 +5,13 @@ from __future__ import annotations
 import abc
 from typing import Any
 
-import keras
-
 from tfflowdn.data import check_range
+from tfflowdn.saving import Versioned
 
 __all__ = ["DenoisingNetwork"]
 
 
-class DenoisingNetwork(keras.Model, abc.ABC):
+class DenoisingNetwork(Versioned, abc.ABC):
     """A network from noisy pictures [batch, H, W, channels] to denoised ones.
 
     A subclass takes these arguments by keyword, calls this constructor with them, adds

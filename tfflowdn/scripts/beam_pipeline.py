@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import tempfile
+import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -16,16 +17,20 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 from apache_beam.io import fileio
+from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import Metrics
+from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunInference
 
 from tfflowdn import data
 from tfflowdn.inference import Denoiser, tiling
 
-__all__ = ["DenoiserHandler", "build"]
+__all__ = ["BROKEN_FILES", "FAILURES_FILE", "DenoiserHandler", "build", "num_broken"]
 
 BROKEN_FILES = Metrics.counter("tfflowdn", "broken_files")
+FAILURES = "failures"
+FAILURES_FILE = "failures.txt"
+"""The list of the files that failed, in the output folder."""
 
 
 # Every worker can unpickle plain tuples. The place of a tile: page, height and width
@@ -37,15 +42,17 @@ Tile = tuple[np.ndarray, str | tuple[float, float]]
 class DenoiserHandler(ModelHandler[Tile, np.ndarray, Denoiser]):
     """Denoises tiles with a SavedModel and the options of a call of `Denoiser`."""
 
-    def __init__(self, model: str, **options: Any):
+    def __init__(self, model: str, trust: bool = False, **options: Any):
         super().__init__()
         self._model = model
+        self._trust = trust
         self._options = options
 
     def load_model(self) -> Denoiser:
         """Loads the SavedModel, once for each worker."""
         with tempfile.TemporaryDirectory() as folder:
-            return Denoiser.from_pretrained(_local_copy(self._model, folder))
+            copy = _local_copy(self._model, folder)
+            return Denoiser.from_pretrained(copy, trust=self._trust)
 
     def run_inference(
         self, batch: Sequence[Tile], model: Denoiser, inference_args: Any = None
@@ -59,8 +66,10 @@ class DenoiserHandler(ModelHandler[Tile, np.ndarray, Denoiser]):
 class _CutIntoTiles(beam.DoFn):
     """Yields ((path, place), tile) for a file's path."""
 
-    def __init__(self, model: str, max_pixels: int, pixel_range: str | None):
-        self._handler = DenoiserHandler(model)
+    def __init__(
+        self, handler: DenoiserHandler, max_pixels: int, pixel_range: str | None
+    ):
+        self._handler = handler
         self._max_pixels = max_pixels
         self._pixel_range = pixel_range
 
@@ -77,9 +86,8 @@ class _CutIntoTiles(beam.DoFn):
         with _fetched(path) as local:
             try:
                 limits = self._checked_limits(local)
-            except data.ImageReadError as error:
-                BROKEN_FILES.inc()
-                logging.error("%s", error)
+            except Exception as error:  # Whatever a decoder raises is the file's.
+                yield _failure(path, error)
                 return
             for page, pixels in enumerate(_pages(local)):
                 size = pixels.shape[:2]
@@ -109,16 +117,12 @@ class _WritePicture(beam.DoFn):
         with _fetched(path) as local, tempfile.TemporaryDirectory() as folder:
             pages = _put_together(tiles, folder)
             result = os.path.join(folder, PurePosixPath(path).name)
-            if data.is_stack_or_large(local):
-                in_order = iter(sorted(pages))
-
-                def fill(_, out):
-                    out[:] = pages[next(in_order)]
-
-                data.map_pages(local, result, fill)
-            else:
-                data.write_image(result, pages[0], data.read_metadata(local))
-            temporary = f"{target}.tmp"
+            try:
+                _write_result(local, result, pages)
+            except ValueError as error:  # The format cannot hold the pixels.
+                yield _failure(path, error)
+                return
+            temporary = f"{target}.{uuid.uuid4().hex}.tmp"  # Workers may work twice.
             _make_folder(os.path.dirname(target))
             _copy(result, temporary)
             FileSystems.rename([temporary], [target])
@@ -132,6 +136,7 @@ def build(
     model: str,
     max_pixels: int,
     pixel_range: str | None = None,
+    trust: bool = False,
     **options: Any,
 ) -> beam.PCollection:
     """Adds the steps to a pipeline and returns the paths that are written.
@@ -143,22 +148,77 @@ def build(
       model: The folder of a SavedModel.
       max_pixels: Pixels of a tile.
       pixel_range: The values that become 0 and 1; by default the range of the model.
+      trust: Whether to load any SavedModel, see `inference.SavedNetwork`.
       **options: `strength`, `self_ensemble` and `luminance_only` of `Denoiser`.
     """
-    handler = KeyedModelHandler(DenoiserHandler(model, **options))
-    cut = _CutIntoTiles(model, max_pixels, pixel_range)
-    return (
+    handler = KeyedModelHandler(DenoiserHandler(model, trust, **options))
+    cut = _CutIntoTiles(DenoiserHandler(model, trust), max_pixels, pixel_range)
+    tiles = (
         pipeline
         | "Match" >> fileio.MatchFiles(pattern)
         | "Path" >> beam.Map(lambda match: match.path)
         | "ShareFiles" >> beam.Reshuffle()
-        | "Cut" >> beam.ParDo(cut)
+        | "Cut" >> beam.ParDo(cut).with_outputs(FAILURES, main="tiles")
+    )
+    written = (
+        tiles.tiles
         | "ShareTiles" >> beam.Reshuffle()
         | "Denoise" >> RunInference(handler)
         | "ByFile" >> beam.MapTuple(lambda key, tile: (key[0], (key[1], tile)))
         | "Gather" >> beam.GroupByKey()
-        | "Write" >> beam.ParDo(_WritePicture(_fixed_part(pattern), output))
+        | "Write"
+        >> beam.ParDo(_WritePicture(_fixed_part(pattern), output)).with_outputs(
+            FAILURES, main="paths"
+        )
     )
+    _ = (
+        (tiles[FAILURES], written[FAILURES])
+        | "Failures" >> beam.Flatten()
+        | "ListFailures" >> beam.combiners.ToList()
+        | "WriteFailures" >> beam.Map(_write_failures, output)
+    )
+    return written.paths
+
+
+def num_broken(result: beam.runners.runner.PipelineResult) -> int:
+    """Returns the number of files that failed in a pipeline that is done."""
+    counters = result.metrics().query(
+        MetricsFilter().with_name(BROKEN_FILES.metric_name.name)
+    )["counters"]
+    return sum(counter.result for counter in counters)
+
+
+def _failure(path, error):
+    """Counts and logs a file that failed; returns its line of the list."""
+    BROKEN_FILES.inc()
+    line = f"{path}: {type(error).__name__}: {error}"
+    logging.error("%s", line)
+    return beam.pvalue.TaggedOutput(FAILURES, line)
+
+
+def _write_failures(lines, output):
+    """Writes the list of the files that failed, or deletes an old list."""
+    path = f"{output.rstrip('/')}/{FAILURES_FILE}"
+    if not lines:
+        with contextlib.suppress(BeamIOError):
+            FileSystems.delete([path])
+        return
+    _make_folder(output)
+    with FileSystems.create(path) as file:
+        file.write("".join(f"{line}\n" for line in sorted(lines)).encode())
+
+
+def _write_result(local, result, pages):
+    """Writes pages in the format of the file `local` to `result`."""
+    if data.is_stack_or_large(local):
+        in_order = iter(sorted(pages))
+
+        def fill(_, out):
+            out[:] = pages[next(in_order)]
+
+        data.map_pages(local, result, fill)
+    else:
+        data.write_image(result, pages[0], data.read_metadata(local))
 
 
 def _pages(path):

@@ -183,6 +183,12 @@ def define_denoiser_flags() -> None:
         None,
         "Pixel value without light, for --transform; estimated by default.",
     )
+    flags.DEFINE_bool(
+        "trust_saved_model",
+        False,
+        "Load any SavedModel. It is a program that runs with your rights; without this "
+        "flag it must be an unchanged export of tfflowdn that only computes.",
+    )
 
 
 def denoiser_options(values: flags.FlagValues) -> dict[str, object]:
@@ -438,7 +444,8 @@ def _exit_code(error: Exception) -> int | None:
     """Returns the code of an error that gets one line; None for any other."""
     if isinstance(error, UsageError):
         return EXIT_USAGE
-    if isinstance(error, ValueError | ArithmeticError | OSError | ImportError):
+    known = (ValueError, ArithmeticError, OSError, ImportError, MemoryError)
+    if isinstance(error, known):
         return 1
     from ml_collections import config_dict
 
@@ -449,7 +456,9 @@ def _exit_code(error: Exception) -> int | None:
     import tensorflow as tf
 
     resumable = (tfflowdn.training.PreemptionError, tf.errors.UnavailableError)
-    return EXIT_RESUME if isinstance(error, resumable) else None
+    if isinstance(error, resumable):
+        return EXIT_RESUME
+    return 1 if isinstance(error, tf.errors.OpError) else None
 
 
 def _one_line(error: Exception) -> str:

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from absl import flags, logging
 
 import tfflowdn
-from tfflowdn.scripts import command
+from tfflowdn.scripts import command, failures
 
 __all__ = ["denoise_files", "main"]
 
@@ -41,7 +41,6 @@ DTYPES = (
 GENERAL = "general"
 NUM_THREADS, NUM_AHEAD, NUM_BEHIND = 4, 4, 4
 MAX_WAITING_BYTES = 2**28
-FORESEEN = (ValueError, OSError, MemoryError)
 
 
 class _Job(NamedTuple):
@@ -68,6 +67,7 @@ def denoise_files(
     offset: float | None = None,
     dtype: str | None = None,
     percentiles_by: str = "file",
+    trust: bool = False,
     **options: Any,
 ) -> list[Path]:
     """Denoises files and the files of folders; reads and writes others meanwhile.
@@ -93,6 +93,7 @@ def denoise_files(
       percentiles_by: Whether a stack has one range and transform for the whole "file",
         or each "page" its own.
       dtype: The dtype of the outputs; by default the dtype of each file.
+      trust: Whether to load any SavedModel, see `inference.SavedNetwork`.
       **options: `strength`, `self_ensemble` and `luminance_only`, see
         `inference.Denoiser`.
 
@@ -101,8 +102,9 @@ def denoise_files(
 
     Raises:
       ValueError: Before any work, if an input has no pictures, two inputs have the
-        same output, an output exists, or a range or option is not valid. After the
-        work, if some files could not be read, denoised or written; all others were.
+        same output, an output exists, or a range or option is not valid.
+      BatchError: After the work, if some files could not be read, denoised or written;
+        all others were.
     """
     pairs, omitted = _plan(inputs, Path(output))
     if skip_existing:
@@ -110,7 +112,9 @@ def denoise_files(
     _check_outputs([target for _, target in pairs], overwrite)
     denoiser = model
     if not isinstance(model, tfflowdn.Denoiser):
-        denoiser = tfflowdn.Denoiser.from_pretrained(model, max_pixels=max_pixels)
+        denoiser = tfflowdn.Denoiser.from_pretrained(
+            model, max_pixels=max_pixels, trust=trust
+        )
     scaling_options = {
         "pixel_range": pixel_range and tfflowdn.data.check_range(pixel_range),
         "transform": transform,
@@ -129,37 +133,18 @@ def denoise_files(
         axes=axes,
         progress=progress,
     )
-    written, failures = [], []
+    written, failed = [], failures.Failures()
     with ThreadPoolExecutor(NUM_THREADS) as pool, progress:
         for job in _in_turn(pool, pairs, denoise):
             try:
                 job.future.result()
             except Exception as error:  # It belongs to this file.
-                failures.append(f"{job.source}: {_reason(error)}")
+                failed.add(job.source, error)
             else:
                 written.append(job.target)
     tfflowdn.data.log_omitted(omitted)
-    if failures:
-        raise ValueError(_failure(failures, len(pairs), output))
+    failed.raise_any(len(pairs), output)
     return written
-
-
-def _failure(failures: list[str], num_files: int, output: str) -> str:
-    shown = "\n".join(failures)
-    if num_files == 1:
-        return f"The picture failed, nothing was written. Received:\n{shown}"
-    others = f"the others are in {output}"
-    if len(failures) == num_files:
-        others = "nothing was written"
-    return (
-        f"{len(failures)} of {num_files} pictures failed, {others}. Received:\n{shown}"
-    )
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, FORESEEN):
-        return str(error)
-    return f"{type(error).__name__}: {error}"
 
 
 def _in_turn(
@@ -360,6 +345,7 @@ def _main(argv):
         axes=FLAGS.axes,
         dtype=FLAGS.dtype,
         percentiles_by=FLAGS.percentiles_by,
+        trust=FLAGS.trust_saved_model,
         **command.denoiser_options(FLAGS),
     )
     logging.info("%d pictures are in %s", len(written), FLAGS.output)

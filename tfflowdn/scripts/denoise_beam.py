@@ -7,7 +7,8 @@ flags of that runner, runs it on a cluster, whose workers need tfflowdn. Pattern
 outputs and the model may be in any file system of Beam (gs://, s3://, hdfs://). Every
 picture and every page of a TIFF stack is cut into tiles of --max_pixels, which the
 workers denoise; the result is equal to the result of `denoise` with the same SavedModel
-and flags. A broken file is logged, not written, and counted as `broken_files`. Needs
+and flags. A broken file does not stop the others: it is logged, counted as
+`broken_files` and listed in DIR/failures.txt, and the exit code is 1. Needs
 `pip install 'tfflowdn[beam]'`.
 
 Example:
@@ -51,6 +52,11 @@ def _parser() -> argparse.ArgumentParser:
     for option in ("--self_ensemble", "--luminance_only"):
         parser.add_argument(option, action="store_true", help="See denoise --help.")
     parser.add_argument(
+        "--trust_saved_model",
+        action="store_true",
+        help="Load any SavedModel, which is a program, see denoise --help.",
+    )
+    parser.add_argument(
         "--version", action="version", version=f"tfflowdn {tfflowdn.__version__}"
     )
     return parser
@@ -66,17 +72,25 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from tfflowdn.scripts import beam_pipeline
 
-    with beam.Pipeline(options=PipelineOptions(rest)) as pipeline:
-        beam_pipeline.build(
-            pipeline,
-            own.input,
-            own.output,
-            own.model,
-            own.max_pixels,
-            pixel_range=own.range,
-            strength=own.strength,
-            self_ensemble=own.self_ensemble,
-            luminance_only=own.luminance_only,
+    pipeline = beam.Pipeline(options=PipelineOptions(rest))
+    beam_pipeline.build(
+        pipeline,
+        own.input,
+        own.output,
+        own.model,
+        own.max_pixels,
+        pixel_range=own.range,
+        trust=own.trust_saved_model,
+        strength=own.strength,
+        self_ensemble=own.self_ensemble,
+        luminance_only=own.luminance_only,
+    )
+    result = pipeline.run()
+    result.wait_until_finish()
+    if num_broken := beam_pipeline.num_broken(result):
+        sys.exit(
+            f"{num_broken} files failed; they are listed in "
+            f"{own.output}/{beam_pipeline.FAILURES_FILE}."
         )
 
 

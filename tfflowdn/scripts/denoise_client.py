@@ -18,7 +18,9 @@ from pathlib import Path
 
 from absl import flags
 
+from tfflowdn.progress import Progress
 from tfflowdn.scripts import command
+from tfflowdn.scripts.failures import Failures
 from tfflowdn.serving import client
 
 __all__ = ["main"]
@@ -32,15 +34,18 @@ def _main(argv: list[str]) -> None:
         FLAGS.server, FLAGS.model, timeout=FLAGS.timeout, retries=FLAGS.retries
     )
     sources = [Path(path) for path in argv[1:]]
-    failures = client.denoise_folder(
-        connection, sources, Path(FLAGS.output), parallel=FLAGS.parallel
-    )
-    if failures:
-        lines = "\n".join(f"{path}: {reason}" for path, reason in failures.items())
-        raise ValueError(
-            f"Every file must be denoised. Received: {len(failures)} files that "
-            f"failed.\n{lines}"
+    output, failures = Path(FLAGS.output), Failures()
+    num_files = len(client.find_targets(sources, output))
+    with Progress(num_files, "picture") as progress:
+        client.denoise_folder(
+            connection,
+            sources,
+            output,
+            parallel=FLAGS.parallel,
+            report=progress.update,
+            on_failure=failures.add,
         )
+    failures.raise_any(num_files, output)
 
 
 def main() -> None:

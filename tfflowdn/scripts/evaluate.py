@@ -32,6 +32,7 @@ def evaluate(
     pixel_range: str | None = None,
     axes: str | None = None,
     percentiles_by: str = "file",
+    trust: bool = False,
     **options: Any,
 ) -> dict:
     """Scores the pictures of two sources.
@@ -46,6 +47,7 @@ def evaluate(
         of a noisy picture are also used for its reference.
       axes: The axes of .npy files, see `data.open_source`.
       percentiles_by: "file" or "page", see `data.open_source`.
+      trust: Whether to load any SavedModel, see `inference.SavedNetwork`.
       **options: `strength`, `self_ensemble`, `luminance_only`, `transform`, `gain` and
         `offset` (in units of the range), see `inference.Denoiser`.
 
@@ -57,7 +59,9 @@ def evaluate(
         option is not valid.
       ImageReadError: If a picture cannot be read, before any is denoised.
     """
-    denoiser = tfflowdn.Denoiser.from_pretrained(model) if model else None
+    denoiser = None
+    if model:
+        denoiser = tfflowdn.Denoiser.from_pretrained(model, trust=trust)
     is_one = model and len(denoiser.networks) == 1
     channels = denoiser.channels if is_one else None
     pixel_range = pixel_range or (denoiser.pixel_range if model else "dtype")
@@ -88,7 +92,13 @@ def _main(argv):
     del argv
     options = command.denoiser_options(FLAGS)
     options |= {"axes": FLAGS.axes, "percentiles_by": FLAGS.percentiles_by}
-    report = evaluate(FLAGS.noisy, FLAGS.reference, FLAGS.model, **options)
+    report = evaluate(
+        FLAGS.noisy,
+        FLAGS.reference,
+        FLAGS.model,
+        trust=FLAGS.trust_saved_model,
+        **options,
+    )
     command.publish(report, FLAGS.output)
 
 

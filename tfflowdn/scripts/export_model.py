@@ -33,10 +33,7 @@ FLAGS = flags.FLAGS
 def _load(path: str | os.PathLike) -> Any:
     if not os.path.isfile(path):
         raise ValueError(f"MODEL must be a .keras file. Received: {str(path)!r}.")
-    import keras
-
-    tfflowdn.inference  # Registers the classes of the models.  # noqa: B018
-    model = keras.models.load_model(path, compile=False)
+    model = tfflowdn.inference.load_keras_file(path)
     if isinstance(model, tfflowdn.FlowPrior):
         return model
     return tfflowdn.load_denoiser(path)

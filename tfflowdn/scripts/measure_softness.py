@@ -37,14 +37,19 @@ def zoom_range(
       clean: Source of the clean pictures.
       noise: Path of a model of the noise; None if there is hardly any noise.
       axes: The axes of .npy files, see `data.open_source`.
+
+    Raises:
+      ImageReadError: If pictures cannot be read, for all of them.
     """
     source = tfflowdn.data.open_source(noisy, channels=None, axes=axes)
+    others = tfflowdn.data.open_source(clean, channels=source.channels, axes=axes)
+    source.verify()
+    others.verify()
     step = -(-len(source) // MOST_PICTURES)
     images = source.dataset().shard(step, 0).as_numpy_iterator()
     pictures = [tfflowdn.data.to_float(_middle(image)) for image in images]
     crops = None if noise is None else _noise_crops(noise, pictures)
-    clean_source = tfflowdn.data.open_source(clean, channels=source.channels, axes=axes)
-    return tfflowdn.data.matching_zoom_range(pictures, clean_source, crops)
+    return tfflowdn.data.matching_zoom_range(pictures, others, crops)
 
 
 def _middle(image):

@@ -21,6 +21,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from pathlib import Path
 
 from absl import flags, logging
@@ -28,7 +29,7 @@ from absl import flags, logging
 import tfflowdn
 from tfflowdn.scripts import command
 
-__all__ = ["main", "prepare"]
+__all__ = ["check_names", "main", "prepare"]
 
 FLAGS = flags.FLAGS
 
@@ -107,7 +108,8 @@ def prepare(
     Raises:
       ValueError: If pictures are floats, or are not the pictures that `folder` was
         begun with.
-      ImageReadError: If a picture cannot be read.
+      ImageReadError: If pictures cannot be read, for all of them, before any is
+        written.
     """
     import tensorflow_datasets as tfds
 
@@ -126,6 +128,8 @@ def prepare(
             "name": tfds.features.Text(),
         }
     )
+    if not (folder / "dataset_info.json").exists():
+        source.verify()
     splits = _splits(source.paths, validation_share)
     folder.mkdir(parents=True, exist_ok=True)
     _check_same(folder, splits, shard_size)
@@ -159,8 +163,23 @@ def prepare(
         )
 
 
+def check_names(*names: str) -> None:
+    """Checks the names of folders.
+
+    Raises:
+      ValueError: If one of them is not one component of a path, or starts with a dot.
+    """
+    for name in names:
+        if not re.fullmatch(r"[^./\\\0][^/\\\0]*", name):
+            raise ValueError(
+                "--name and --version must each be one component of a path, and must "
+                f"not start with a dot. Received: {name!r}."
+            )
+
+
 def _main(argv):
     del argv
+    check_names(FLAGS.name, FLAGS.version)
     source = tfflowdn.data.open_source(FLAGS.input, channels=FLAGS.channels)
     folder = Path(os.path.expanduser(FLAGS.data_dir)) / FLAGS.name / FLAGS.version
     prepare(

@@ -35,6 +35,7 @@ __all__ = [
     "RestClient",
     "ServerError",
     "denoise_folder",
+    "find_targets",
     "predict_request",
     "rest_body",
 ]
@@ -47,6 +48,7 @@ MAX_MESSAGE_BYTES = 2**31 - 1  # Limit of protocol buffers and so of gRPC.
 MAX_REPLY_BYTES = 2**30
 MAX_SILENT_FILES = 5
 _MAX_ERROR_BYTES = 2**16
+_CHUNK_BYTES = 2**20
 _BUSY = (429, 502, 503, 504)
 
 
@@ -220,7 +222,7 @@ class RestClient(_Client):
         text = self._post(urllib.request.Request(url, body))
         try:
             answer = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _TryAgainError(f"the answer is not valid JSON: {error}") from error
         key = "predictions" if form == "row" else "outputs"
         if not isinstance(answer, dict) or not isinstance(answer.get(key), list):
@@ -232,7 +234,7 @@ class RestClient(_Client):
     def _post(self, request):
         try:
             with urllib.request.urlopen(request, timeout=self._timeout) as response:
-                text = response.read(self._max_reply_bytes + 1)
+                text = self._read(response)
         except urllib.error.HTTPError as error:
             message = _error_message(error)
             if error.code in _BUSY:
@@ -242,12 +244,24 @@ class RestClient(_Client):
             raise RequestError(f"No answer in {self._timeout} seconds.") from error
         except (OSError, http.client.HTTPException) as error:
             raise _TryAgainError(f"{request.full_url}: {error}") from error
-        if len(text) > self._max_reply_bytes:
-            raise RequestError(
-                f"An answer must have at most {self._max_reply_bytes} bytes. "
-                "Received: more."
-            )
         return text
+
+    def _read(self, response):
+        """Returns the bytes of an answer, which has limits of time and of size."""
+        deadline, parts, size = time.monotonic() + self._timeout, [], 0
+        while part := response.read1(_CHUNK_BYTES):
+            parts.append(part)
+            size += len(part)
+            if size > self._max_reply_bytes:
+                raise RequestError(
+                    f"An answer must have at most {self._max_reply_bytes} bytes. "
+                    "Received: more."
+                )
+            if time.monotonic() > deadline:
+                raise TimeoutError
+        if response.length:  # `read` would raise this itself.
+            raise http.client.IncompleteRead(b"", response.length)
+        return b"".join(parts)
 
 
 class GrpcClient(_Client):
@@ -313,6 +327,7 @@ def denoise_folder(
     *,
     parallel: int = 4,
     report: Callable[[], None] = lambda: None,
+    on_failure: Callable[[Path, Exception], None] | None = None,
 ) -> dict[Path, str]:
     """Denoises files into a folder, several at a time.
 
@@ -327,6 +342,7 @@ def denoise_folder(
       output: Folder to write; it is made if it is absent.
       parallel: Number of requests at the same time.
       report: Is called after each file.
+      on_failure: Is called for each file that failed, at the end, with the error.
 
     Returns:
       The files that failed, with the reason. After `MAX_SILENT_FILES` files in a row
@@ -336,8 +352,8 @@ def denoise_folder(
       ValueError: If two files have the same output path, there is no file, or a file
         that is named has an unsupported suffix.
     """
-    targets = _targets(sources, output)
-    silent = _SilentFiles()
+    targets = find_targets(sources, output)
+    silent, lock = _SilentFiles(), threading.Lock()
 
     def denoise(target):
         try:
@@ -346,20 +362,29 @@ def denoise_folder(
             _denoise_one(client, targets[target], target)
         except ServerError as error:
             silent.add()
-            return str(error)
+            return error
         except Exception as error:  # Whatever a file or an answer causes is its own.
             silent.reset()
-            known = isinstance(error, (RequestError, OSError, ValueError))
-            return str(error) if known else f"{type(error).__name__}: {error}"
+            return error
         finally:
-            report()
+            with lock:
+                report()
         silent.reset()
         return None
 
     with concurrent.futures.ThreadPoolExecutor(parallel) as executor:
-        messages = list(executor.map(denoise, targets))
-    results = zip(targets.values(), messages, strict=True)
-    return {source: message for source, message in results if message is not None}
+        errors = list(executor.map(denoise, targets))
+    results = zip(targets.values(), errors, strict=True)
+    failures = {source: error for source, error in results if error is not None}
+    for source, error in failures.items():
+        if on_failure is not None:
+            on_failure(source, error)
+    return {source: _reason(error) for source, error in failures.items()}
+
+
+def _reason(error):
+    known = isinstance(error, (RequestError, OSError, ValueError))
+    return str(error) if known else f"{type(error).__name__}: {error}"
 
 
 class _SilentFiles:
@@ -428,8 +453,13 @@ def _denoise_pixels(client, pixels):
     return _as_array(denoised, pixels)
 
 
-def _targets(sources: Iterable[Path], output: Path) -> dict[Path, Path]:
-    """Returns the file to denoise by the path to write."""
+def find_targets(sources: Iterable[Path], output: Path) -> dict[Path, Path]:
+    """Returns the file to denoise by the path to write, see `denoise_folder`.
+
+    Raises:
+      ValueError: If two files have the same output path, there is no file, or a file
+        that is named has an unsupported suffix.
+    """
     targets = {}
     for source in sources:
         root = source if source.is_dir() else source.parent
@@ -482,14 +512,22 @@ def _check_file(content, answer):
         received = _read_header(answer, PngImagePlugin.PngImageFile)
         with PngImagePlugin.PngImageFile(io.BytesIO(answer)) as picture:
             picture.verify()  # The checksums.
+        expected = _header_of_sent(content)
+        if expected is None or expected == received:
+            with PngImagePlugin.PngImageFile(io.BytesIO(answer)) as picture:
+                picture.load()
     except Exception as error:  # Pillow raises many kinds.
         raise _wrong_answer("a PNG file", f"{len(answer)} bytes ({error})") from error
-    expected = None
-    for kind in (PngImagePlugin.PngImageFile, JpegImagePlugin.jpeg_factory):
-        with contextlib.suppress(Exception):  # The server accepted the file.
-            expected = _read_header(content, kind)
     if expected is not None and received != expected:
         raise _wrong_answer(f"a PNG file of {expected}", received)
+
+
+def _header_of_sent(content):
+    """Returns the header of a file that was sent; None if only the server reads it."""
+    for kind in (PngImagePlugin.PngImageFile, JpegImagePlugin.jpeg_factory):
+        with contextlib.suppress(Exception):  # The server accepted the file.
+            return _read_header(content, kind)
+    return None
 
 
 def _read_header(content, kind):

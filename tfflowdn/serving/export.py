@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import importlib.util
 import json
 import logging
@@ -21,16 +19,11 @@ import tensorflow as tf
 from tfflowdn import files, inference
 from tfflowdn.checks import check_choice
 from tfflowdn.models import FlowPrior
+from tfflowdn.saving import FORMAT_VERSION, versions
 from tfflowdn.serving import FORMATS, MAX_REQUEST_PIXELS, portable
 from tfflowdn.serving.graph import ServedDenoiser
 
-__all__ = ["FORMAT_VERSION", "MANIFEST", "export_model"]
-
-FORMAT_VERSION = 1
-"""Version of the contents of `assets.extra`; it increases when old code fails."""
-
-MANIFEST = "assets.extra/manifest.json"
-"""SHA-256 checksums of all other files of a SavedModel, by their relative paths."""
+__all__ = ["export_model"]
 
 WRITERS = {"litert": portable.write_litert, "onnx": portable.write_onnx}
 
@@ -168,7 +161,7 @@ def _write_saved_model(model, served, name, folder, card):
     if served is not None:
         (folder / "batching_params.pbtxt").write_text(BATCHING_PARAMETERS)
     _write_warm_up(extra / "tf_serving_warmup_requests", name, requests)
-    _write_json(folder / MANIFEST, _checksums(folder))
+    _write_json(folder / inference.MANIFEST, inference.checksums(folder))
 
 
 def _warn_of_range(served):
@@ -208,13 +201,13 @@ def _add_prior_endpoints(archive, prior):
     """Adds the endpoints and returns a request for each of them."""
 
     def log_prob(images):
-        return {"log_prob": prior.log_prob(images)}
+        return {"log_prob": _finite(prior.log_prob(_finite_pixels(images)))}
 
     def bits_per_dim(images):
-        return {"bits_per_dim": prior.bits_per_dim(images)}
+        return {"bits_per_dim": _finite(prior.bits_per_dim(_finite_pixels(images)))}
 
     def sample(num_samples, temperature):
-        return {"images": prior.sample(num_samples, temperature)}
+        return {"images": _finite(prior.sample(num_samples, temperature))}
 
     images = [_pictures(prior.channels, "images")]
     archive.add_endpoint("log_prob", log_prob, images)
@@ -232,6 +225,16 @@ def _add_prior_endpoints(archive, prior):
     }
 
 
+def _finite_pixels(images):
+    return tf.debugging.check_numerics(images, "The pixels of images must be finite")
+
+
+def _finite(values):
+    return tf.debugging.check_numerics(
+        values, "The result must be finite; pixels may be too far from 0 to 1"
+    )
+
+
 def _facts(model, facts):
     return {
         "kind": "prior" if isinstance(model, FlowPrior) else "denoiser",
@@ -242,19 +245,9 @@ def _facts(model, facts):
         "versions": {
             "keras": keras.__version__,
             "tensorflow": tf.__version__,
-            "tfflowdn": importlib.metadata.version("tfflowdn"),
+            "tfflowdn": versions()["version"],
         },
         "model": keras.saving.serialize_keras_object(model),
-    }
-
-
-def _checksums(folder):
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(
-            path.read_bytes()
-        ).hexdigest()
-        for path in paths
     }
 
 

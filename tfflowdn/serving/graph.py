@@ -80,8 +80,14 @@ class ServedDenoiser:
             self._check_tiles()
             denoise = self._denoise_by_tiles
         shape = (None, None, None, self.channels)
+
+        def checked(noisy):
+            return tf.debugging.check_numerics(
+                denoise(noisy), "The network must return finite values"
+            )
+
         # All endpoints share one traced function.
-        self._denoise = tf.function(denoise, input_signature=[tf.TensorSpec(shape)])
+        self._denoise = tf.function(checked, input_signature=[tf.TensorSpec(shape)])
 
     @property
     def facts(self) -> dict[str, Any]:

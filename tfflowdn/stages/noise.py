@@ -89,6 +89,7 @@ def _pictures(
 ) -> list[np.ndarray]:
     """Returns pictures spread evenly over a pool, float32 [H, W, C]."""
     source = open_pictures(config, name, channels)
+    source.verify()
     step = max(1, len(source) // config.max_pictures)
     pictures = source.dataset().shard(step, 0).take(config.max_pictures)
     side = config.max_side
@@ -104,10 +105,11 @@ def _truth(config: config_dict.ConfigDict, channels: int) -> dict[str, Any]:
     """Returns the curves of the true noise, if there are references."""
     if not config.reference:
         return {}
-    sources = (
+    sources = [
         data.open_source(**{**config.noisy, "spec": spec}, channels=channels)
         for spec in (config.noisy.spec, config.reference)
-    )
+    ]
+    sources[1].verify()  # The noisy pictures have been read.
     pairs = data.paired_images(*sources).take(config.max_pictures)
     return {"true": curves_of_pairs(pairs.as_numpy_iterator())}
 

@@ -116,6 +116,7 @@ def fit(
         of its first or lowest value, or by 1 if that is more. No gradient that is not
         finite changes the weights, and the last checkpoint is older.
     """
+    devices.check_not_forked()
     check_steps(num_steps, steps_per_epoch)
     check_choice("optimizer", optimizer, OPTIMIZERS)
     directory, strategy = Path(directory), model.distribute_strategy

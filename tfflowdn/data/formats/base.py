@@ -103,6 +103,8 @@ class Picture(abc.ABC):
     is_stack_or_large = False  # Whether `map_pages` must be used instead of `read`.
     num_pages = 1
     axes: str | None = None  # Of an array, see `split_pictures`.
+    # A complete file has a byte for this number of pixels, or for fewer.
+    largest_ratio: float | None = None
 
     def __init__(self, path: str | os.PathLike, file: BinaryIO) -> None:
         """Parses the header of a file.
@@ -166,6 +168,7 @@ class Picture(abc.ABC):
         """
         with reading(self.path):
             layout = self._layout()
+            self._check_ratio(layout)
             extra_bytes = self._decoder_bytes() * layout.height * layout.width
             check_fits(layout[:3], layout.dtype, extra_bytes)
             array = orient(self._pixels(), layout.orientation)
@@ -223,6 +226,20 @@ class Picture(abc.ABC):
     def _view(self, index: int) -> np.ndarray:
         del index  # The only page.
         return self.read()
+
+    def _check_ratio(self, layout: Layout) -> None:
+        """Checks that the file can hold the pixels that its header declares.
+
+        Raises:
+          ValueError: If it is too small for them.
+        """
+        num_bytes = os.fstat(self._file.fileno()).st_size
+        num_pixels = layout.height * layout.width
+        if self.largest_ratio and num_pixels > self.largest_ratio * num_bytes:
+            raise ValueError(
+                f"a picture of {layout.height} x {layout.width} pixels must have more "
+                f"data. Received: {num_bytes} bytes."
+            )
 
     def _decoder_bytes(self) -> int:
         """Returns the bytes per pixel that the decoder needs next to the result."""

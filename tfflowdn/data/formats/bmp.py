@@ -17,6 +17,7 @@ __all__ = ["BMP"]
 
 class _BmpPicture(pillow.PillowPicture):
     opener = BmpImagePlugin.BmpImageFile
+    largest_ratio = 3000.0  # A run of two bytes stands for at most 255 pixels.
 
 
 def _write(path: Path, array: np.ndarray, values: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ __all__ = ["GIF"]
 
 class _GifPicture(pillow.PillowPicture):
     opener = GifImagePlugin.GifImageFile
+    largest_ratio = 3000.0  # A code of 12 bits stands for at most 4096 pixels.
 
 
 def _write(path: Path, array: np.ndarray, values: Mapping[str, Any]) -> None:

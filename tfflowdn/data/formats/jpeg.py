@@ -21,6 +21,7 @@ _LARGEST_DENSITY = 2**16 - 1
 
 class _JpegPicture(pillow.PillowPicture):
     opener = staticmethod(JpegImagePlugin.jpeg_factory)
+    largest_ratio = 8.0 * 64  # A block of 8 x 8 pixels has at least one bit.
 
     def _metadata(self) -> Metadata:
         metadata = super()._metadata()

@@ -90,6 +90,8 @@ class _NpyArray(Picture):
             _write(target, result, {})
             return array.size
         result = np.lib.format.open_memmap(target, "w+", dtype=dtype, shape=array.shape)
+        with target.open("r+b") as file:
+            memory.reserve(file.fileno(), target.stat().st_size)
         function(array, result)
         result.flush()
         return array.size

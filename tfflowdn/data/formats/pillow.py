@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -113,8 +114,19 @@ def save(
       **options: The format and options of its encoder.
     """
     kept = {k: values[k] for k in ("dpi", "icc_profile", "exif") if k in values}
-    pixels = array[..., 0] if array.shape[-1] == 1 else array
-    Image.fromarray(pixels).save(path, **kept, **options)
+    image = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+    try:
+        image.save(path, **kept, **options)
+    except OSError:
+        raise
+    except Exception as error:  # The encoders refuse EXIF by errors of many kinds.
+        if kept.pop("exif", None) is None:
+            raise
+        image.save(path, **kept, **options)
+        logging.getLogger(__name__).warning(
+            "A picture is written without EXIF, which its format cannot hold: %s",
+            error,
+        )
 
 
 def _target_mode(image: Image.Image) -> str:

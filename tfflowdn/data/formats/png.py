@@ -20,6 +20,8 @@ __all__ = ["PNG"]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # By the color type; 3 is a palette.
+_SAMPLES = {**_CHANNELS, 3: 1}  # Stored for each pixel.
+_LARGEST_GROWTH = 1040  # Deflate reaches 1032.
 _COLOR_SPACE = (b"cHRM", b"cICP", b"gAMA", b"sRGB")
 _TEXTS, _MOST_TEXT = (b"tEXt", b"zTXt", b"iTXt", b"tIME"), 2**24  # XMP is an iTXt.
 _INCHES_PER_METER = 1 / 0.0254
@@ -33,6 +35,8 @@ class _PngPicture(pillow.PillowPicture):
         file.seek(0)
         super().__init__(path, file)
         bits, color_type = self._chunks[b"IHDR"][8:10]
+        bits_per_pixel = max(1, bits * _SAMPLES.get(color_type, 1))
+        self.largest_ratio = 8 * _LARGEST_GROWTH / bits_per_pixel
         self._transparent = self._chunks.get(b"tRNS")
         is_gray = color_type == 0 and self._transparent is None
         self._is_deep = bits == 16 and color_type in _CHANNELS and not is_gray

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -246,8 +245,7 @@ def _array_like(
     if not memory.is_large(array.size * dtype.itemsize):
         yield np.empty(array.shape, dtype)
         return
-    with tempfile.TemporaryFile(dir=folder) as file:
-        yield np.memmap(file, dtype, shape=array.shape)
+    yield memory.mapped_array(array.shape, dtype, folder)
 
 
 def _write(path: Path, array: np.ndarray, values: Mapping[str, Any]) -> None:

@@ -137,7 +137,8 @@ def pixels(page: tifffile.TiffPage, folder: str | None = None) -> np.ndarray:
             f"a page of {page.imagelength} x {page.imagewidth} pixels must have more "
             f"data. Received: {num_stored} bytes."
         )
-    array = page.asarray(out=f"memmap:{folder}" if stays_on_disk else None)
+    out = memory.mapped_array(page.shape, page.dtype, folder) if stays_on_disk else None
+    array = page.asarray(out=out)
     if page.axes == "YX":
         array = array[..., np.newaxis]
     elif page.axes == "SYX":

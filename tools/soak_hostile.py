@@ -1,0 +1,107 @@
+"""Nothing lost, nothing let in: damaged files, kills, hostile requests and answers.
+
+    python tools/soak_hostile.py --output tools/results/soak_hostile.json
+
+repeats a trial of everything that strangers and failing machines can do:
+
+- `pictures`: mutated files of every format that is read, and bombs, in batches of
+  `denoise`. Each file is written whole or named, and the others are denoised.
+- `models`: mutated `.keras` files; each is loaded or refused by a ValueError.
+- `kills`: SIGKILL at random times of denoise, export_model and the trainings. No file
+  is partial, and in the end the results equal the results of undisturbed runs.
+- `requests`: threads ask a served model; a third of the requests is hostile.
+- `answers`: the client of a server most of whose answers are wrong.
+
+The exit code is 1 if there was a traceback, a partial or lost file or a wrong answer.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import harness
+import psutil
+from absl import flags
+
+FLAGS = flags.FLAGS
+PARTS = ("pictures", "models", "requests", "answers", "kills")
+FAULTS = ("tracebacks", "partial", "lost", "wrong", "failed", "leftovers")
+
+
+def _pictures(folder):
+    from hostile import files
+
+    return files.damaged_pictures(folder, FLAGS.files, FLAGS.seed)
+
+
+def _models(folder):
+    from hostile import files
+
+    return files.damaged_models(folder, FLAGS.models, FLAGS.seed)
+
+
+def _requests(folder):
+    from hostile import server
+
+    return server.hostile_requests(folder, 60 * FLAGS.minutes, FLAGS.threads)
+
+
+def _answers(folder):
+    from hostile import server
+
+    return server.hostile_server(folder, FLAGS.files, FLAGS.seed)
+
+
+def _kills(folder):
+    from hostile import kills
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["hostile.kills", "tensorflow", "keras"])
+    kills.prepare(folder)
+    shares = _shares(FLAGS.kills, len(kills.COMMANDS))
+    return {
+        name: kills.kill_command(context, name, folder, share, FLAGS.seed)
+        for name, share in zip(kills.COMMANDS, shares, strict=True)
+    }
+
+
+def _shares(total, count):
+    return [total // count + (index < total % count) for index in range(count)]
+
+
+def _faults(report):
+    """Returns the number of faults in a report with reports in it."""
+    inner = sum(_faults(value) for value in report.values() if isinstance(value, dict))
+    return inner + sum(int(report.get(name, 0)) for name in FAULTS)
+
+
+def _main():
+    tasks = dict(zip(PARTS, (_pictures, _models, _requests, _answers, _kills)))  # noqa: B905
+    report = harness.load(FLAGS.output) if FLAGS.output else {}
+    for name in FLAGS.parts or PARTS:
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.monotonic()
+            report[name] = tasks[name](Path(folder) / name)
+            report[name]["seconds_in_all"] = round(time.monotonic() - start)
+        print(f"{name}: {report[name]}", flush=True)
+        peak = psutil.Process().memory_info().rss / 2**20
+        report[name]["memory_mib_after"] = round(peak)
+        report["faults"] = sum(_faults(report[n]) for n in PARTS if n in report)
+        harness.save(report, FLAGS.output)
+    sys.exit(report["faults"] > 0)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_integer("files", 1000, "Mutated pictures, and files for the client.")
+    flags.DEFINE_integer("models", 300, "Mutated models.")
+    flags.DEFINE_integer("kills", 30, "Kills of all commands together.")
+    flags.DEFINE_float("minutes", 10.0, "Duration of the requests.")
+    flags.DEFINE_integer("threads", 16, "Threads that send requests.")
+    flags.DEFINE_integer("seed", 0, "Seed of the mutations and of the times of kills.")
+    flags.DEFINE_multi_enum("parts", None, PARTS, "Parts to run; by default all.")
+    flags.DEFINE_string("output", None, "JSON file to write.")
+    harness.run(_main)
