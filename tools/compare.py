@@ -86,7 +86,11 @@ class Test:
         )
 
     def pairs(self, count: int | None = None) -> Pairs:
-        """Yields (name, noisy, clean) of the first pictures, float32 [H, W, C]."""
+        """Yields (name, noisy, clean) of the first pictures, float32 [H, W, C].
+
+        Raises:
+          ValueError: If the noisy and the clean pictures have different names.
+        """
         folder = self.protocol.folder / self._folder
         noisy, clean = (
             sorted(path.iterdir()) for path in (folder, self.protocol.test_clean)
