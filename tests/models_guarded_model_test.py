@@ -177,7 +177,7 @@ def test_act_norm_is_set_from_finite_pictures():
 BAD_UNITS = {
     "uint8": np.uint8(255 * _pictures()),
     "floats of 8 bits": np.round(255 * _pictures()),
-    "small whole numbers": np.round(3 * _pictures()),
+    "dark whole numbers": np.round(12 * _pictures()),
     "resized": 254.9 * _pictures(),
     "16 bits": np.float64(60_000.5 * _pictures()),
 }
@@ -288,3 +288,71 @@ def test_a_compiled_model_is_loaded_with_its_optimizer(tmp_path):
         model.train_on_batch(_pictures(4, seed=1))
     for one, other in zip(prior.get_weights(), loaded.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+def test_models_of_any_number_of_channels(channels):
+    pictures = np.repeat(_pictures(4), channels, -1)
+    pictures[..., -1] = 0.3 * pictures[..., -1] + 0.2
+    prior = FlowPrior("glow", (4, 4, channels), flow_options=OPTIONS)
+    network = ResNetDenoiser(channels, num_blocks=1, hidden_channels=2)
+    prior.compile(SGD(0.01), run_eagerly=True)
+    logs = prior.fit(pictures, verbose=0).history
+    assert np.isfinite(logs["loss"]).all() and logs["skipped"] == [0]
+    samples = prior.sample(3, seed=0)
+    assert samples.shape == (3, 4, 4, channels)
+    latents = prior.distribution.bijector.inverse(tf.identity(samples))
+    expected = tf.random.stateless_normal(samples.shape, [0, 0])
+    np.testing.assert_allclose(latents, expected, atol=1e-3)
+    model = UnpairedDenoiser(network, prior)
+    model.compile(SGD(0.01), run_eagerly=True)
+    before = network.tail.kernel.numpy()
+    model.fit(pictures, verbose=0)
+    assert np.abs(network.tail.kernel - before).max() > 0
+    assert network(pictures).shape == pictures.shape
+
+
+def test_numbers_of_samples_are_checked():
+    prior = _prior()
+    assert prior.sample(0).shape == (0, 4, 4, 1)
+    assert prior.log_prob(_pictures()[:0]).shape == (0,)
+    for temperature in (-0.1, np.nan, np.inf):
+        message = "temperature must be a finite number of 0 or more.*temperature="
+        with pytest.raises(ValueError, match=message):
+            prior.sample(1, temperature)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="temperature must be"):
+            tf.function(prior.sample)(1, tf.constant(temperature, tf.float32))
+    with pytest.raises(ValueError, match="num_samples must be.*num_samples=-1"):
+        prior.sample(-1)
+
+
+@pytest.mark.parametrize("policy", ["bfloat16", "float16"])
+def test_weights_in_half_precision_are_refused(policy):
+    keras.config.set_dtype_policy(policy)
+    for make in (FlowPrior, NoiseModel):
+        with pytest.raises(ValueError, match=f"dtype of the weights must.*{policy}"):
+            make()
+
+
+def test_global_settings_do_not_change_the_models():
+    expected, _ = _changes("denoiser", SGD(0.01), _pictures(4), run_eagerly=True)
+    keras.config.set_image_data_format("channels_first")
+    for policy in ("mixed_bfloat16", "mixed_float16"):
+        keras.config.set_dtype_policy(policy)
+        changes, _ = _changes("denoiser", SGD(0.01), _pictures(4), run_eagerly=True)
+        _assert_equal(changes, expected)
+    keras.config.set_dtype_policy("float32")
+    keras.config.set_floatx("float64")
+    for name, make in MAKERS.items():
+        changes, _ = _changes(
+            name, SGD(0.01), np.float64(_pictures(4)), make=make, run_eagerly=True
+        )
+        assert all(np.isfinite(change).all() for change in changes)
+    assert ResNetDenoiser(num_blocks=1)(_pictures(1)).dtype == tf.float32
+
+
+@pytest.mark.parametrize("name", ["prior", "denoiser"])
+def test_xla_takes_the_same_step(name):
+    expected, _ = _changes(name, SGD(0.01), _pictures(4), run_eagerly=True)
+    changes, _ = _changes(name, SGD(0.01), _pictures(4), jit_compile=True)
+    _assert_equal(changes, expected, rtol=1e-3, atol=1e-6)

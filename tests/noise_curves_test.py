@@ -72,7 +72,7 @@ def test_a_model_has_the_curves_that_its_samples_have(randomize):
     )
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 5])
 def test_the_plot_is_a_picture(tmp_path, channels):
     curves = curves_of_pairs(_pairs("poisson", channels))
     path = tmp_path / "noise.png"

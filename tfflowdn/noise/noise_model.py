@@ -47,7 +47,7 @@ class NoiseModel(GuardedModel):
     units; and its noise, of the same shape. Sample weights apply to crops.
 
     Args:
-      channels: 1 or 3.
+      channels: 1 or more.
       num_pictures: Number of levels.
       num_knots: Number of knots of the functions of the brightness, see NoiseLevel.
       order: Largest lag of the log-spectrum in pixels, see Cepstrum.
@@ -75,7 +75,7 @@ class NoiseModel(GuardedModel):
         self.noise_skew = NoiseSkew(num_knots, dtype=dtype)
         self.cepstrum = Cepstrum(order, dtype=dtype)
         self.mixing = None if channels == 1 else SymmetricParameters(dtype=dtype)
-        self.colors = None if channels == 1 else OpponentColors(dtype=dtype)
+        self.colors = OpponentColors(dtype=dtype) if channels == 3 else None
         for layer in self._flow_layers():
             layer.build((None, None, None, channels))
         self.log_levels = self.add_weight(
