@@ -94,6 +94,12 @@ def test_other_ranges_are_errors(given):
         data.check_range(given)
 
 
+@pytest.mark.parametrize("given", ["5,5", "5%,5%", (3, 3.0), "0.5,0.50"])
+def test_a_range_without_a_width_is_said(given):
+    with pytest.raises(ValueError, match=r"must have a width.*Received: pixel_range="):
+        data.check_range(given)
+
+
 def test_percentiles_are_those_of_the_colors_of_all_pictures():
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 4096, (3, 40, 50, 3), np.uint16)

@@ -208,6 +208,11 @@ def _parse(pixel_range: str | Sequence[float]) -> tuple[float, float, str] | Non
         low, high = (float(p.strip().removesuffix(percent)) for p in map(str, parts))
     except ValueError:
         low = high = math.nan
+    if low == high:
+        raise ValueError(
+            "pixel_range must have a width: in LOW,HIGH, LOW must be below HIGH. "
+            f"Received: {pixel_range=}."
+        )
     least, most = (0, 100) if percent else (-math.inf, math.inf)
     if not (math.isfinite(high - low) and least <= low < high <= most):
         raise ValueError(
