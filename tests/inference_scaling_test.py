@@ -87,8 +87,7 @@ def test_stars_are_offered_a_transform_that_calms_the_sky(general, rng, caplog):
     assert "--transform=anscombe" in caplog.text
     result = general(noisy, transform="anscombe")
     assert result.dtype == np.uint16
-    assert plain[sky].std() > noisy[sky].std()
-    assert result[sky].std() < 5.3
+    assert result[sky].std() < min(5.3, plain[sky].std())
     assert abs(result[sky].mean() - clean[sky].mean()) < 0.5
     given = general(noisy, transform="anscombe", gain=1.0, offset=0.0, strength=0.5)
     assert given[sky].std() < noisy[sky].std()

@@ -87,7 +87,7 @@ GLOW = ("--config", "prior_glow:smoke", "--workdir", "W")
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("denoise", "IN", "--outptu=x"), r"no flag --outptu. Did you mean --output\?"),
+        (("denoise", "IN", "--outptu=x"), r"no flag --outptu. Did you mean --output"),
         (("denoise", "IN"), r"--output is required\."),
         (("denoise", "--output", "x"), r"INPUT must be given\."),
         (("denoise", "IN", "--output", "x", "--strength=a"), "--strength=a"),
@@ -103,7 +103,7 @@ GLOW = ("--config", "prior_glow:smoke", "--workdir", "W")
         (
             ("train_prior", *GLOW, "--config.clean.spce=x"),
             r"config.clean has no key 'spce'. Did you mean clean.spec\? Its keys: "
-            "data_dir, pixel_range, spec",
+            "axes, data_dir, percentiles_by, pixel_range, spec",
         ),
         (
             ("train_prior", "--config.crop.seed=1", *GLOW),

@@ -173,8 +173,12 @@ def _saved(picture, kind, **options):
 
 
 def _color():
-    picture = np.random.default_rng(0).integers(256, size=(10, 13, 3), dtype=np.uint8)
-    return Image.fromarray(picture).resize((52, 40))
+    """Returns colored spots with the noise of a photograph."""
+    rng = np.random.default_rng(0)
+    picture = rng.integers(256, size=(10, 13, 3), dtype=np.uint8)
+    picture = np.asarray(Image.fromarray(picture).resize((52, 40)))
+    noisy = picture + 10 * rng.standard_normal(picture.shape)
+    return Image.fromarray(np.uint8(noisy.clip(0, 255)))
 
 
 FILES = {
@@ -277,6 +281,14 @@ def test_a_limit_must_be_positive(gray):
 RANGES = ["0,4095", "100,356.5", "1%,99%", "0%,100%"]
 
 
+def _limits(pixel_range, dtype):
+    """Returns limits of pixels that lie within a range."""
+    most = np.iinfo(dtype).max
+    if "%" in pixel_range:
+        return 0, most // 2
+    return [min(int(float(limit)), most) for limit in pixel_range.split(",")]
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("pixel_range", RANGES)
 def test_a_pixel_range_is_part_of_the_graph(randomize, pixel_range, dtype):
@@ -285,8 +297,9 @@ def test_a_pixel_range_is_part_of_the_graph(randomize, pixel_range, dtype):
     randomize(network, scale=0.2)
     endpoints = _Endpoints(network)
     rng = np.random.default_rng(0)
-    noisy = rng.integers(np.iinfo(dtype).max // 2, size=(2, 30, 43, 1), dtype=dtype)
-    noisy[1] //= 3
+    low, high = _limits(pixel_range, dtype)
+    noisy = rng.integers(low, high, size=(2, 30, 43, 1), dtype=dtype)
+    noisy[1] = low + (noisy[1] - low) // 3
     expected = np.stack([Denoiser(network)(picture) for picture in noisy])
     assert np.abs(expected.astype(int) - noisy).max() > 2
     files = [tf.io.encode_png(picture).numpy() for picture in noisy]
