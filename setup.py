@@ -56,6 +56,7 @@ setup(
         "keras>=3.12,<3.16",  # the optimizers and devices.py use private names
         "matplotlib>=3.9",  # the curves of the noise
         "ml_collections>=1.0",
+        "ml_dtypes>=0.5",  # bfloat16 in .npy files; a dependency of TensorFlow
         "numpy>=2.0",
         "pillow>=11.3",  # older ones lose parts of EXIF
         "psutil>=5.9",

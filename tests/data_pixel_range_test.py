@@ -54,12 +54,12 @@ def test_floats_keep_their_values_and_bools_their_sides():
 
 
 def test_other_dtypes_are_errors():
-    for dtype in ("int64", "uint64", "complex64", "U4"):
-        with pytest.raises(ValueError, match="up to 32 bits.*Received: dtype="):
+    for dtype in ("complex64", "U4"):
+        with pytest.raises(ValueError, match="floats or bools.*Received: dtype="):
             data.to_float(np.zeros(2, dtype), (0, 1))
-        with pytest.raises(ValueError, match="up to 32 bits.*Received: dtype="):
+        with pytest.raises(ValueError, match="floats or bools.*Received: dtype="):
             data.from_float(np.zeros(2, np.float32), dtype, (0, 1))
-    for dtype in ("uint32", "int32"):
+    for dtype in ("uint32", "int32", "int64", "uint64"):
         assert not data.has_limits(dtype)
         with pytest.raises(ValueError, match="pixel_range.*Received: dtype="):
             data.to_float(np.zeros(2, dtype))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -212,3 +213,12 @@ def test_an_error_that_is_not_a_check_of_ours_names_the_flag():
 def test_flags_of_other_libraries_are_not_the_commands():
     assert "alsologtostderr" in flags.FLAGS
     assert "alsologtostderr" in command._OTHERS
+
+
+def test_reports_are_valid_json_and_name_the_peak(tmp_path, capsys):
+    scores = {"psnr": float("inf"), "ssim": 1.0}
+    report = {"mean": scores, "pictures": {"a.png": scores}, "peak": "255"}
+    command.publish(report, str(tmp_path / "a.json"))
+    loaded = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
+    assert loaded["mean"] == {"psnr": None, "ssim": 1.0}
+    assert "The peak of the PSNR is 255." in capsys.readouterr().out

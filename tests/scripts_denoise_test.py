@@ -164,3 +164,24 @@ def test_a_single_file_that_fails_speaks_of_no_others(denoiser, folder):
     (folder / "0.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match="The picture failed, nothing was written"):
         denoise_files([str(folder / "0.png")], str(folder / "out"), denoiser)
+
+
+@pytest.mark.parametrize("num_pages", [1, 3])
+def test_channels_without_a_meaning_are_denoised_one_by_one(
+    denoiser, folder, num_pages
+):
+    shape = (num_pages, 16, 20, 5)
+    stack = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    with tifffile.TiffWriter(folder / "a.tif") as writer:
+        for page in stack:
+            writer.write(page, photometric=1, extrasamples=[0] * 4, planarconfig=1)
+    denoise_files([str(folder / "a.tif")], str(folder / "out"), denoiser)
+    with tifffile.TiffFile(folder / "out" / "a.tif") as file:
+        result = np.stack([page.asarray() for page in file.pages])
+    for page, denoised in zip(stack, result, strict=True):
+        for channel in range(5):
+            expected = denoiser(page[..., channel])
+            np.testing.assert_allclose(denoised[..., channel], expected, atol=1)
+    denoise_files(
+        [str(folder / "0.png")], str(folder / "out"), denoiser, channels="independent"
+    )

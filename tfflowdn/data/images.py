@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from tfflowdn import files
 from tfflowdn.data.formats import (
@@ -18,6 +19,7 @@ from tfflowdn.data.formats import (
     codec_of_suffix,
     open_picture,
 )
+from tfflowdn.data.formats.pillow import pillow_pixels
 from tfflowdn.data.pixel_range import check_finite
 
 __all__ = [
@@ -31,11 +33,19 @@ __all__ = [
     "map_pages",
     "num_pages",
     "open_picture",
+    "pixels_of",
     "read_image",
     "read_metadata",
     "read_pages",
     "write_image",
 ]
+
+
+def pixels_of(image: np.typing.ArrayLike) -> np.ndarray:
+    """Returns an array; a palette picture of Pillow becomes RGB or RGBA."""
+    if isinstance(image, Image.Image) and image.mode in ("P", "PA"):
+        return pillow_pixels(image)
+    return np.asarray(image)
 
 
 def image_header(path: str | os.PathLike) -> ImageHeader:
@@ -184,7 +194,7 @@ def write_image(
 
     Args:
       path: Ends in one of `IMAGE_SUFFIXES`; its folder must exist.
-      array: [H, W, C], C 1..4, of a kind that the format holds, see
+      array: [H, W, C] of a kind that the format holds, see
         `formats.Codec.kinds`.
       metadata: What to store next to the pixels; it is left out if it comes from a
         format of another family.
@@ -193,8 +203,8 @@ def write_image(
       ValueError: If the format cannot hold the array, or a pixel is not finite.
       OSError: If the file cannot be written.
     """
-    if array.ndim != 3 or not 1 <= array.shape[2] <= 4 or 0 in array.shape:
-        raise ValueError(f"array must be [H, W, 1..4]. Received: {array.shape=}.")
+    if array.ndim != 3 or 0 in array.shape:
+        raise ValueError(f"array must be [H, W, C]. Received: {array.shape=}.")
     check_finite(array)
     codec, metadata = codec_of_suffix(path), metadata or Metadata()
     codec.check_kind(array, Path(path).suffix.lower())

@@ -104,7 +104,7 @@ def to_float(
     Pixels beyond the limits are not clipped and lie outside [0, 1].
 
     Args:
-      array: Integers of up to 32 bits, floats or bools.
+      array: Integers, floats or bools.
       limits: The two values, or arrays of them that broadcast; by default 0 and the
         largest value of the integer type, and 0 and 1 of floats.
 
@@ -135,7 +135,7 @@ def from_float(
 
     Args:
       array: float pixels.
-      dtype: Integers of up to 32 bits, floats or bool (0.5 and above is True).
+      dtype: Integers, floats or bool (0.5 and above is True).
       limits: The limits that were given to `to_float`.
 
     Raises:
@@ -151,7 +151,10 @@ def from_float(
     if dtype.kind == "b":
         return values >= 0.5
     info = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
-    values = np.clip(values, info.min, info.max)
+    most = float(info.max)
+    if dtype.kind != "f" and int(most) > info.max:  # The nearest float is larger.
+        most = np.nextafter(values.dtype.type(most), values.dtype.type(0))
+    values = np.clip(values, info.min, most)
     if dtype.kind == "f":
         return values.astype(dtype)
     check_finite(values)
@@ -234,10 +237,10 @@ def _sample(picture: np.ndarray, most: int) -> np.ndarray:
 
 
 def _limits(dtype: np.dtype, limits: tuple[float, float] | None) -> tuple[float, float]:
-    is_integer = dtype.kind in "iu" and dtype.itemsize <= 4
+    is_integer = dtype.kind in "iu"
     if not (is_integer or dtype.kind == "b" or (dtype.kind == "f" and dtype != "g")):
         raise ValueError(
-            "The pixels must be integers of up to 32 bits, floats or bools. "
+            "The pixels must be integers, floats or bools. "
             f"Received: dtype={dtype.name}."
         )
     if limits is not None:
@@ -245,7 +248,7 @@ def _limits(dtype: np.dtype, limits: tuple[float, float] | None) -> tuple[float,
         return limits
     if not has_limits(dtype):
         raise ValueError(
-            "32-bit integers must come with a pixel_range, such as 0,4095 or "
-            f"0.1%,99.9%: none fills them. Received: dtype={dtype.name}."
+            "Integers of 32 bits and more must come with a pixel_range, such as "
+            f"0,4095 or 0.1%,99.9%: none fills them. Received: dtype={dtype.name}."
         )
     return 0, np.iinfo(dtype).max if is_integer else 1

@@ -181,7 +181,9 @@ class Denoiser:
         if not 0 <= strength <= 1:
             raise ValueError(f"strength must be within [0, 1]. Received: {strength=}.")
         is_tensor = keras.ops.is_tensor(image)
-        image = keras.ops.convert_to_numpy(image) if is_tensor else np.asarray(image)
+        image = (
+            keras.ops.convert_to_numpy(image) if is_tensor else data.pixels_of(image)
+        )
         sources = data.split_pictures(image, axes)
         data.check_finite(image)
         dtype = np.dtype(image.dtype if dtype is None else dtype)

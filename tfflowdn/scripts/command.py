@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import sys
@@ -208,13 +209,16 @@ def publish(report: dict, output: str | None) -> None:
     """Prints a report as a table and, with `output`, writes it to a JSON file.
 
     Args:
-      report: `mean`, a dictionary of scores, and `pictures`, one by name.
+      report: `mean`, a dictionary of scores, and `pictures`, one by name. `peak` may
+        describe the peak of the PSNR. Numbers that are not finite are null in JSON.
       output: Path of the file. It is written whole or not at all.
     """
     print(_table(report))
+    if "peak" in report:
+        print(f"The peak of the PSNR is {report['peak']}.")
     if output:
         path = Path(output)
-        text = json.dumps(report, indent=2) + "\n"
+        text = json.dumps(_as_json(report), indent=2, allow_nan=False) + "\n"
         tfflowdn.files.replace(path, lambda temporary: temporary.write_text(text))
 
 
@@ -466,6 +470,14 @@ def _one_line(error: Exception) -> str:
     # Our own checks say what they received; anything else may be a bug.
     is_own = "Received:" in line or not isinstance(error, ValueError | ArithmeticError)
     return line if is_own else f"{line}\nGive --traceback to see where it occurred."
+
+
+def _as_json(value):
+    """Returns values of a report with None in place of numbers that are not finite."""
+    if isinstance(value, dict):
+        return {name: _as_json(part) for name, part in value.items()}
+    is_lost = isinstance(value, float) and not math.isfinite(value)
+    return None if is_lost else value
 
 
 def _add_to_seeds(config, seed: int) -> None:

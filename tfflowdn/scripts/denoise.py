@@ -39,6 +39,7 @@ DTYPES = (
     *("float16", "float32", "float64"),
 )
 GENERAL = "general"
+INDEPENDENT = {"axes": "YXC", "percentiles_by": "page"}  # C counts gray planes.
 NUM_THREADS, NUM_AHEAD, NUM_BEHIND = 4, 4, 4
 MAX_WAITING_BYTES = 2**28
 
@@ -67,6 +68,7 @@ def denoise_files(
     offset: float | None = None,
     dtype: str | None = None,
     percentiles_by: str = "file",
+    channels: str = "auto",
     trust: bool = False,
     **options: Any,
 ) -> list[Path]:
@@ -92,6 +94,8 @@ def denoise_files(
       offset: The offset of the transform; None to estimate it from each file.
       percentiles_by: Whether a stack has one range and transform for the whole "file",
         or each "page" its own.
+      channels: "independent" denoises each channel of a picture as a gray picture;
+        "auto" does so only for channels without a meaning.
       dtype: The dtype of the outputs; by default the dtype of each file.
       trust: Whether to load any SavedModel, see `inference.SavedNetwork`.
       **options: `strength`, `self_ensemble` and `luminance_only`, see
@@ -124,6 +128,8 @@ def denoise_files(
     }
     # Validates the options early.
     denoiser([[0.0]], pixel_range="dtype", dtype=dtype, **options)
+    if axes and any(source.suffix.lower() != ARRAY_SUFFIX for source, _ in pairs):
+        logging.warning("--axes is for .npy files; each page of a TIFF is a picture.")
     progress = tfflowdn.progress.Progress(len(pairs), "picture")
     denoise = functools.partial(
         _denoise,
@@ -131,6 +137,7 @@ def denoise_files(
         find_scaling=functools.partial(denoiser.find_scaling, dtype=dtype),
         scaling_options=scaling_options,
         axes=axes,
+        channels=channels,
         progress=progress,
     )
     written, failed = [], failures.Failures()
@@ -202,11 +209,13 @@ def _read(path):
     with tfflowdn.data.open_picture(path) as picture:
         if picture.is_stack_or_large:
             return None
-        return picture.read(), picture.metadata()
+        metadata = picture.metadata()
+        return picture.read(), metadata, picture.has_independent_channels()
 
 
-def _denoise(job, denoise, find_scaling, scaling_options, axes, progress):
+def _denoise(job, denoise, find_scaling, scaling_options, axes, channels, progress):
     """Denoises a file, shows the progress, and returns a function that writes it."""
+    gray_options = {k: v for k, v in scaling_options.items() if k != "percentiles_by"}
     read, is_array = job.future.result(), job.source.suffix.lower() == ARRAY_SUFFIX
 
     def find(pictures):
@@ -223,15 +232,21 @@ def _denoise(job, denoise, find_scaling, scaling_options, axes, progress):
             return lambda: None
         if read is None:
             by_page = scaling_options["percentiles_by"] == "page"
+            if channels == "independent" or _has_independent_channels(job.source):
+                denoise = functools.partial(denoise, **INDEPENDENT, **gray_options)
+                find, by_page = None, True
             _denoise_pages(job, denoise, find, by_page, on_share)
             return lambda: None
-        pixels, metadata = read
+        pixels, metadata, is_independent = read
         if metadata.conversion:
             logging.warning("%s is converted: %s.", job.source, metadata.conversion)
         size = pixels.shape[0] * pixels.shape[1]
-        result = denoise(
-            pixels, pixel_range=find([pixels]), on_pixels=lambda n: on_share(n / size)
-        )
+        if is_independent or channels == "independent":
+            denoise = functools.partial(denoise, **INDEPENDENT, **gray_options)
+            size *= pixels.shape[-1]
+        else:
+            denoise = functools.partial(denoise, pixel_range=find([pixels]))
+        result = denoise(pixels, on_pixels=lambda n: on_share(n / size))
         return lambda: tfflowdn.data.write_image(job.target, result, metadata)
 
 
@@ -251,13 +266,22 @@ def _denoise_pages(job, denoise, find_scaling, by_page, on_share):
     shared = None if by_page else find_scaling(pages)
 
     def fill(page, out):
-        scaling = shared or find_scaling([page])
+        if find_scaling is not None:
+            scaling = shared or find_scaling([page])
+            keywords = {"pixel_range": scaling}
+        else:
+            keywords = {}
         size = len(pages) * page.shape[0] * page.shape[1]
         on_pixels = lambda n: on_share(n / size)  # noqa: E731
-        denoise(page, out=out, pixel_range=scaling, on_pixels=on_pixels)
+        denoise(page, out=out, on_pixels=on_pixels, **keywords)
 
     dtype = denoise.keywords["dtype"]
     tfflowdn.data.map_pages(job.source, job.target, fill, dtype)
+
+
+def _has_independent_channels(path):
+    with tfflowdn.data.open_picture(path) as picture:
+        return picture.has_independent_channels()
 
 
 class _Pages(Sequence):
@@ -345,6 +369,7 @@ def _main(argv):
         axes=FLAGS.axes,
         dtype=FLAGS.dtype,
         percentiles_by=FLAGS.percentiles_by,
+        channels=FLAGS.channels,
         trust=FLAGS.trust_saved_model,
         **command.denoiser_options(FLAGS),
     )
@@ -368,6 +393,13 @@ def main() -> None:
     )
     command.define_stack_flags()
     command.define_denoiser_flags()
+    flags.DEFINE_enum(
+        "channels",
+        "auto",
+        ("auto", "independent"),
+        "independent: denoise each channel of a picture as a gray picture, as it is "
+        "done for channels without a meaning, such as the dyes of a microscope.",
+    )
     flags.DEFINE_enum(
         "dtype",
         None,

@@ -52,7 +52,8 @@ def evaluate(
         `offset` (in units of the range), see `inference.Denoiser`.
 
     Returns:
-      `mean`, a dictionary of scores, and `pictures`, one by name.
+      `mean`, a dictionary of scores, `pictures`, one by name, and `peak`, the peak of
+      the PSNR in words.
 
     Raises:
       ValueError: If names or sizes do not match, a file is in both sources, or an
@@ -85,7 +86,20 @@ def evaluate(
         denoiser and functools.partial(denoiser, pixel_range="dtype", **options),
     )
     pictures = dict(zip(sources[0].names, rows, strict=True))
-    return {"mean": tfflowdn.inference.summarize(rows), "pictures": pictures}
+    mean = tfflowdn.inference.summarize(rows)
+    return {"mean": mean, "pictures": pictures, "peak": _peak(sources[0])}
+
+
+def _peak(source):
+    """Returns the peak of the PSNR in words."""
+    low, _, high = source.pixel_range.partition(",")
+    if "%" in low:
+        return f"the distance of the percentiles {low} and {high} of a noisy picture"
+    if low == "dtype":
+        peak = tfflowdn.data.dtype_limits(source.dtype)[1]
+        deep = "1, or the largest value of an integer type"
+        return f"{peak}" if source.dtype != "float32" else deep
+    return f"{float(high) - float(low):g} ({source.pixel_range})"
 
 
 def _main(argv):

@@ -84,11 +84,13 @@ def _write_maps(heat, folder):
 
 
 def _map_paths(names, folder):
-    """Returns a .png for each name; the old suffix is kept if two would be equal."""
+    """Returns a .png for each name; a_tif.png and a_png.png for a.tif and a.png."""
     stems = [Path(name).with_suffix("") for name in names]
     twice = {stem for stem in stems if stems.count(stem) > 1}
     return [
-        folder / f"{name if stem in twice else stem}.png"
+        folder / f"{stem}_{Path(name).suffix[1:]}.png"
+        if stem in twice
+        else folder / f"{stem}.png"
         for name, stem in zip(names, stems, strict=True)
     ]
 

@@ -43,7 +43,8 @@ class ImageHeader(NamedTuple):
     Attributes:
       height: Rows, after the stored orientation is applied.
       width: Columns, after the stored orientation is applied.
-      channels: 1 (gray) or 3 (color); alpha is not counted.
+      channels: 1 (gray) or 3 (color), alpha is not counted; or the number of
+        independent channels.
       dtype: The dtype of the pixels.
     """
 
@@ -76,6 +77,7 @@ class Layout(NamedTuple):
       channels: 1 to 4, with alpha.
       dtype: The dtype of the pixels after decoding.
       orientation: The EXIF orientation, 1 to 8, that must be applied.
+      is_independent: Whether the channels are pictures of their own, without alpha.
     """
 
     height: int
@@ -83,13 +85,15 @@ class Layout(NamedTuple):
     channels: int
     dtype: np.dtype
     orientation: int
+    is_independent: bool = False
 
     @property
     def header(self) -> ImageHeader:
         """The header of the picture after the orientation is applied."""
         size = (int(self.height), int(self.width))
         height, width = size if self.orientation < 5 else size[::-1]
-        colors = self.channels - (self.channels in (2, 4))
+        has_alpha = self.channels in (2, 4) and not self.is_independent
+        colors = self.channels - has_alpha
         return ImageHeader(height, width, colors, np.dtype(self.dtype))
 
 
@@ -153,6 +157,11 @@ class Picture(abc.ABC):
         """
         with reading(self.path):
             return self._view(index)
+
+    def has_independent_channels(self) -> bool:
+        """Returns whether the channels of the first page are pictures of their own."""
+        with reading(self.path):
+            return self._page_layouts()[0].is_independent
 
     def metadata(self) -> Metadata:
         """Returns the metadata that a file of the same family can store."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from tfflowdn.data import memory
@@ -24,6 +25,8 @@ from tfflowdn.data.memory import check_fits
 from tfflowdn.data.pixel_range import check_finite
 
 __all__ = ["NPY"]
+
+_BFLOAT16_AS_STORED = np.dtype("V2")
 
 
 class _NpyArray(Picture):
@@ -71,7 +74,10 @@ class _NpyArray(Picture):
             return array
 
     def _pixels(self) -> np.ndarray:
-        return np.lib.format.open_memmap(self.path, "r")
+        array = np.lib.format.open_memmap(self.path, "r")
+        if array.dtype == _BFLOAT16_AS_STORED:
+            return array.view(ml_dtypes.bfloat16).astype(np.float32)
+        return array
 
     def _metadata(self) -> Metadata:
         return Metadata()
@@ -83,6 +89,12 @@ class _NpyArray(Picture):
         dtype: np.typing.DTypeLike | None,
     ) -> int:
         array = self._pixels()
+        stored = np.lib.format.open_memmap(self.path, "r").dtype
+        if stored == _BFLOAT16_AS_STORED and dtype is None:
+            result = np.empty(array.shape, np.float32)
+            function(array, result)
+            _write(target, result.astype(ml_dtypes.bfloat16), {})
+            return array.size
         dtype = np.dtype(array.dtype if dtype is None else dtype)
         if not memory.is_large(array.size * dtype.itemsize):
             result = np.empty(array.shape, dtype)

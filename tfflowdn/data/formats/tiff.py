@@ -32,7 +32,7 @@ _FAMILY = "tiff"
 _CLASSIC_BYTES = 2**32 - 2**25  # Offsets have 32 bits; some room is for the tags.
 _LARGEST_GROWTH = 1.5  # Of pixels that a codec cannot compress.
 _KINDS = (
-    *("uint8", "int8", "uint16", "int16", "uint32", "int32"),
+    *("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"),
     *("float16", "float32", "float64"),
 )
 _INVERSE_ORIENTATIONS = {6: 8, 8: 6}  # The others are their own inverses.
@@ -263,5 +263,5 @@ TIFF = Codec(
     magics=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     open=_TiffPicture,
     write=_write,
-    kinds=dict.fromkeys(_KINDS, (1, 2, 3, 4)),
+    kinds=dict.fromkeys(_KINDS, range(1, 65)),
 )

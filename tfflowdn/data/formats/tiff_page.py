@@ -62,22 +62,19 @@ def layout(page: tifffile.TiffPage) -> Layout:
     dtype, bits, axes = page.dtype, page.bitspersample, page.axes
     kind = "" if dtype is None else dtype.kind
     is_whole = kind == "b" or (kind in "uif" and dtype.itemsize * 8 == bits)
-    if not is_whole or (kind in "ui" and bits > 32):
+    if not (is_whole or _is_packed(page)):
         raise ValueError(
-            "the pixels must be integers of 8, 16 or 32 bits, or floats. "
+            "the pixels must be integers of up to 64 bits, or floats. "
             f"Received: dtype={dtype!s}, {bits=}."
         )
-    samples = _samples(page)
-    if axes not in ("YX", "YXS", "SYX") or not 1 <= samples <= 4:
-        raise ValueError(
-            f"the page must be gray or RGB, 1 to 4 samples. Received: {axes=}, "
-            f"{samples=}."
-        )
+    samples, is_independent = _samples(page), _is_independent(page)
+    if axes not in ("YX", "YXS", "SYX"):
+        raise ValueError(f"the page must be one plane. Received: {axes=}, {samples=}.")
     if 0 in page.shape or not page.dataoffsets:
         raise ValueError(f"the page must hold pixels. Received: {page.shape=}.")
     stored = np.dtype(np.uint8) if kind == "b" else dtype
     size = (page.imagelength, page.imagewidth)
-    return Layout(*size, samples, stored, orientation(page))
+    return Layout(*size, samples, stored, orientation(page), is_independent)
 
 
 def orientation(page: tifffile.TiffPage) -> int:
@@ -94,10 +91,19 @@ def conversion(page: tifffile.TiffPage) -> str:
     return "1 bit to 8" if page.bitspersample == 1 else ""
 
 
+def _is_packed(page: tifffile.TiffPage) -> bool:
+    """Returns whether integers of 2 to 15 bits are stored without gaps."""
+    bits = page.bitspersample
+    is_number = page.dtype is not None and page.dtype.kind == "u"
+    return is_number and isinstance(bits, int) and bits not in (8, 16) and 1 < bits < 16
+
+
 def left_out(page: tifffile.TiffPage) -> str:
     """Returns the metadata that are not kept, or ""."""
     names = ", ".join(tiff_tags.left_out(page))
-    return f"{names} are left out" if names else ""
+    notes = [f"{page.bitspersample} bits to {8 * page.dtype.itemsize}"]
+    notes = notes if _is_packed(page) else []
+    return ", ".join([*notes, *([f"{names} are left out"] if names else [])])
 
 
 def check_is_direct(page: tifffile.TiffPage) -> None:
@@ -231,11 +237,15 @@ def write(
         ]
         options["extratags"] = [*options.get("extratags", ()), *pointers]
     alpha = options.pop("alpha", tifffile.EXTRASAMPLE.UNASSALPHA)
+    is_gray = channels < 3 or channels > 4
+    options.setdefault("photometric", "minisblack" if is_gray else "rgb")
+    is_plain = channels in (1, 3)
+    extras = [0] * (channels - 1) if channels > 4 else [] if is_plain else [alpha]
+    extras = options.pop("extras", extras)
     write_page(
         array[..., 0] if channels == 1 else array,
-        photometric="minisblack" if channels < 3 else "rgb",
         planarconfig="contig" if channels > 1 else None,
-        extrasamples=[alpha] if channels in (2, 4) else None,
+        extrasamples=extras or None,
         metadata=None,
         software=False,
         **options,
@@ -279,6 +289,9 @@ def _encoding(page: tifffile.TiffPage) -> dict[str, Any]:
         encoding["predictor"] = page.predictor
     if len(page.extrasamples) == 1:
         encoding["alpha"] = page.extrasamples[0]
+    if _is_independent(page):
+        encoding["extras"] = tuple(page.extrasamples)
+        encoding["photometric"] = page.photometric
     return encoding
 
 
@@ -299,7 +312,7 @@ def _without_truncation(description: str) -> str:
 
 
 def _samples(page: tifffile.TiffPage) -> int:
-    kind, extra = page.photometric, page.extrasamples
+    kind = page.photometric
     kinds = tifffile.PHOTOMETRIC
     is_converted = kind in (kinds.PALETTE, kinds.SEPARATED, kinds.YCBCR)
     if is_converted and page.dtype == np.uint8:
@@ -308,8 +321,12 @@ def _samples(page: tifffile.TiffPage) -> int:
         raise ValueError(
             f"the colors must be gray or RGB. Received: photometric={kind}."
         )
-    if any(e not in tifffile.EXTRASAMPLE.__members__.values() or not e for e in extra):
-        raise ValueError(
-            f"an extra sample must be alpha. Received: extrasamples={extra}."
-        )
     return page.samplesperpixel
+
+
+def _is_independent(page: tifffile.TiffPage) -> bool:
+    """Returns whether the samples are neither gray nor RGB, with or without alpha."""
+    alphas = (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA)
+    return any(kind not in alphas for kind in page.extrasamples) or (
+        page.samplesperpixel > 4
+    )
