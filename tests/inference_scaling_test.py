@@ -17,9 +17,16 @@ def general():
     return Denoiser.from_pretrained("denoiser_gray")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_smooth_pictures_hold_no_counts(dtype):
+    ramp = np.linspace(60, 200, 48) * np.ones((48, 1)) + np.linspace(0, 7, 48)[:, None]
+    pixels = np.rint(ramp).astype(dtype)[..., np.newaxis]
+    assert not find_scaling([pixels], None).is_low_count
 
 
 def _stars(rng, size=128):

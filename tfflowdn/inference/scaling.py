@@ -20,8 +20,8 @@ _TOLERANCE, _MOST_OUTSIDE = 0.05, 0.01
 _MOST_STATISTICS = 16  # Pictures of a stack.
 _LARGE_GROWTH = 4.0
 _FEW_STEPS = 3.0  # Noise in steps of an integer below which rounding shifts means.
-_FEW_STEPS_OF_PHOTOGRAPHS = 1.0
-_DARK = 32  # Of 255: pictures of 8 bits that are no brighter hold counts.
+_MORE_THAN_ROUNDING = 0.5
+_DARK = 32  # Pictures of integers that are no brighter hold counts.
 _LEAST_WIDTH = 8.0  # Of the range of a transform, in units of its noise.
 
 
@@ -160,13 +160,22 @@ def _photon_note(source, blocks):
 
 
 def _is_low_count(dtype, blocks):
-    """Returns whether the noise of integers is less than a few of their steps."""
+    """Returns whether the noise of integers is less than a few of their steps.
+
+    Bright pictures of 8 bits are photographs, and smooth bright pictures of 16 bits
+    have the noise of their rounding; neither holds counts.
+    """
     if dtype.kind not in "iu" or not blocks.mean.size:
         return False
-    is_photograph = dtype.itemsize == 1 and np.quantile(blocks.mean, 0.99) > _DARK
-    few = _FEW_STEPS_OF_PHOTOGRAPHS if is_photograph else _FEW_STEPS
-    is_noisy = np.mean(blocks.variance > 0) > 0.2
-    return bool(is_noisy and np.sqrt(blocks.variance.mean()) < few)
+    is_dark = np.quantile(blocks.mean, 0.99) <= _DARK
+    if not is_dark and dtype.itemsize == 1:
+        return False
+    sigma, is_noisy = (
+        np.sqrt(blocks.variance.mean()),
+        np.mean(blocks.variance > 0) > 0.2,
+    )
+    least = 0 if is_dark else _MORE_THAN_ROUNDING
+    return bool(is_noisy and least <= sigma < _FEW_STEPS)
 
 
 def _as_dtype(values, dtype):

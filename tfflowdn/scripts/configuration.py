@@ -83,7 +83,7 @@ def list_keys(config: str) -> list[str]:
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """Returns " Did you mean ...?" with the names most like `name`, or ""."""
-    close = difflib.get_close_matches(name, list(names), n=2, cutoff=0.5)
+    close = difflib.get_close_matches(name, list(names), n=2, cutoff=0.55)
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
