@@ -172,11 +172,11 @@ def blind_spots(
     """Hides one random pixel in each cell of the pictures.
 
     The replacement is computed from the pixels around the hidden one, never from the
-    pixel itself. All channels of a pixel are hidden together. Beyond a border, the
-    picture is mirrored at its last pixel.
+    pixel itself. All channels of a pixel are hidden together. Near a border, the
+    neighbors are the pixels of the square that is moved into the picture.
 
     Args:
-      noisy: [batch, H, W, C], H and W larger than `radius`.
+      noisy: [batch, H, W, C], H and W at least `2 * radius + 1`.
       seed: Two integers; equal seeds hide equal pixels.
       spacing: Side of a cell in pixels. In cells that a border cuts, the chosen pixel
         may lie outside of the picture, and none is hidden.
@@ -190,16 +190,19 @@ def blind_spots(
       pixel was hidden and 0 elsewhere.
 
     Raises:
-      ValueError: If `replacement` is unknown, or `spacing` or `radius` is below 1.
+      ValueError: If `replacement` is unknown, `spacing` or `radius` is below 1, or the
+        pictures are too small.
     """
     check_choice("replacement", replacement, REPLACEMENTS)
     _check_at_least_one("spacing", spacing)
     _check_at_least_one("radius", radius)
+    noisy = tf.convert_to_tensor(noisy)
+    _check_size(noisy, radius)
     spot_seed, neighbor_seed = tf.unstack(
         tf.random.experimental.stateless_split(tf.cast(seed, tf.int32), 2)
     )
     spots = _spots(tf.shape(noisy), spot_seed, spacing)
-    around = _neighbors(noisy, spots, radius)  # [spots, neighbors, C]
+    around = _neighbors(noisy, spots, radius)
     if replacement == "median":
         values = _median(around)
     else:
@@ -230,13 +233,24 @@ def _spots(shape: tf.Tensor, seed: tf.Tensor, spacing: int) -> tf.Tensor:
 
 
 def _neighbors(images: tf.Tensor, spots: tf.Tensor, radius: int) -> tf.Tensor:
-    """Returns the pixels around each spot, [spots, neighbors, C]."""
-    steps = range(-radius, radius + 1)
-    offsets = [(0, i, j) for i in steps for j in steps if i or j]
-    positions = spots[:, tf.newaxis] + tf.constant(offsets, tf.int32)
-    last = tf.shape(images)[:3] - 1
-    positions = last - tf.abs(last - tf.abs(positions))
-    return tf.gather_nd(images, positions)
+    """Returns the pixels around each spot, without itself, [spots, neighbors, C]."""
+    width = 2 * radius + 1
+    picture, *position = tf.unstack(spots, axis=1)
+    sizes = tf.unstack(tf.shape(images)[1:3])
+    corner = [
+        tf.clip_by_value(at - radius, 0, size - width)
+        for at, size in zip(position, sizes, strict=True)
+    ]
+    row, column = (at - first for at, first in zip(position, corner, strict=True))
+    own = (row * width + column)[:, tf.newaxis]
+    index = tf.range(width**2 - 1)[tf.newaxis]
+    index += tf.cast(index >= own, tf.int32)  # Leaves out the spot.
+    around = [
+        picture[:, tf.newaxis] + tf.zeros_like(index),
+        corner[0][:, tf.newaxis] + index // width,
+        corner[1][:, tf.newaxis] + index % width,
+    ]
+    return tf.gather_nd(images, tf.stack(around, axis=-1))
 
 
 def _median(around: tf.Tensor) -> tf.Tensor:
@@ -244,6 +258,17 @@ def _median(around: tf.Tensor) -> tf.Tensor:
     half = around.shape[1] // 2
     highest = tf.math.top_k(tf.transpose(around, [0, 2, 1]), half + 1).values
     return (highest[..., -1] + highest[..., -2]) / 2
+
+
+def _check_size(noisy: tf.Tensor, radius: int) -> None:
+    """Checks the sizes: known ones at once, others in the graph."""
+    width = 2 * radius + 1
+    rule = f"noisy must be [batch, H, W, C], H and W at least 2 * radius + 1 = {width}."
+    known = [size for size in noisy.shape[1:3] if size is not None]
+    if min(known, default=width) < width:
+        raise ValueError(f"{rule} Received: noisy.shape={tuple(noisy.shape)}.")
+    if len(known) < 2:
+        tf.debugging.assert_greater_equal(tf.shape(noisy)[1:3], width, message=rule)
 
 
 def _check_at_least_one(name: str, value: Any) -> None:
