@@ -396,3 +396,22 @@ def test_a_flow_of_your_own_is_trained_saved_and_loaded(tmp_path, monkeypatch):
     for size in (3, 4):
         expected = prior.log_prob(_images(4, size))
         np.testing.assert_array_equal(loaded.log_prob(_images(4, size)), expected)
+
+
+@pytest.mark.parametrize("flow", ["nice", "real_nvp", "glow"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_no_image_has_no_sample_and_no_density(make_prior, flow, channels):
+    prior = make_prior(flow, (4, 4, channels))
+    assert prior.sample(0).shape == (0, 4, 4, channels)
+    assert prior.log_prob(np.zeros((0, 4, 4, channels))).shape == (0,)
+    assert prior.bits_per_dim(np.zeros((0, 4, 4, channels))).shape == (0,)
+
+
+@pytest.mark.parametrize("value", [1e25, -3e38])
+def test_a_density_that_is_not_finite_is_refused(make_prior, value):
+    prior, images = make_prior("glow"), np.full((2, 4, 4, 1), 0.5, np.float32)
+    images[1] = value
+    for function in (prior.log_prob, prior.bits_per_dim, prior.likelihood_map):
+        with pytest.raises(ValueError, match="density of finite images must be fin"):
+            function(images)
+    assert not np.isfinite(prior.log_prob(np.full((1, 4, 4, 1), np.nan)))

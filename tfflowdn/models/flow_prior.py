@@ -167,10 +167,20 @@ class FlowPrior(GuardedModel):
             `size_multiple`.
 
         Raises:
-          ValueError: If rank or channels do not fit, or images are smaller.
+          ValueError: If rank or channels do not fit, images are smaller, or finite
+            images have a density that is not finite (a graph returns it).
         """
         images = tf.cast(images, self.variable_dtype)
         self.check_images(images)
+        if images.shape[0] == 0:
+            return tf.zeros((0,), images.dtype)
+        log_prob = self._density(images)
+        if tf.executing_eagerly():
+            likelihood.check_finite(images, log_prob)
+        return log_prob
+
+    def _density(self, images):
+        """Returns what `log_prob` returns for images of the right shape."""
         multiple = self.size_multiple
         # Several windows share one trace; one window is part of the caller's graph.
         is_one = likelihood.is_divisible(images.shape, multiple)
@@ -220,8 +230,10 @@ class FlowPrior(GuardedModel):
         image_shape = tuple(image_shape or self.image_shape)
         self.check_images(tf.TensorSpec((None, *image_shape)), divisible=True)
         seed = None if seed is None else tf.constant([seed, 0])
-        latents = self._traced_latents(num_samples, image_shape, temperature, seed)
-        return self._traced_forward(self.num_shards, latents)
+        # Some operations give an empty batch another shape.
+        count = tf.maximum(num_samples, 1)
+        latents = self._traced_latents(count, image_shape, temperature, seed)
+        return self._traced_forward(self.num_shards, latents)[:num_samples]
 
     def call(self, images: Any, training: bool | None = None) -> tf.Tensor:
         """Returns `log_prob(images)`, [batch]."""
@@ -350,7 +362,9 @@ class FlowPrior(GuardedModel):
         return base.copy(distribution=pixels.copy(loc=zeros))
 
     def _dequantized_log_prob(self, images, seed):
-        return self.log_prob(self.dequantize(images, seed))
+        images = self.dequantize(images, seed)
+        self.check_images(images)
+        return self._density(images)
 
     def _update_likelihood(self, images, log_prob, weight, finite=True):
         bits = bits_per_dim(log_prob, _num_dims(images, log_prob.dtype))

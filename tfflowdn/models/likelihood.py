@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["is_divisible", "likelihood_map", "log_prob_of_any_size"]
+__all__ = ["check_finite", "is_divisible", "likelihood_map", "log_prob_of_any_size"]
 
 
 def is_divisible(shape: tf.TensorShape, multiple: int) -> bool:
@@ -123,6 +123,27 @@ def likelihood_map(
     ]
     result = np.float32(np.mean(maps, axis=0))
     return result if np.ndim(image) == 4 else result[0]
+
+
+def check_finite(images: tf.Tensor, log_prob: tf.Tensor) -> None:
+    """Checks that finite images have a finite density.
+
+    Args:
+      images: [batch, H, W, C].
+      log_prob: Their log-densities, [batch].
+
+    Raises:
+      ValueError: If the density of one of them is not finite.
+    """
+    known = tf.reduce_all(tf.math.is_finite(images), axis=(1, 2, 3))
+    bad = np.flatnonzero(known & ~tf.math.is_finite(log_prob))
+    if bad.size:
+        peak = float(tf.reduce_max(tf.abs(tf.gather(images, bad))))
+        raise ValueError(
+            "The density of finite images must be finite; their pixels must be near "
+            "[0, 1], and the weights of the prior must be finite. Received: images "
+            f"{bad[:5].tolist()} with a pixel of magnitude {peak:g}."
+        )
 
 
 def _corner_mean(log_prob, images, size, multiple):

@@ -64,10 +64,13 @@ def score(
     for name, picture in zip(source.names, source.dataset(), strict=True):
         picture = tfflowdn.data.to_float(picture.numpy())
         noisy = model.dequantize(picture[np.newaxis], [model.seed, -1])
-        rows[name] = {"bits_per_dim": float(model.bits_per_dim(noisy)[0])}
-        if maps:
-            heat[name] = model.likelihood_map(picture)
-            rows[name]["highest"] = float(heat[name].max())
+        try:
+            rows[name] = {"bits_per_dim": float(model.bits_per_dim(noisy)[0])}
+            if maps:
+                heat[name] = model.likelihood_map(picture)
+                rows[name]["highest"] = float(heat[name].max())
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
     if maps:
         _write_maps(heat, Path(maps))
     return {"mean": tfflowdn.inference.summarize(list(rows.values())), "pictures": rows}
