@@ -180,3 +180,17 @@ def test_step_seconds(harness):
     times = harness.step_seconds(model, *batch, batch_size=4, epochs=3)
     assert len(times) == 2
     assert min(times) > 0
+
+
+@pytest.mark.usefixtures("harness")
+@pytest.mark.filterwarnings("ignore")  # Of Pillow and tifffile, about what they find.
+def test_the_soak_of_hostile_files_counts_faults(tmp_path):
+    import soak_hostile
+    from hostile import files, server
+
+    totals = files.damaged_pictures(tmp_path / "pictures", 16)
+    assert totals["written"] + totals["refused"] == totals["files"] == 25
+    assert soak_hostile._faults({"pictures": totals}) == 0
+    answers = server.hostile_server(tmp_path / "answers", 8)
+    assert answers["written"] + answers["refused"] == 8
+    assert soak_hostile._faults({"answers": answers, "kills": {"a": {"lost": 2}}}) == 2

@@ -16,7 +16,9 @@ import sys
 import tempfile
 
 import harness
+from absl import flags
 
+FLAGS = flags.FLAGS
 PACKAGES = ("keras", "pillow", "tensorflow-probability")
 TESTS = (
     "data_fuzz_test.py",
@@ -48,7 +50,7 @@ def _main():
         pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target"]
         subprocess.run([*pip, folder, *requirements], check=True)
         path = os.pathsep.join([folder, str(harness.ROOT)])
-        tests = [str(harness.ROOT / "tests" / name) for name in TESTS]
+        tests = [str(harness.ROOT / "tests" / name) for name in FLAGS.tests]
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", *tests],
             env={**os.environ, "PYTHONPATH": path},
@@ -58,4 +60,5 @@ def _main():
 
 
 if __name__ == "__main__":
+    flags.DEFINE_multi_string("tests", TESTS, "Names of the files of the tests.")
     harness.run(_main)
