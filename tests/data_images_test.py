@@ -992,3 +992,25 @@ def test_arrays_of_bfloat16_and_of_another_byte_order(tmp_path):
     np.save(tmp_path / "a.npy", np.arange(12, dtype=">u2").reshape(3, 4))
     data.map_array(tmp_path / "a.npy", tmp_path / "b.npy", lambda a, o: np.copyto(o, a))
     assert np.load(tmp_path / "b.npy").dtype == np.dtype(">u2")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".png"])
+def test_exif_that_cannot_be_written_is_left_out_with_a_warning(
+    tmp_path, caplog, monkeypatch, suffix
+):
+    exif = b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0" + bytes(70_000)
+    metadata = data.Metadata("exif", {"exif": exif, "dpi": (72, 72)})
+    path = tmp_path / f"a{suffix}"
+    if suffix != ".jpg":  # These formats hold long EXIF.
+        save = Image.Image.save
+
+        def refuse(image, *args, **options):
+            if "exif" in options:
+                raise struct.error("no")
+            save(image, *args, **options)
+
+        monkeypatch.setattr(Image.Image, "save", refuse)
+    data.write_image(path, _pixels(3), metadata)
+    assert data.read_image(path).shape == _pixels(3).shape
+    assert "written without EXIF" in caplog.text
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]

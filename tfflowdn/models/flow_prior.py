@@ -362,9 +362,7 @@ class FlowPrior(GuardedModel):
         return base.copy(distribution=pixels.copy(loc=zeros))
 
     def _dequantized_log_prob(self, images, seed):
-        images = self.dequantize(images, seed)
-        self.check_images(images)
-        return self._density(images)
+        return self.log_prob(self.dequantize(images, seed))
 
     def _update_likelihood(self, images, log_prob, weight, finite=True):
         bits = bits_per_dim(log_prob, _num_dims(images, log_prob.dtype))
