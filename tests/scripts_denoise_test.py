@@ -185,3 +185,13 @@ def test_channels_without_a_meaning_are_denoised_one_by_one(
     denoise_files(
         [str(folder / "0.png")], str(folder / "out"), denoiser, channels="independent"
     )
+
+
+@pytest.mark.parametrize("name", ["out.png", "out.TIFF", "stack.npy"])
+def test_the_output_is_a_folder(denoiser, folder, name):
+    with pytest.raises(ValueError, match=f"output must be a folder.*{name}'"):
+        denoise_files([str(folder / "0.png")], str(folder / name), denoiser)
+    assert not (folder / name).exists()
+    (folder / name).mkdir()
+    denoise_files([str(folder / "0.png")], str(folder / name), denoiser)
+    assert (folder / name / "0.png").exists()

@@ -77,7 +77,8 @@ def _main(argv: Sequence[str]) -> None:
         precision=tfflowdn.devices.faster_precision() or "float32",
         seed=FLAGS.seed,
     )
-    logging.info("%d pictures are in %s", len(written), FLAGS.output)
+    noun = "picture is" if len(written) == 1 else "pictures are"
+    logging.info("%d %s in %s", len(written), noun, FLAGS.output)
 
 
 def main() -> None:

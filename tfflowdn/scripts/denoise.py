@@ -110,6 +110,7 @@ def denoise_files(
       BatchError: After the work, if some files could not be read, denoised or written;
         all others were.
     """
+    tfflowdn.data.check_folder(output)
     pairs, omitted = _plan(inputs, Path(output))
     if skip_existing:
         pairs = [(source, target) for source, target in pairs if not target.exists()]
@@ -373,7 +374,8 @@ def _main(argv):
         trust=FLAGS.trust_saved_model,
         **command.denoiser_options(FLAGS),
     )
-    logging.info("%d pictures are in %s", len(written), FLAGS.output)
+    noun = "picture is" if len(written) == 1 else "pictures are"
+    logging.info("%d %s in %s", len(written), noun, FLAGS.output)
 
 
 def main() -> None:
