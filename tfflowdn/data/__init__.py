@@ -11,7 +11,6 @@ from tfflowdn.data.images import (
     ImageHeader,
     ImageReadError,
     Metadata,
-    check_folder,
     image_header,
     is_stack_or_large,
     map_array,
@@ -24,7 +23,12 @@ from tfflowdn.data.images import (
     read_pages,
     write_image,
 )
-from tfflowdn.data.listing import PICTURE_SUFFIXES, list_pictures, log_omitted
+from tfflowdn.data.listing import (
+    PICTURE_SUFFIXES,
+    check_folder,
+    list_pictures,
+    log_omitted,
+)
 from tfflowdn.data.memory import check_fits, free_memory
 from tfflowdn.data.pairs import pair_sources, paired_images
 from tfflowdn.data.picture_pool import PicturePool

@@ -27,7 +27,6 @@ __all__ = [
     "ImageHeader",
     "ImageReadError",
     "Metadata",
-    "check_folder",
     "image_header",
     "is_stack_or_large",
     "map_array",
@@ -100,19 +99,6 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
     """
     with open_picture(path) as picture:
         return picture.metadata()
-
-
-def check_folder(output: str | os.PathLike) -> None:
-    """Checks that the name of a folder for pictures is not the name of a picture.
-
-    Raises:
-      ValueError: If it ends like a picture file and is not a folder that exists.
-    """
-    if Path(output).suffix.lower() in IMAGE_SUFFIXES and not Path(output).is_dir():
-        raise ValueError(
-            "output must be a folder; the pictures in it keep the names of the inputs. "
-            f"Received: output={str(output)!r}, the name of a picture file."
-        )
 
 
 def is_stack_or_large(path: str | os.PathLike) -> bool:

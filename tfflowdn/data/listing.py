@@ -11,7 +11,13 @@ from absl import logging
 
 from tfflowdn.data.formats import FORMATS, RAW_SUFFIXES
 
-__all__ = ["PICTURE_SUFFIXES", "Listing", "list_pictures", "log_omitted"]
+__all__ = [
+    "PICTURE_SUFFIXES",
+    "Listing",
+    "check_folder",
+    "list_pictures",
+    "log_omitted",
+]
 
 PICTURE_SUFFIXES = tuple(suffix for codec in FORMATS for suffix in codec.suffixes)
 _MOST_SHOWN = 100
@@ -32,6 +38,19 @@ class Listing(NamedTuple):
 
     pictures: list[Path]
     omitted: Mapping[Path, str]
+
+
+def check_folder(output: str | os.PathLike) -> None:
+    """Checks that the name of a folder for pictures is not the name of a picture.
+
+    Raises:
+      ValueError: If it ends like a picture file and is not a folder that exists.
+    """
+    if Path(output).suffix.lower() in PICTURE_SUFFIXES and not Path(output).is_dir():
+        raise ValueError(
+            "output must be a folder; the pictures in it keep the names of the inputs. "
+            f"Received: output={str(output)!r}, the name of a picture file."
+        )
 
 
 def list_pictures(folder: Path, left_out: Collection[Path] = ()) -> Listing:
