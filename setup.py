@@ -35,6 +35,11 @@ DOCS = [  # the site, and the notebook that a test runs
     "nbclient>=0.10",
     "nbformat>=5.10",
 ]
+FORMATS = {  # Libraries of file formats, each imported when a file needs it.
+    "astronomy": ["astropy>=6.1"],  # FITS
+    "medical": ["pydicom>=3.0"],  # DICOM
+    "microscopy": ["mrcfile>=1.5"],  # MRC
+}
 ONNX = ["onnx>=1.17", "tf2onnx>=1.16.1"]
 SERVING = ["tensorflow-serving-api>=2.19"]  # What the client sends; with gRPC.
 
@@ -70,6 +75,7 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        **FORMATS,
         "beam": BEAM,
         "docs": DOCS,
         "onnx": ONNX,
@@ -78,6 +84,7 @@ setup(
         "test": [
             *BEAM,
             *DOCS,
+            *(library for names in FORMATS.values() for library in names),
             *ONNX,
             *SERVING,
             "ai-edge-litert>=2.0",

@@ -23,6 +23,10 @@ PICTURE_SUFFIXES = tuple(suffix for codec in FORMATS for suffix in codec.suffixe
 _MOST_SHOWN = 100
 _RAW = "RAW is not supported; convert it to TIFF"
 _REASONS = dict.fromkeys(RAW_SUFFIXES, _RAW) | {
+    **dict.fromkeys(
+        (".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".nd2", ".czi", ".lif"),
+        "the format is not supported; convert the file to TIFF",
+    ),
     ".npz": "an .npz holds several arrays; save each as .npy",
 }
 _NO_PICTURE = "no picture format"

@@ -2,8 +2,8 @@
 
     denoise INPUT... --output DIR [--model MODEL]
 
-Each INPUT is a PNG, JPEG, WebP, TIFF, BMP, GIF or .npy file, or a folder of them, whose
-tree is repeated in DIR. The outputs keep name, format, dtype, alpha, color profile,
+Each INPUT is a PNG, JPEG, WebP, TIFF, BMP, GIF, MRC, FITS, DICOM or .npy file, or a
+folder of them, whose tree is repeated in DIR. The outputs keep name, format, dtype, alpha, color profile,
 resolution and EXIF. TIFF stacks are denoised page by page and large pictures tile by
 tile, with the same result. Pixel values are scaled as in the training of the model, or
 by --range, and scaled back. A file that cannot be denoised does not stop the others;

@@ -17,8 +17,11 @@ from tfflowdn.data.formats.base import (
     reading,
 )
 from tfflowdn.data.formats.bmp import BMP
+from tfflowdn.data.formats.dicom import DICOM
+from tfflowdn.data.formats.fits import FITS
 from tfflowdn.data.formats.gif import GIF
 from tfflowdn.data.formats.jpeg import JPEG
+from tfflowdn.data.formats.mrc import MRC
 from tfflowdn.data.formats.npy import NPY
 from tfflowdn.data.formats.png import PNG
 from tfflowdn.data.formats.tiff import TIFF
@@ -38,14 +41,14 @@ __all__ = [
     "open_picture",
 ]
 
-FORMATS = (PNG, JPEG, WEBP, TIFF, BMP, GIF, NPY)
+FORMATS = (PNG, JPEG, WEBP, TIFF, BMP, GIF, NPY, MRC, FITS, DICOM)
 IMAGE_SUFFIXES = tuple(s for codec in FORMATS if codec.kinds for s in codec.suffixes)
 
 RAW_SUFFIXES = (
     *(".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".dng", ".orf"),
     *(".rw2", ".raf", ".pef", ".srw", ".x3f", ".3fr", ".iiq", ".kdc", ".mrw"),
 )
-_NUM_MAGIC_BYTES = 16
+_NUM_MAGIC_BYTES = 256
 
 
 def open_picture(path: str | os.PathLike) -> Picture:

@@ -1,0 +1,118 @@
+"""Formats of microscopes, telescopes and clinics, which need extras."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tfflowdn import data
+
+
+def _stack(dtype):
+    return np.random.default_rng(0).integers(0, 200, (3, 8, 9)).astype(dtype)
+
+
+def _write_mrc(path, stack):
+    mrcfile = pytest.importorskip("mrcfile")
+    with mrcfile.new(path, stack) as file:
+        file.voxel_size = 1.5
+        file.add_label("made by a test")
+
+
+def _write_fits(path, stack):
+    fits = pytest.importorskip("astropy.io.fits")
+    unit = fits.PrimaryHDU(stack)
+    unit.header["OBJECT"] = "M 31"
+    unit.writeto(path)
+
+
+def _write_dicom(path, stack):
+    pydicom = pytest.importorskip("pydicom")
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.3"
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.4"
+    dataset.PatientName = "Nobody"
+    dataset.NumberOfFrames, dataset.Rows, dataset.Columns = stack.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    bits = 8 * stack.dtype.itemsize
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits, bits - 1
+    dataset.PixelRepresentation = int(stack.dtype.kind == "i")
+    dataset.PixelData = stack.tobytes()
+    dataset["PixelData"].VR = "OW"
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def _mrc_facts(path):
+    import mrcfile
+
+    with mrcfile.open(path) as file:
+        return file.data.copy(), float(file.voxel_size.x), list(file.get_labels())
+
+
+def _fits_facts(path):
+    from astropy.io import fits
+
+    with fits.open(path, memmap=False) as units:
+        return units[0].data, units[0].header["OBJECT"]
+
+
+def _dicom_facts(path):
+    import pydicom
+
+    dataset = pydicom.dcmread(path)
+    return dataset.pixel_array, str(dataset.PatientName), dataset.BitsStored
+
+
+CASES = {
+    "a.mrc": (_write_mrc, _mrc_facts, ("int16", "uint16", "float32")),
+    "a.fits": (_write_fits, _fits_facts, ("uint8", "int16", "uint16", "float32")),
+    "a.dcm": (_write_dicom, _dicom_facts, ("int16", "uint16")),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [(n, d) for n, (_, _, kinds) in CASES.items() for d in kinds]
+)
+def test_stacks_are_read_and_written_with_their_headers(tmp_path, name, dtype):
+    write, facts, _ = CASES[name]
+    stack, path = _stack(dtype), tmp_path / name
+    write(path, stack)
+    source = data.open_source(str(tmp_path), channels=1, pixel_range="0,200")
+    assert len(source) == 3
+    pictures = np.stack(list(source.dataset().as_numpy_iterator()))
+    np.testing.assert_allclose(pictures[..., 0], stack / 200, rtol=1e-6)
+    target = tmp_path / f"b{path.suffix}"
+    data.map_pages(path, target, lambda pixels, out: np.copyto(out, pixels + 1))
+    before, after = facts(path), facts(target)
+    np.testing.assert_array_equal(after[0], stack + 1)
+    assert after[0].dtype == before[0].dtype
+    assert after[1:] == before[1:]
+
+
+@pytest.mark.filterwarnings("ignore")  # Of the libraries, about what they find.
+@pytest.mark.parametrize("name", CASES)
+def test_damaged_files_are_errors_or_pictures(tmp_path, name):
+    path, target = tmp_path / name, tmp_path / f"new{name[1:]}"
+    CASES[name][0](path, _stack("int16"))
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(20):
+        content = bytearray(whole[: rng.integers(1, len(whole))])
+        content[rng.integers(min(len(content), 300))] = rng.integers(256)
+        path.write_bytes(content)
+        try:
+            data.map_pages(path, target, lambda pixels, out: np.copyto(out, pixels))
+        except ValueError as error:
+            assert "Received: " in str(error)
+            assert not target.exists()
+        target.unlink(missing_ok=True)
+        assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_a_missing_library_names_the_extra(tmp_path, monkeypatch):
+    path = tmp_path / "a.fits"
+    path.write_bytes(b"SIMPLE  =                    T".ljust(2880))
+    monkeypatch.setitem(__import__("sys").modules, "astropy.io.fits", None)
+    with pytest.raises(data.ImageReadError, match=r"pip install 'tfflowdn\[astronomy"):
+        data.num_pages(path)
