@@ -3,12 +3,12 @@
     denoise INPUT... --output DIR [--model MODEL]
 
 Each INPUT is a PNG, JPEG, WebP, TIFF, BMP, GIF, MRC, FITS, DICOM or .npy file, or a
-folder of them, whose tree is repeated in DIR. The outputs keep name, format, dtype, alpha, color profile,
-resolution and EXIF. TIFF stacks are denoised page by page and large pictures tile by
-tile, with the same result. Pixel values are scaled as in the training of the model, or
-by --range, and scaled back. A file that cannot be denoised does not stop the others;
-it is named at the end, and the exit code is 1. Files of a folder that are not read,
-such as RAW files, are also named at the end.
+folder of them, whose tree is repeated in DIR. The outputs keep name, format, dtype,
+alpha, color profile, resolution and EXIF. TIFF stacks are denoised page by page and
+large pictures tile by tile, with the same result. Pixel values are scaled as in the
+training of the model, or by --range, and scaled back. A file that cannot be denoised
+does not stop the others; it is named at the end, and the exit code is 1. Files of a
+folder that are not read, such as RAW files, are also named at the end.
 
 Example: all pictures of a folder, with the general model:
 
