@@ -13,7 +13,9 @@ VERSION = re.search(
 ).group(1)
 # Where an installed package has the folders that lie next to it in a clone.
 MODELS, CONFIGS = "tfflowdn.saved_models", "tfflowdn.configs"
+PHOTOGRAPHS = "tfflowdn.data"  # The package with the folder of the photographs.
 SCRIPTS = (
+    "adapt",
     "train_prior",
     "train_denoiser",
     "train_noise",
@@ -52,12 +54,17 @@ setup(
     license="Apache-2.0",
     packages=[*find_packages(include=["tfflowdn", "tfflowdn.*"]), MODELS, CONFIGS],
     package_dir={MODELS: "saved_models", CONFIGS: "configs"},
-    package_data={MODELS: ["*.keras", "*.md"]},
+    package_data={
+        MODELS: ["*.keras", "*.md"],
+        PHOTOGRAPHS: ["photographs/*"],
+        "tfflowdn.report": ["templates/*"],
+    },
     python_requires=">=3.11,<3.14",
     install_requires=[
         "absl-py>=2.1",
         "filelock>=3.12",
         "imagecodecs>=2024.1",  # what tifffile decodes and encodes compressed pages by
+        "jinja2>=3.1",  # the template of the reports
         "keras>=3.12,<3.16",  # the optimizers and devices.py use private names
         "matplotlib>=3.9",  # the curves of the noise
         "ml_collections>=1.0",

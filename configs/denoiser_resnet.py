@@ -19,7 +19,10 @@ Variants, by the stages that they run:
     JPEG compression, on crops that are enlarged and of lower contrast.
   camera_distill: such crops with the noise of calm places at one to four times its
     level, since the level is higher elsewhere, for --config.denoiser=denoiser_camera.
-  smoke, smoke_distill, smoke_likelihood, smoke_noise2void: for tests, seconds.
+  recorrupt: the noisy pictures with more of their learned noise, and half of each
+    batch as in `distill`, for --config.denoiser=DENOISER --config.noise=NOISE.
+  smoke, smoke_distill, smoke_likelihood, smoke_noise2void, smoke_recorrupt: for
+    tests, seconds.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ STAGES = {
     ),
     "distill": ("distill", "camera_distill", "smoke_distill"),
     "noise2void": ("noise2void", "smoke_noise2void"),
+    "recorrupt": ("recorrupt", "smoke_recorrupt"),
 }
 SMALL = {"crop_size": 48, "batch_size": 8}
 CAMERA_CROPS = {"zoom_range": (2.0, 4.0), "contrast_range": (0.2, 1.0)}
@@ -49,7 +53,7 @@ CAMERA_NOISE = {
 @variants.configuration(*sum(STAGES.values(), ()))
 def get_config(pick: variants.Pick) -> variants.Config:
     stages = {"start": _start, "objective": _objective, "distill": _distill}
-    stages["noise2void"] = _noise2void
+    stages |= {"noise2void": _noise2void, "recorrupt": _recorrupt}
     running = [name for name in STAGES if pick.variant in STAGES[name]]
     return sections.denoiser_config(
         network=sections.resnet(
@@ -118,5 +122,18 @@ def _noise2void(_):
         "loss": sections.blind_spot_loss(),
         "training": sections.training(
             num_steps=6000, learning_rate=2e-3, optimizer="muon", warmup_steps=200
+        ),
+    }
+
+
+def _recorrupt(_):
+    sizes = {"crop_size": 64, "batch_size": 8}
+    return {
+        "crops": sections.crops(**sizes, seed=3),
+        "rehearsal": {"crops": sections.crops(**sizes, seed=1003)},
+        "noise": {"level_range": (1.0, 1.0)},
+        "loss": {"strength": 0.5},
+        "training": sections.training(
+            num_steps=2000, steps_per_epoch=500, learning_rate=5e-4, optimizer="muon"
         ),
     }

@@ -18,6 +18,7 @@ LAYERS = (
     ("checks",),
     (
         "channels",
+        "config_files",
         "devices",
         "files",
         "progress",
@@ -31,8 +32,9 @@ LAYERS = (
     ("flows",),
     ("models", "noise"),
     ("training", "inference"),
-    ("serving",),
+    ("serving", "report"),
     ("stages",),
+    ("adapt",),
     ("scripts",),
 )
 

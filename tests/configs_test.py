@@ -51,6 +51,11 @@ SECTIONS = {
         "distill.noise": (noise.NoiseModel.call, "self signal seed"),
         "distill.loss": (stages.weighted_pairs, "pairs"),
         "distill.training": (training.fit, FIT_GIVEN),
+        "recorrupt.crops": (data.RandomCrops, "source"),
+        "recorrupt.rehearsal.crops": (data.RandomCrops, "source"),
+        "recorrupt.noise": (noise.NoiseModel.call, "self signal seed"),
+        "recorrupt.loss": (stages.recorrupted_pairs, "crops noise noise_seed"),
+        "recorrupt.training": (training.fit, FIT_GIVEN),
     },
     "noise": {
         "noisy": (data.open_source, "channels"),

@@ -141,7 +141,8 @@ def test_every_key_of_the_key_table_exists():
     )
     assert keys
     configs = [
-        get_config(f"denoiser_resnet{v}") for v in ("", ":distill", ":noise2void")
+        get_config(f"denoiser_resnet{v}")
+        for v in ("", ":distill", ":noise2void", ":recorrupt")
     ]
     for key in keys:
         assert any(has_key(config, key) for config in configs), key

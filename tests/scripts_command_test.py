@@ -93,7 +93,9 @@ GLOW = ("--config", "prior_glow:smoke", "--workdir", "W")
         (("denoise", "--output", "x"), r"INPUT must be given\."),
         (("denoise", "IN", "--output", "x", "--strength=a"), "--strength=a"),
         (("score", "A", "B", "--prior", "x"), "Only one PICTURES .*: A B"),
-        (("evaluate",), "--noisy, --reference are required"),
+        (("evaluate",), "--noisy is required"),
+        (("evaluate", "--noisy=n"), "Either --reference must be given"),
+        (("evaluate", "--noisy=n", "--no_reference"), "--model must be given"),
         (("train_prior", "--workdir", "W"), "--config is required.*prior_glow"),
         (
             ("train_prior", "--config.clean.spec=x", "--workdir", "W"),

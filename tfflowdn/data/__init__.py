@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tfflowdn.data.axes import split_pictures
+from tfflowdn.data.clean_photographs import PHOTOGRAPHS, photographs
 from tfflowdn.data.crops import RandomCrops, image_batches
 from tfflowdn.data.formats import Picture
 from tfflowdn.data.image_source import ImageSource
@@ -50,6 +51,7 @@ from tfflowdn.data.tfds_source import TfdsSource
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "PHOTOGRAPHS",
     "PICTURE_SUFFIXES",
     "FileSource",
     "ImageHeader",
@@ -83,6 +85,7 @@ __all__ = [
     "open_source",
     "pair_sources",
     "paired_images",
+    "photographs",
     "pixels_of",
     "read_image",
     "read_metadata",

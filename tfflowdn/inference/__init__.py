@@ -15,6 +15,8 @@ from tfflowdn.inference.loading import (
     pretrained_models,
 )
 from tfflowdn.inference.model_files import load_keras_file
+from tfflowdn.inference.no_reference import expected_scores, score_without_references
+from tfflowdn.inference.risk import Risk, estimate_risk, match_level, middle, pool_risks
 from tfflowdn.inference.saved_network import FACTS, MANIFEST, SavedNetwork, checksums
 from tfflowdn.inference.scaling import Scaling, find_scaling
 from tfflowdn.inference.transforms import TRANSFORMS, Anscombe, Asinh, Log, Transform
@@ -29,19 +31,26 @@ __all__ = [
     "Asinh",
     "Denoiser",
     "Log",
+    "Risk",
     "SavedNetwork",
     "Scaling",
     "Transform",
     "checksums",
     "denoise",
+    "estimate_risk",
+    "expected_scores",
     "find_model",
     "find_scaling",
     "load_denoiser",
     "load_keras_file",
     "load_noise",
     "load_prior",
+    "match_level",
+    "middle",
     "num_channels",
+    "pool_risks",
     "pretrained_models",
     "score_pairs",
+    "score_without_references",
     "summarize",
 ]

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from ml_collections import config_dict
 
+from tfflowdn.config_files import configurations
+
 __all__ = [
     "UsageError",
     "check_overrides",
@@ -26,15 +28,6 @@ INDEX = re.compile(r"\[\d+\]$")
 
 class UsageError(Exception):
     """A command line that is not valid; the message says what must hold."""
-
-
-def configurations() -> dict[str, Path]:
-    """Returns the files of the configurations that come with tfflowdn, by name."""
-    package = Path(__file__).parent.parent
-    installed = package / "configs"
-    folder = installed if installed.is_dir() else package.parent / "configs"
-    files = sorted(folder.glob("*.py"))
-    return {path.stem: path for path in files if not path.stem.startswith("_")}
 
 
 def resolve(value: str) -> str:

@@ -25,10 +25,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import tqdm
 from absl import flags, logging
 
 import tfflowdn
-from tfflowdn.scripts import command, failures
+from tfflowdn.scripts import command, comparison, failures
 
 __all__ = ["denoise_files", "main"]
 
@@ -70,6 +71,7 @@ def denoise_files(
     percentiles_by: str = "file",
     channels: str = "auto",
     trust: bool = False,
+    on_written: Callable[[Path, Path], None] | None = None,
     **options: Any,
 ) -> list[Path]:
     """Denoises files and the files of folders; reads and writes others meanwhile.
@@ -98,6 +100,8 @@ def denoise_files(
         "auto" does so only for channels without a meaning.
       dtype: The dtype of the outputs; by default the dtype of each file.
       trust: Whether to load any SavedModel, see `inference.SavedNetwork`.
+      on_written: Called with each input and its output when that is written; an error
+        of it counts as one of the file.
       **options: `strength`, `self_ensemble` and `luminance_only`, see
         `inference.Denoiser`.
 
@@ -146,6 +150,8 @@ def denoise_files(
         for job in _in_turn(pool, pairs, denoise):
             try:
                 job.future.result()
+                if on_written is not None:
+                    on_written(job.source, job.target)
             except Exception as error:  # It belongs to this file.
                 failed.add(job.source, error)
             else:
@@ -359,6 +365,19 @@ def _check_outputs(targets, overwrite):
         )
 
 
+def _tell(source, target):
+    """Prints a line about a picture and writes its contact sheet, as the flags say."""
+    if source.resolve() == target.resolve():
+        return  # The input was replaced.
+    if FLAGS.verbose:
+        line = comparison.describe_pair(source, target, FLAGS.axes)
+        with tqdm.tqdm.external_write_mode():
+            logging.info("%s", line)
+    if FLAGS.compare:
+        root, folder = Path(FLAGS.output), Path(FLAGS.compare)
+        comparison.write_sheets([(source, target)], root, folder, FLAGS.axes)
+
+
 def _main(argv):
     written = denoise_files(
         argv[1:],
@@ -372,6 +391,7 @@ def _main(argv):
         percentiles_by=FLAGS.percentiles_by,
         channels=FLAGS.channels,
         trust=FLAGS.trust_saved_model,
+        on_written=_tell,
         **command.denoiser_options(FLAGS),
     )
     noun = "picture is" if len(written) == 1 else "pictures are"
@@ -394,6 +414,12 @@ def main() -> None:
         "Leave out files that have an output, to continue after a kill.",
     )
     command.define_stack_flags()
+    flags.DEFINE_bool(
+        "verbose", False, "Print a line about each picture: how much was removed."
+    )
+    flags.DEFINE_string(
+        "compare", None, "Folder for a PNG of each picture, noisy next to denoised."
+    )
     command.define_denoiser_flags()
     flags.DEFINE_enum(
         "channels",

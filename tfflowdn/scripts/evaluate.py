@@ -1,4 +1,4 @@
-"""Scores pictures against their references.
+"""Scores pictures against their references, or without any.
 
     evaluate --noisy NOISY --reference CLEAN [--model MODEL] [--output JSON]
 
@@ -6,8 +6,20 @@ prints PSNR and SSIM of each picture and their means: for the pictures in NOISY 
 are and, with a model, as `denoise` denoises them with the same flags. Files are matched
 by their names without suffix, stacks page by page.
 
-Example:
+    evaluate --no_reference --noisy NOISY --model MODEL [--noise NOISE.keras]
+
+estimates the PSNR of the noisy and of the denoised pictures from the noise that
+`train_noise` has learned; without --noise it is learned from calm places of NOISY. It
+also prints how much was removed, and which share of that is no noise. With --clean, it
+scores the model on these clean pictures with the learned noise, the quality to expect.
+With --prior, it adds the bits/dim before and after.
+
+--report writes a page with all scores, the worst pictures and a divider between before
+and after.
+
+Examples:
     evaluate --noisy noisy --reference clean --model general
+    evaluate --no_reference --noisy noisy --model general
 """
 
 from __future__ import annotations
@@ -18,11 +30,12 @@ from typing import Any
 from absl import flags
 
 import tfflowdn
-from tfflowdn.scripts import command
+from tfflowdn.scripts import command, evaluation_report
 
-__all__ = ["evaluate", "main"]
+__all__ = ["estimate", "evaluate", "main"]
 
 FLAGS = flags.FLAGS
+NUM_LEARNED, LEARNED_SIDE = 32, 256  # Pictures that the noise is learned from.
 
 
 def evaluate(
@@ -33,6 +46,7 @@ def evaluate(
     axes: str | None = None,
     percentiles_by: str = "file",
     trust: bool = False,
+    report: str | None = None,
     **options: Any,
 ) -> dict:
     """Scores the pictures of two sources.
@@ -48,6 +62,7 @@ def evaluate(
       axes: The axes of .npy files, see `data.open_source`.
       percentiles_by: "file" or "page", see `data.open_source`.
       trust: Whether to load any SavedModel, see `inference.SavedNetwork`.
+      report: An HTML file to write, or None.
       **options: `strength`, `self_ensemble`, `luminance_only`, `transform`, `gain` and
         `offset` (in units of the range), see `inference.Denoiser`.
 
@@ -81,13 +96,81 @@ def evaluate(
     for source in sources:
         source.verify()
     # The pictures of the pairs are already in units of their range.
-    rows = tfflowdn.inference.score_pairs(
-        tfflowdn.data.paired_images(*sources).as_numpy_iterator(),
-        denoiser and functools.partial(denoiser, pixel_range="dtype", **options),
-    )
+    pairs = tfflowdn.data.paired_images(*sources)
+    apply = denoiser and functools.partial(denoiser, pixel_range="dtype", **options)
+    rows = tfflowdn.inference.score_pairs(pairs.as_numpy_iterator(), apply)
     pictures = dict(zip(sources[0].names, rows, strict=True))
     mean = tfflowdn.inference.summarize(rows)
-    return {"mean": mean, "pictures": pictures, "peak": _peak(sources[0])}
+    scores = {"mean": mean, "pictures": pictures, "peak": _peak(sources[0])}
+    if report:
+        evaluation_report.write(report, scores, pairs.as_numpy_iterator(), apply)
+    return scores
+
+
+def estimate(
+    noisy: str,
+    model: str,
+    noise: str | None = None,
+    clean: str | None = None,
+    prior: str | None = None,
+    pixel_range: str | None = None,
+    axes: str | None = None,
+    percentiles_by: str = "file",
+    trust: bool = False,
+    report: str | None = None,
+    **options: Any,
+) -> dict:
+    """Estimates the quality of denoised pictures without references.
+
+    Args:
+      noisy: Folder, glob or file of pictures of one number of channels.
+      model: Name or path of a denoiser, see `inference.Denoiser.from_pretrained`.
+      noise: Path of a model of their noise; None learns it from calm places.
+      clean: Unrelated clean pictures, or None.
+      prior: Name or path of a prior, or None.
+      pixel_range: As for `evaluate`.
+      axes: As for `evaluate`.
+      percentiles_by: As for `evaluate`.
+      trust: As for `evaluate`.
+      report: An HTML file to write, or None.
+      **options: As for `evaluate`.
+
+    Returns:
+      `mean`, a dictionary of estimates, and `pictures`, one by name, see
+      `inference.score_without_references`; with clean pictures also `expected`, the
+      mean scores on these.
+    """
+    denoiser = tfflowdn.Denoiser.from_pretrained(model, trust=trust)
+    pixel_range = pixel_range or denoiser.pixel_range
+    reading = {"pixel_range": pixel_range, "percentiles_by": percentiles_by}
+    source = tfflowdn.data.open_source(noisy, channels=None, axes=axes, **reading)
+    pictures = [tfflowdn.data.to_float(p) for p in source.dataset().as_numpy_iterator()]
+    apply = functools.partial(denoiser, pixel_range="dtype", **options)
+    density = tfflowdn.load_noise(noise) if noise else _learned(pictures)
+    rows = tfflowdn.inference.score_without_references(
+        apply, pictures, density, prior=tfflowdn.load_prior(prior) if prior else None
+    )
+    names = dict(zip(source.names, rows, strict=True))
+    scores = {"mean": tfflowdn.inference.summarize(rows), "pictures": names}
+    if report:
+        shown = ((picture, None) for picture in pictures)
+        evaluation_report.write(report, scores, shown, apply)
+    if clean:
+        channels = source.channels
+        pool = tfflowdn.data.open_source(clean, channels=channels, axes=axes, **reading)
+        units = map(tfflowdn.data.to_float, pool.dataset().as_numpy_iterator())
+        expected = tfflowdn.inference.expected_scores(apply, list(units), density)
+        scores["expected"] = tfflowdn.inference.summarize(expected)
+    return scores
+
+
+def _learned(pictures):
+    """Returns the noise of calm places of some of the pictures."""
+    step = max(1, len(pictures) // NUM_LEARNED)
+    parts = [
+        tfflowdn.inference.middle(picture, LEARNED_SIDE) for picture in pictures[::step]
+    ]
+    return tfflowdn.noise.estimate_calm_noise(parts)
 
 
 def _peak(source):
@@ -106,14 +189,32 @@ def _main(argv):
     del argv
     options = command.denoiser_options(FLAGS)
     options |= {"axes": FLAGS.axes, "percentiles_by": FLAGS.percentiles_by}
+    options |= {"report": FLAGS.report, "trust": FLAGS.trust_saved_model}
+    if FLAGS.no_reference:
+        others = {"noise": FLAGS.noise, "clean": FLAGS.clean, "prior": FLAGS.prior}
+        report = estimate(FLAGS.noisy, FLAGS.model, **others, **options)
+        command.publish(report, FLAGS.output)
+        if "expected" in report:
+            print("On clean pictures with this noise:", _words(report["expected"]))
+        return
     report = evaluate(
         FLAGS.noisy,
         FLAGS.reference,
         FLAGS.model,
-        trust=FLAGS.trust_saved_model,
         **options,
     )
     command.publish(report, FLAGS.output)
+
+
+def _words(scores):
+    return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+
+
+def _check_usage(values):
+    if values["no_reference"] == (values["reference"] is not None):
+        return False
+    only = [values[name] for name in ("noise", "clean", "prior")]
+    return values["no_reference"] or not any(only)
 
 
 def main() -> None:
@@ -121,10 +222,30 @@ def main() -> None:
     flags.DEFINE_string("noisy", None, "Pictures: a folder, a glob or a file.")
     flags.DEFINE_string("reference", None, "Their references, with the same names.")
     flags.DEFINE_string("model", None, "A denoiser, see denoise --help.")
+    flags.DEFINE_bool(
+        "no_reference", False, "Estimate the quality; --model must be given."
+    )
+    flags.DEFINE_string("noise", None, "Learned noise, only with --no_reference.")
+    flags.DEFINE_string("clean", None, "Clean pictures, only with --no_reference.")
+    flags.DEFINE_string("prior", None, "A prior, only with --no_reference.")
+    flags.register_multi_flags_validator(
+        ["no_reference", "reference", "noise", "clean", "prior"],
+        _check_usage,
+        "Either --reference must be given, or --no_reference; --noise, --clean and "
+        "--prior are for the latter.",
+    )
+    flags.register_multi_flags_validator(
+        ["no_reference", "model"],
+        lambda values: not values["no_reference"] or values["model"] is not None,
+        "--model must be given with --no_reference.",
+    )
     command.define_denoiser_flags()
     command.define_stack_flags()
     flags.DEFINE_string("output", None, "JSON file to write.")
-    command.require("noisy", "reference")
+    flags.DEFINE_string(
+        "report", None, "HTML file to write, with the scores and the worst pictures."
+    )
+    command.require("noisy")
     command.run(_main)
 
 

@@ -7,6 +7,7 @@ from tfflowdn.stages.denoiser import STAGES, train_denoiser
 from tfflowdn.stages.noise import train_noise
 from tfflowdn.stages.pairs import noisy_pairs, weighted_pairs, with_pairs
 from tfflowdn.stages.prior import train_prior
+from tfflowdn.stages.recorrupt import recorrupted_pairs
 from tfflowdn.stages.run import Run, Work
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Run",
     "Work",
     "noisy_pairs",
+    "recorrupted_pairs",
     "train_denoiser",
     "train_noise",
     "train_prior",

@@ -13,6 +13,7 @@ from tfflowdn import devices, training
 from tfflowdn.stages.distill import distill
 from tfflowdn.stages.noise2void import noise2void
 from tfflowdn.stages.objective import objective
+from tfflowdn.stages.recorrupt import recorrupt
 from tfflowdn.stages.run import Run, Work
 from tfflowdn.stages.start import start
 
@@ -23,6 +24,7 @@ STAGES: dict[str, Callable[[config_dict.ConfigDict, Run], Work]] = {
     "noise2void": noise2void,
     "objective": objective,
     "distill": distill,
+    "recorrupt": recorrupt,
 }
 """The stages by name, in the order in which they run.
 

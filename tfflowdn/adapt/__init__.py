@@ -1,0 +1,26 @@
+"""Adaptation of a denoiser to pictures: look, decide, train, compare."""
+
+from __future__ import annotations
+
+from tfflowdn.adapt.choose import Comparison, compare
+from tfflowdn.adapt.decide import Decisions, decide
+from tfflowdn.adapt.look import Look, choose_range, describe, look_at
+from tfflowdn.adapt.pictures import Plane, find_files, read_planes
+from tfflowdn.adapt.run import Adaptation
+from tfflowdn.adapt.summary import write_summary
+
+__all__ = [
+    "Adaptation",
+    "Comparison",
+    "Decisions",
+    "Look",
+    "Plane",
+    "choose_range",
+    "compare",
+    "decide",
+    "describe",
+    "find_files",
+    "look_at",
+    "read_planes",
+    "write_summary",
+]
