@@ -62,10 +62,10 @@ def _kills(folder):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["hostile.kills", "tensorflow", "keras"])
     kills.prepare(folder)
-    shares = _shares(FLAGS.kills, len(kills.COMMANDS))
+    names = FLAGS.commands or list(kills.COMMANDS)
     return {
         name: kills.kill_command(context, name, folder, share, FLAGS.seed)
-        for name, share in zip(kills.COMMANDS, shares, strict=True)
+        for name, share in zip(names, _shares(FLAGS.kills, len(names)), strict=True)
     }
 
 
@@ -99,6 +99,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer("files", 1000, "Mutated pictures, and files for the client.")
     flags.DEFINE_integer("models", 300, "Mutated models.")
     flags.DEFINE_integer("kills", 30, "Kills of all commands together.")
+    flags.DEFINE_multi_string("commands", None, "Commands to kill; by default all.")
     flags.DEFINE_float("minutes", 10.0, "Duration of the requests.")
     flags.DEFINE_integer("threads", 16, "Threads that send requests.")
     flags.DEFINE_integer("seed", 0, "Seed of the mutations and of the times of kills.")
