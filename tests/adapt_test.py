@@ -242,6 +242,10 @@ def test_a_run_denoises_records_and_continues(folder, tmp_path):
     assert "estimated PSNR" in sentence
     record = json.loads((tmp_path / "out_run/config.json").read_text())
     assert record["decisions"]["pixel_range"] == "0.0,1023.0"
+    assert record["noise_ratio"] == pytest.approx(0, abs=0.5)  # It removes nothing.
+    assert set(run.check_names()) <= {f"{i}.tif" for i in range(3)} | {
+        f"stack.tif, plane {i}" for i in (1, 2)
+    }
     assert record["own"]["config"] == "denoiser_resnet:recorrupt"
     page = (tmp_path / "out_run/report.html").read_text("utf-8")
     assert sentence in page and "train_noise --config noise:smoke" in page
@@ -289,6 +293,12 @@ def test_a_network_that_is_worse_is_not_chosen(folder):
     assert result.psnr["bad"] < result.psnr["start"]
     swapped = adapt.compare({"bad": bad, "start": start}, noisy, noise)
     assert swapped.best == "start"
+
+
+def test_the_learned_noise_is_compared_with_calm_places():
+    noise = NoiseModel()
+    noise.log_levels.assign([np.log(3 * GRAY.level)])
+    assert adapt_run.noise_ratio(GRAY, noise) == pytest.approx(3, rel=0.05)
 
 
 def test_bad_options_are_refused_before_any_work(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -12,7 +13,14 @@ import numpy as np
 from tfflowdn import data
 from tfflowdn.inference.risk import middle
 
-__all__ = ["Plane", "find_files", "read_planes", "to_units", "write_planes"]
+__all__ = [
+    "Plane",
+    "find_files",
+    "plane_names",
+    "read_planes",
+    "to_units",
+    "write_planes",
+]
 
 ARRAY_SUFFIX = ".npy"
 
@@ -93,12 +101,15 @@ def to_units(planes: Sequence[Plane], pixel_range: str) -> list[np.ndarray]:
     ]
 
 
-def write_planes(folder: Path, planes: Sequence[np.ndarray]) -> None:
+def write_planes(
+    folder: Path, planes: Sequence[np.ndarray], names: Sequence[str] = ()
+) -> None:
     """Writes pictures as TIFF files, or none if the folder is complete.
 
     Args:
       folder: The folder, made if it is absent.
       planes: [H, W, C] of any dtype.
+      names: Their names, for `plane_names`.
     """
     done = folder / ".complete"
     if done.exists():
@@ -106,7 +117,12 @@ def write_planes(folder: Path, planes: Sequence[np.ndarray]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for index, plane in enumerate(planes):
         data.write_image(folder / f"{index:04}.tif", plane)
-    done.touch()
+    done.write_text(json.dumps(list(names)), "utf-8")
+
+
+def plane_names(folder: Path) -> list[str]:
+    """Returns the names that `write_planes` was given."""
+    return json.loads((folder / ".complete").read_text("utf-8"))
 
 
 def _planes_of(

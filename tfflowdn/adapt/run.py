@@ -21,8 +21,9 @@ from tfflowdn.adapt.choose import Comparison, compare, denoise_by, mean_network
 from tfflowdn.adapt.decide import Decisions, decide
 from tfflowdn.adapt.look import Look, choose_range, describe, look_at
 from tfflowdn.adapt.pictures import Plane
+from tfflowdn.noise import NoiseModel
 
-__all__ = ["Adaptation"]
+__all__ = ["Adaptation", "noise_ratio"]
 
 NUM_NOISY, NUM_CHECK, NUM_CLEAN = 48, 8, 128
 NOISY_SIDE, CLEAN_SIDE = 512, 512
@@ -31,6 +32,7 @@ NOISE, DENOISER = "noise", "denoiser_resnet"  # The configurations.
 NUM_EPOCHS = 4
 MIN_STEPS, MAX_STEPS = 200, 4000
 SHARE_OF_REST = 0.15  # Of the minutes, for denoising and the report.
+FAR = 2.0  # Ratio of the learned noise to the noise of calm places.
 DARK = 0.2  # Photographs have a higher median brightness.
 
 
@@ -93,6 +95,7 @@ class Adaptation:
         `denoiser.keras`, the best network.
         """
         noise = self._train_noise()
+        self._check_noise(noise)
         trained = [self._train_denoiser("denoiser", "distill", noise)]
         if self.decisions.own_share > 0:
             trained.append(self._train_denoiser("own", "recorrupt", noise, trained[0]))
@@ -126,6 +129,10 @@ class Adaptation:
     def check_planes(self) -> list[np.ndarray]:
         """Returns the noisy planes that decide, float32 in [0, 1] units."""
         return _read_folder(self.workdir / "check", self.decisions.pixel_range)
+
+    def check_names(self) -> list[str]:
+        """Returns the names of `check_planes`."""
+        return pictures.plane_names(self.workdir / "check")
 
     def clean_planes(self) -> list[np.ndarray]:
         """Returns the clean pictures, float32 in [0, 1] units."""
@@ -172,7 +179,8 @@ class Adaptation:
             )
         check, train = _split(planes)
         pictures.write_planes(self.workdir / "noisy", [p.pixels for p in train])
-        pictures.write_planes(self.workdir / "check", [p.pixels for p in check])
+        names = [p.name for p in check]
+        pictures.write_planes(self.workdir / "check", [p.pixels for p in check], names)
         return planes
 
     # Trainings.
@@ -194,6 +202,17 @@ class Adaptation:
         if not path.exists():
             stages.train_noise(_config(stage), path.parent)
         return path
+
+    def _check_noise(self, noise: Path) -> None:
+        """Warns if the learned noise is far from the noise of calm places."""
+        ratio = noise_ratio(self.look, inference.load_noise(noise))
+        self._record["noise_ratio"] = ratio
+        if not 1 / FAR < ratio < FAR:
+            logging.warning(
+                "The learned noise is %.2g times the noise of calm places, so the "
+                "estimates may be wrong; try another --evidence.",
+                ratio,
+            )
 
     def _prepare_clean(self) -> None:
         folder = self.workdir / "clean"
@@ -301,6 +320,14 @@ class Adaptation:
         options = {"pixel_range": self.decisions.pixel_range, "precision": "float32"}
         training.save_copy(best, path, **options)
         self._record["comparison"] = dataclasses.asdict(result)
+
+
+def noise_ratio(look: Look, noise: NoiseModel) -> float:
+    """Returns the learned noise over the noise of calm places, in the middle."""
+    brightness, std = noise.level_curve()
+    seen = (np.array(look.brightness) - look.origin) / look.unit
+    learned = look.unit * np.interp(seen, brightness, std.mean(1))
+    return float(np.median(learned / np.maximum(look.noise, 1e-12)))
 
 
 class _Record:

@@ -58,9 +58,8 @@ def _rows(run, planes, noise, denoise, prior) -> list[Row]:
     risks = [inference.estimate_risk(denoise, plane, noise) for plane in planes]
     unit = f"noise, {unit_name(run.look)}"
     rows = []
-    for index, (plane, risk) in enumerate(
-        zip(planes, inference.pool_risks(risks), strict=True)
-    ):
+    pooled = inference.pool_risks(risks)
+    for name, plane, risk in zip(run.check_names(), planes, pooled, strict=True):
         scores = {
             "noisy PSNR": risk.noisy_psnr,
             "estimated PSNR": risk.psnr,
@@ -70,7 +69,6 @@ def _rows(run, planes, noise, denoise, prior) -> list[Row]:
             "bits/dim, noisy": _bits(prior, plane),
             "bits/dim, denoised": _bits(prior, risk.denoised),
         }
-        name = f"plane {index + 1}"
         rows.append(
             Row(name, scores, plane, risk.denoised, removed_map=risk.removed_map)
         )
@@ -178,7 +176,8 @@ def _noise_gallery(rows: Sequence[Row], noise: NoiseModel) -> dict[str, np.ndarr
 
 def _decisions(run: Adaptation) -> list[tuple[str, str, str]]:
     made = run.decisions
-    facts = []
+    ratio = f"{run.record['noise_ratio']:.2f}"
+    facts = [("learned noise", ratio, "times the noise of calm places")]
     for name, reason in made.reasons.items():
         value = getattr(made, name)
         if value is None:
