@@ -260,7 +260,7 @@ def test_a_saved_model_has_its_receptive_radius(saved_model, network, tmp_path):
     shutil.copytree(whole, tmp_path / "1")
     (tmp_path / "1" / "assets.extra" / "model.json").unlink()
     for folder in (whole, tmp_path / "1"):
-        loaded = Denoiser(load_denoiser(folder), max_pixels=10_000)
+        loaded = Denoiser(load_denoiser(folder, trust=True), max_pixels=10_000)
         assert loaded.multiple == 32
         assert 0 < loaded.margin <= expected.margin
 
