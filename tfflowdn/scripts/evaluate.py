@@ -17,7 +17,7 @@ With --prior, it adds the bits/dim before and after.
 --report writes a page with all scores, the worst pictures and a divider between before
 and after.
 
-Examples:
+Example:
     evaluate --noisy noisy --reference clean --model general
     evaluate --no_reference --noisy noisy --model general
 """
