@@ -321,10 +321,23 @@ def scaling() -> str:
     return _table(columns, rows)
 
 
+def estimates() -> str:
+    """PSNR estimated without references against the truth, by noise."""
+    rows = []
+    for path in sorted((RESULTS / "no_reference").glob("*.json")):
+        row = _read(f"no_reference/{path.name}")
+        keys = ("mean_truth", "mean_estimate", "difference", "rms", "correlation")
+        cells = [f"{row[key]:.2f}" for key in keys]
+        rows.append((path.stem.replace("_", " "), str(len(row["pictures"])), *cells))
+    columns = ("noise", "pictures", "truth", "estimate", "difference", "rms")
+    return _table((*columns, "correlation"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "camera": camera,
     "comparison": comparison,
     "density": density,
+    "estimates": estimates,
     "first_pictures": first_pictures,
     "formats": formats,
     "gaussian": gaussian,
