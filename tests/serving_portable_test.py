@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ SHAPES = [(1, 16, 16), (2, 17, 33), (1, 1, 1), (1, 3, 40), (1, 61, 64)]
 
 @pytest.fixture(scope="module")
 def loaders():
+    sys.path.append(str(TOOL.parent))
     spec = importlib.util.spec_from_file_location("benchmark_formats", TOOL)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -44,7 +46,8 @@ def test_a_file_gives_the_network_s_result(
         noisy = rng.random((*shape, channels), np.float32)
         expected = network(noisy).numpy()
         np.testing.assert_allclose(run(noisy), expected, atol=1e-4)
-        assert np.abs(expected - noisy).max() > 0.01
+        if shape != (1, 1, 1):  # A constant picture stays as it is.
+            assert np.abs(expected - noisy).max() > 0.01
 
 
 @pytest.mark.parametrize("format", ["litert", "onnx"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 
@@ -56,13 +57,13 @@ def _config(pictures, prior=None, variant="smoke"):
 @pytest.fixture
 def decoded(monkeypatch):
     """The names of the pictures that were decoded, in order."""
-    names, read_image = [], data.images.read_image
+    names, stored = [], data.FileSource.stored
 
-    def read(path):
-        names.append(Path(path).name)
-        return read_image(path)
+    def read(source, index):
+        names.append(source.paths[index].name)
+        return stored(source, index)
 
-    monkeypatch.setattr(data.images, "read_image", read)
+    monkeypatch.setattr(data.FileSource, "stored", read)
     return names
 
 
@@ -146,9 +147,7 @@ def test_weights_make_every_level_of_noise_count_alike():
 
 def _no_stage(config, _):
     config.start = config.objective = None
-    return (
-        r"at least one of the stages \['start', 'noise2void', 'objective', 'distill'\]"
-    )
+    return re.escape(f"at least one of the stages {[*stages.STAGES]}")
 
 
 def _no_clean_pictures(config, _):

@@ -27,6 +27,8 @@ def mirror_pad(
       The padded tensor.
     """
     size = ops.shape(images)[axis]
-    index = ops.mod(ops.arange(-before, size + after), 2 * size)
+    index = ops.arange(-before, size + after)
+    index = ops.maximum(index, -1 - index)  # ONNX has another modulo below 0.
+    index = ops.mod(index, 2 * size)
     index = ops.minimum(index, 2 * size - 1 - index)
     return ops.take(images, index, axis=axis)

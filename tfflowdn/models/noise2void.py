@@ -197,7 +197,8 @@ def blind_spots(
     _check_at_least_one("spacing", spacing)
     _check_at_least_one("radius", radius)
     noisy = tf.convert_to_tensor(noisy)
-    _check_size(noisy, radius)
+    with tf.control_dependencies(_check_size(noisy, radius)):
+        noisy = tf.identity(noisy)
     spot_seed, neighbor_seed = tf.unstack(
         tf.random.experimental.stateless_split(tf.cast(seed, tf.int32), 2)
     )
@@ -260,15 +261,17 @@ def _median(around: tf.Tensor) -> tf.Tensor:
     return (highest[..., -1] + highest[..., -2]) / 2
 
 
-def _check_size(noisy: tf.Tensor, radius: int) -> None:
-    """Checks the sizes: known ones at once, others in the graph."""
+def _check_size(noisy: tf.Tensor, radius: int) -> list[tf.Operation]:
+    """Checks known sizes at once, and returns the checks of others in the graph."""
     width = 2 * radius + 1
     rule = f"noisy must be [batch, H, W, C], H and W at least 2 * radius + 1 = {width}."
     known = [size for size in noisy.shape[1:3] if size is not None]
     if min(known, default=width) < width:
         raise ValueError(f"{rule} Received: noisy.shape={tuple(noisy.shape)}.")
-    if len(known) < 2:
-        tf.debugging.assert_greater_equal(tf.shape(noisy)[1:3], width, message=rule)
+    if len(known) == 2:
+        return []
+    check = tf.debugging.assert_greater_equal
+    return [check(tf.shape(noisy)[1:3], width, message=rule)]
 
 
 def _check_at_least_one(name: str, value: Any) -> None:
