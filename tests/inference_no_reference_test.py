@@ -15,7 +15,10 @@ SIDE = 48
 
 
 def smooth(picture):
-    return (picture + np.roll(picture, 1, 0) + np.roll(picture, 1, 1)) / 3
+    """Returns means of 5 x 5 pixels: the level is found if little noise is left."""
+    padded = np.pad(picture, [(2, 2), (2, 2), (0, 0)], "reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5), (0, 1))
+    return windows.mean((-2, -1), dtype=np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +48,8 @@ def test_the_estimates_are_near_the_truth(folder):
     for row, picture in zip(rows, pictures, strict=True):
         true = -10 * np.log10(np.mean((smooth(picture) - clean) ** 2))
         assert row["psnr"] == pytest.approx(true, abs=1.0)
-        assert row["noise"] == pytest.approx(12 / 255, rel=0.12)
-        assert row["removed"] < row["noise"] and 0 <= row["structure"] <= 1
+        assert row["noise"] == pytest.approx(12 / 255, rel=0.06)
+        assert row["removed"] < 1.05 * row["noise"] and 0 <= row["structure"] <= 1
     scores = inference.expected_scores(smooth, [clean], noise)
     assert scores[0]["noisy_psnr"] == pytest.approx(rows[0]["noisy_psnr"], abs=0.5)
     assert scores[0]["psnr"] > scores[0]["noisy_psnr"]
