@@ -224,3 +224,11 @@ def test_reports_are_valid_json_and_name_the_peak(tmp_path, capsys):
     loaded = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
     assert loaded["mean"] == {"psnr": None, "ssim": 1.0}
     assert "The peak of the PSNR is 255." in capsys.readouterr().out
+
+
+def test_help_may_be_read_in_part():
+    command = f"{sys.executable} -m tfflowdn.scripts.denoise --help | head -1"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert (done.stdout, done.stderr) == ("Denoises files.\n", "")

@@ -282,7 +282,7 @@ def _parse(
     if "config" in flags.FLAGS:
         argv = _with_config_first(argv)
     if any(argument in HELP_FLAGS for argument in given):
-        print(_help(description, own, argv))
+        _show(_help(description, own, argv))
         sys.exit(0)
     _check_names(given, own)
     if argv[1:] and argv[1].startswith("--config="):
@@ -442,6 +442,14 @@ def _held_stderr() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(shown, 2)
             os.close(shown)
+
+
+def _show(text: str) -> None:
+    """Prints a text, also to a program that reads only a part, such as `head`."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _exit_code(error: Exception) -> int | None:
