@@ -184,7 +184,7 @@ def test_planes_come_from_all_files_and_pages(tmp_path):
     assert {p.pixels.shape for p in planes} == {(32, 32, 1)}
     assert planes[0].name == "a.tif, plane 3" and set(failures) == {"c.png"}
     _, failures = pictures.read_planes(files, 6)
-    assert "axes must name each axis" in failures["b.npy"]
+    assert "other arrays need axes" in failures["b.npy"]
     with pytest.raises(ValueError, match="must be a file or a folder.*Received"):
         pictures.find_files(tmp_path / "none")
 

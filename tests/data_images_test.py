@@ -8,6 +8,7 @@ import struct
 import types
 import zlib
 
+import ml_dtypes
 import numpy as np
 import pytest
 import tifffile
@@ -976,7 +977,6 @@ def test_packed_12_bit_pixels(tmp_path):
 
 
 def test_arrays_of_bfloat16_and_of_another_byte_order(tmp_path):
-    ml_dtypes = pytest.importorskip("ml_dtypes")
     values = np.random.default_rng(0).random((8, 9)).astype(ml_dtypes.bfloat16)
     np.save(tmp_path / "a.npy", values)
     kinds = []

@@ -177,7 +177,7 @@ def cell(test: str, method: str, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def collect(runs: Path, reuse: Path | None) -> list[dict[str, Any]]:
-    """Returns all cells that were measured, and those of earlier results.
+    """Returns all cells that were measured, and the cells of earlier results.
 
     Args:
       runs: The folder of the trainings and cells.

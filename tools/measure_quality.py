@@ -70,7 +70,7 @@ class Protocol:
       runs: Folder of the work directories.
       noise: One of `NOISES`.
       precision: Precision of the trainings.
-      prior: The prior of the objective; by default that of the flag.
+      prior: The prior of the objective; by default the prior of the flag.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ class Comparison:
         one if no other is better by more than the uncertainty of the difference.
       psnr: Estimated PSNR in dB by denoiser, in the mean over pictures.
       noisy_psnr: Estimated PSNR of the noisy pictures in dB, likewise.
-      gain: By denoiser, how much lower the error is than that of the first one, in
+      gain: By denoiser, how much lower the error is than with the first one, in
         units of the variance of the noise, and the standard error of this number.
     """
 

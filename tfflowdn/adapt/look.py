@@ -82,7 +82,7 @@ class Look:
 def choose_range(planes: Sequence[Plane]) -> str:
     """Chooses the stored values that become 0 and 1 for all pictures together.
 
-    The range is that of the dtype if the pictures use much of it. Else it begins at 0,
+    The range of the dtype is used if the pictures use much of it. Else it begins at 0,
     or at the 0.1st percentile if that is far above 0, and ends at the largest value of
     the bits that are used, or at the 99.9th percentile.
 

@@ -22,8 +22,6 @@ __all__ = [
     "write_planes",
 ]
 
-ARRAY_SUFFIX = ".npy"
-
 
 @dataclasses.dataclass(frozen=True)
 class Plane:
@@ -128,55 +126,19 @@ def plane_names(folder: Path) -> list[str]:
 def _planes_of(
     path: Path, count: int, side: int | None, axes: str | None
 ) -> list[Plane]:
-    if path.suffix.lower() == ARRAY_SUFFIX:
-        pages = _array_planes(path, axes)
-        indices = _spread(len(pages), count)
-        pixels = {index: pages[index] for index in indices}
-        num_pages = len(pages)
-    else:
-        num_pages, pixels = _page_planes(path, count)
     planes = []
-    for index, values in pixels.items():
-        color, _ = data.split_alpha(np.asarray(values))
-        name = path.name if num_pages == 1 else f"{path.name}, plane {index + 1}"
-        cropped = color if side is None else middle(color, side)
-        planes.append(Plane(name, path, np.array(cropped)))
+    with data.open_picture(path) as picture, tempfile.TemporaryDirectory() as folder:
+        picture.axes = axes
+        num_pages = picture.num_pages
+        indices = _spread(num_pages, count)
+        for index, page in zip(indices, picture.pages(folder, indices), strict=True):
+            color, _ = data.split_alpha(page)
+            name = path.name if num_pages == 1 else f"{path.name}, plane {index + 1}"
+            cropped = color if side is None else middle(color, side)
+            planes.append(Plane(name, path, np.array(cropped)))
     return planes
-
-
-def _page_planes(path: Path, count: int) -> tuple[int, dict[int, np.ndarray]]:
-    num_pages = data.num_pages(path)
-    wanted = set(_spread(num_pages, count))
-    found = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for index, page in enumerate(data.read_pages(path, folder)):
-            if index in wanted:
-                found[index] = np.array(page)
-            if index == max(wanted):
-                break
-    return num_pages, found
 
 
 def _spread(total: int, count: int) -> list[int]:
     step = max(1.0, total / count)
     return [int((i + 0.5) * step) for i in range(min(total, count))]
-
-
-def _array_planes(path: Path, axes: str | None) -> list[np.ndarray]:
-    """Returns views [H, W, C] of the planes of an array in a file."""
-    array = np.load(path, mmap_mode="r")
-    if axes is None:
-        axes = {2: "YX", 3: "YXS"}.get(array.ndim, "")
-        if array.ndim == 3 and array.shape[-1] > 4:
-            axes = ""
-    is_valid = len(axes) == array.ndim and set("YX") <= set(axes)
-    if not is_valid or len(set(axes)) < len(axes):
-        raise ValueError(
-            "axes must name each axis of the array by a different letter, among them "
-            f"Y and X. Received: {axes=}, shape={array.shape} in {path.name!r}."
-        )
-    inner = [axes.index(name) for name in "YXS" if name in axes]
-    outer = [axis for axis in range(array.ndim) if axis not in inner]
-    moved = np.transpose(array, outer + inner)
-    moved = moved if "S" in axes else moved[..., np.newaxis]
-    return [moved[index] for index in np.ndindex(moved.shape[:-3])]

@@ -61,7 +61,7 @@ class ImageSource(abc.ABC):
         Raises:
           NotImplementedError: If the pictures are not files.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} reads whole pictures only.")
 
     @property
     def min_size(self) -> int | None:

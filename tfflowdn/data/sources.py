@@ -178,7 +178,7 @@ def open_source(
       data_dir: Where TFDS keeps its data sets; unused otherwise.
       pixel_range: The values that become 0 and 1, see `data.check_range`.
       axes: The axes of `.npy` files, such as "TZYX"; see `Denoiser.__call__`.
-      percentiles_by: Whether percentiles are those of a whole "file" (of at most 64
+      percentiles_by: Whether percentiles are taken over a whole "file" (of at most 64
         of its pages, spread evenly) or of each "page".
 
     Returns:

@@ -60,7 +60,7 @@ def _floats(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 def keep_local_mean(
     noisy: np.ndarray, denoised: np.ndarray, is_positive: bool
 ) -> np.ndarray:
-    """Returns denoised pixels whose means over a neighborhood are those of the noisy.
+    """Returns denoised pixels with the local means of the noisy pixels.
 
     Args:
       noisy: Pixels [H, W, C].

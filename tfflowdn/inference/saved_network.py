@@ -1,4 +1,4 @@
-"""SavedModels of denoisers: whom to trust, and calls like those of a network."""
+"""SavedModels of denoisers: whom to trust, and how they are called as a network."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def _check_trusted(folder: Path) -> None:
 
 
 def _manifest_problem(folder: Path) -> str:
-    """Returns why the files are not those of an export, or ""."""
+    """Returns why the files differ from an export, or ""."""
     path = folder / MANIFEST
     if not path.is_file():
         return f"which has no {MANIFEST}"

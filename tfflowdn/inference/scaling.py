@@ -29,7 +29,7 @@ class Scaling(NamedTuple):
     """How pixels become what a network sees, and back.
 
     Attributes:
-      limits: The (transformed) values that become 0 and 1; None for those of the dtype.
+      limits: The (transformed) values that become 0 and 1; None for "dtype".
       transform: The map of the pixels before; None for none.
       is_low_count: Whether the pixels are integers with so few counts that rounding
         would shift the means. Local means are then kept, and results that are integers

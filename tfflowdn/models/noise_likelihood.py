@@ -21,7 +21,7 @@ class NoiseLikelihood:
 
     where p is the density of the noise, given the denoised picture D, and sigma the
     standard deviation of the noise in this picture. For white Gaussian noise it is the
-    mean squared error. The density is that of the learned noise with some white noise
+    mean squared error. The density belongs to the learned noise with some white noise
     in addition (`spectral_floor`). Without it, frequencies that the noise hardly
     contains would count thousands of times as much as the others. No gradient passes
     through D as the condition of the density.

@@ -35,7 +35,7 @@ class Curve:
 
 
 def plot(x_label: str, y_label: str, curves: Sequence[Curve]) -> str:
-    """Returns a plot of curves as SVG; its classes are those of the template."""
+    """Returns a plot of curves as SVG; the template styles its classes."""
     xs = np.concatenate([np.asarray(curve.x, float) for curve in curves])
     ys = np.concatenate([np.asarray(curve.y, float) for curve in curves])
     x_limits, y_limits = _limits(xs), _limits(ys)

@@ -141,7 +141,7 @@ def define_stack_flags() -> None:
         "percentiles_by",
         "file",
         ("file", "page"),
-        "Whether the percentiles of a range are those of a whole stack or of a page.",
+        "Whether the percentiles of a range are taken over a whole stack or a page.",
     )
 
 
