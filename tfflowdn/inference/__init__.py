@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tfflowdn.inference.denoiser import Denoiser, denoise
+from tfflowdn.inference.denoiser import Denoiser
 from tfflowdn.inference.evaluation import score_pairs, summarize
 from tfflowdn.inference.loading import (
     GENERAL,
@@ -16,6 +16,7 @@ from tfflowdn.inference.loading import (
 )
 from tfflowdn.inference.model_files import load_keras_file
 from tfflowdn.inference.no_reference import expected_scores, score_without_references
+from tfflowdn.inference.one_call import denoise
 from tfflowdn.inference.risk import Risk, estimate_risk, match_level, middle, pool_risks
 from tfflowdn.inference.saved_network import FACTS, MANIFEST, SavedNetwork, checksums
 from tfflowdn.inference.scaling import Scaling, find_scaling

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
-import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,25 +17,16 @@ from tfflowdn import data
 from tfflowdn.devices import check_not_forked
 from tfflowdn.inference import tiling
 from tfflowdn.inference.in_graph import works_in_graphs
-from tfflowdn.inference.loading import (
-    GENERAL,
-    GENERAL_DENOISERS,
-    find_model,
-    load_denoiser,
-    num_channels,
-)
-from tfflowdn.inference.local_mean import MEAN_RADIUS, RoundedTarget, keep_local_mean
-from tfflowdn.inference.saved_network import SavedNetwork
+from tfflowdn.inference.loading import GENERAL, GENERAL_DENOISERS, load_denoiser
+from tfflowdn.inference.local_mean import MEAN_RADIUS, RoundedTarget
+from tfflowdn.inference.network_set import Network, NetworkSet, on_luminance
+from tfflowdn.inference.scaled_batch import check_wide, denoised_batch
 from tfflowdn.inference.scaling import Scaling, find_scaling
 from tfflowdn.inference.transforms import Transform
 
-__all__ = ["Denoiser", "denoise"]
+__all__ = ["Denoiser"]
 
-Network = keras.Model | SavedNetwork
 MAX_BYTES = 2**30
-UNKNOWN_STRIDES = 32  # A multiple of the strides of all common networks.
-LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # Red, green, blue (BT.601).
-LIVE_TENSORS = 6  # Each has the size of the widest output, in a residual network.
 
 
 class Denoiser:
@@ -73,14 +62,11 @@ class Denoiser:
         *others: Network,
         max_pixels: int | None = None,
     ) -> None:
-        self.networks = (network, *others)
-        self.channels = num_channels(network)
-        self._by_channels = _by_channels(self.networks)
-        self.multiple = math.lcm(
-            *(getattr(n, "scale", UNKNOWN_STRIDES) for n in self.networks)
-        )
+        self._set = NetworkSet(network, *others)
+        self.networks = self._set.networks
+        self.channels = self._set.channels
+        self.multiple = self._set.multiple
         self.pixel_range = getattr(network, "pixel_range", "dtype")
-        self._margin = None
         self._max_pixels = max_pixels
 
     @classmethod
@@ -111,9 +97,7 @@ class Denoiser:
     @property
     def margin(self) -> int:
         """Largest distance in pixels at which a pixel affects a denoised pixel."""
-        if self._margin is None:
-            self._margin = max(map(_receptive_radius, self.networks))
-        return self._margin
+        return self._set.margin
 
     @works_in_graphs
     def __call__(
@@ -191,7 +175,7 @@ class Denoiser:
         options["dtype"] = dtype
         shared = axes is not None and percentiles_by == "file"
         scalings = self._scalings(sources, shared, pixel_range, options)
-        _check_wide(scalings, image.dtype, pixel_range)
+        check_wide(scalings, image.dtype, pixel_range)
         scalings[0].to_unit(sources[0][:1, :1])  # Checks the dtype early.
         if out is None:
             data.check_fits(image.shape, dtype)
@@ -205,24 +189,13 @@ class Denoiser:
             result[...] = image
             return keras.ops.convert_to_tensor(result) if is_tensor else result
 
-        def denoise_batch(batch, scalings):
-            color, alpha = data.split_alpha(batch)
-            pairs = list(zip(color, scalings, strict=True))
-            noisy = np.stack([scaling.to_unit(one) for one, scaling in pairs])
-            _check_units(noisy, pixel_range)
-            run = self._run_ensemble if self_ensemble else self._run
-            denoised = _on_luminance(run, noisy) if luminance_only else run(noisy)
-            if strength != 1 and scalings[0].transform is None:
-                denoised = noisy + np.float32(strength) * (denoised - noisy)
-            _check_result(denoised, pixel_range)
-            denoised = np.stack(
-                [
-                    _in_pixels(*pair, values, dtype, strength)
-                    for pair, values in zip(pairs, denoised, strict=True)
-                ]
-            )
-            return denoised if alpha is None else np.concatenate([denoised, alpha], -1)
-
+        denoise_batch = functools.partial(
+            denoised_batch,
+            run=self._runner(self_ensemble, luminance_only),
+            dtype=dtype,
+            strength=strength,
+            pixel_range=pixel_range,
+        )
         targets = [
             RoundedTarget(target)
             if scaling.is_low_count and dtype.kind in "iu"
@@ -249,6 +222,10 @@ class Denoiser:
         """
         options = {"default_range": self.pixel_range, **options}
         return find_scaling(pictures, pixel_range, **options)
+
+    def _runner(self, self_ensemble, luminance_only):
+        run = self._set.run_ensemble if self_ensemble else self._set.run
+        return functools.partial(on_luminance, run) if luminance_only else run
 
     def _scalings(self, pictures, shared, pixel_range, options):
         """Returns the scaling of each picture, or the one that they share.
@@ -288,196 +265,6 @@ class Denoiser:
                 on_pixels=on_pixels,
             )
 
-    def _run_ensemble(self, noisy):
-        """Averages over 8 flips and rotations, all aligned to the strides."""
-        height, width = noisy.shape[1:3]
-        missing = [(0, -size % self.multiple) for size in (height, width)]
-        padded = np.pad(noisy, [(0, 0), *missing, (0, 0)], "symmetric")
-        total = np.zeros_like(padded)
-        for turns, flip in itertools.product(range(4), (1, -1)):
-            turned = np.rot90(padded[:, :, ::flip], turns, (1, 2))
-            denoised = self._run(np.ascontiguousarray(turned))
-            total += np.rot90(denoised, -turns, (1, 2))[:, :, ::flip]
-        return total[:, :height, :width] / 8
-
-    def _run(self, noisy):
-        """Denoises float32 [n, H, W, C], C 1 or 3, with the network for C if any."""
-        channels = noisy.shape[-1]
-        if channels in self._by_channels:
-            return _apply(self._by_channels[channels], noisy)
-        network = self._by_channels[self.channels]
-        if self.channels == 1:
-            planes = np.concatenate(np.split(noisy, channels, axis=-1))
-            planes = _apply(network, planes)
-            return np.concatenate(np.split(planes, channels), axis=-1)
-        gray = _apply(network, np.repeat(noisy, self.channels, -1))
-        return gray.mean(-1, keepdims=True)
-
     def _affordable_pixels(self):
-        floats = max(map(_floats_per_pixel, self.networks))
         free = min(MAX_BYTES, data.free_memory() // 4)
-        return int(free / (4 * floats))
-
-
-def _by_channels(networks):
-    """Returns the networks by their numbers of channels, which must differ."""
-    channels = [num_channels(network) for network in networks]
-    if len(set(channels)) < len(channels):
-        raise ValueError(
-            "The networks of a Denoiser must have different numbers of channels, 1 and "
-            f"3. Received: {channels=}."
-        )
-    return dict(zip(channels, networks, strict=True))
-
-
-def _apply(network, noisy):
-    denoised = keras.ops.convert_to_numpy(network(noisy, training=False))
-    if not np.isfinite(denoised).all():
-        num_bad = int(np.count_nonzero(~np.isfinite(denoised)))
-        raise ValueError(
-            "The network must return finite values for finite pictures; its weights "
-            f"may be damaged. Received: {num_bad=} of {denoised.size} values from "
-            f"{network.name!r}."
-        )
-    return denoised
-
-
-def _check_units(noisy, pixel_range):
-    if not np.isfinite(noisy).all():
-        raise ValueError(
-            "The pixels must be finite float32 values in units of pixel_range. "
-            f"Received: {pixel_range=}, which is too narrow for these pixels."
-        )
-
-
-def _check_result(denoised, pixel_range):
-    if not np.isfinite(denoised).all():
-        raise ValueError(
-            "The denoised pixels must be finite float32 values in units of "
-            f"pixel_range. Received: {pixel_range=}, and pixels that are too large."
-        )
-
-
-def _in_pixels(color, scaling, values, dtype, strength):
-    """Returns denoised pixels, as floats where the target rounds them."""
-    blends = strength != 1 and scaling.transform is not None
-    if not (blends or scaling.is_low_count):
-        return scaling.from_unit(values, dtype, color.dtype)
-    values = scaling.from_unit(values, np.dtype(np.float64), color.dtype)
-    if blends:
-        values = color + strength * (values - color)
-    if scaling.is_low_count:
-        values = keep_local_mean(color, values, color.dtype.kind == "u")
-        return values if dtype.kind in "iu" else values.astype(dtype)
-    return data.from_float(values, dtype, (0, 1))
-
-
-def _check_wide(scalings, dtype, pixel_range):
-    """Checks that the limits of a picture differ after rounding."""
-    work = np.result_type(dtype, np.float32).type
-    limits = [one.limits for one in scalings]
-    if any(pair and not work(pair[0]) < work(pair[1]) for pair in limits):
-        raise ValueError(
-            "pixel_range must be wider than the spacing of floats at its limits. "
-            f"Received: {pixel_range=}, limits={limits[0]}."
-        )
-
-
-def _receptive_radius(network):
-    radius = getattr(network, "receptive_radius", None)
-    if radius is not None:
-        return radius
-    return tiling.measure_radius(
-        lambda noisy: _apply(network, noisy), num_channels(network)
-    )
-
-
-def _floats_per_pixel(network):
-    """Estimates how many values the network holds for each pixel of a picture."""
-    widths = [w.shape[-1] for w in network.weights if len(w.shape) == 4]
-    scale = getattr(network, "scale", 1)
-    return LIVE_TENSORS * max(widths, default=64) / scale**2
-
-
-def denoise(
-    image: npt.ArrayLike | tf.Tensor,
-    model: Denoiser | Network | str | os.PathLike = GENERAL,
-    *,
-    out: np.ndarray | None = None,
-    axes: str | None = None,
-    strength: float = 1.0,
-    self_ensemble: bool = False,
-    luminance_only: bool = False,
-    pixel_range: str | Sequence[float] | Scaling | None = None,
-    transform: str | Transform = "none",
-    dtype: npt.DTypeLike | None = None,
-    trust: bool = False,
-) -> np.ndarray | tf.Tensor:
-    """Denoises a picture or a batch of pictures.
-
-    The model that was loaded last is kept in memory for the next call.
-
-    Args:
-      image: The pictures, see `Denoiser.__call__`, as for the options below.
-      model: A denoiser, its network, or the name or path of a model, see
-        `Denoiser.from_pretrained`.
-      out: Array to fill and return.
-      axes: One letter for each axis.
-      strength: Fraction of the correction to apply.
-      self_ensemble: Whether to average over flips and rotations.
-      luminance_only: Whether to denoise only the luminance of color pictures.
-      pixel_range: The values that become 0 and 1.
-      transform: The map under which the noise is uniform.
-      dtype: The dtype of the result.
-      trust: Whether to load any SavedModel, which can run code.
-
-    Returns:
-      The denoised pictures, with the shape and kind of the input.
-
-    Raises:
-      ValueError: If there is no such model, it is damaged or not trusted, or an
-        argument is not valid.
-    """
-    if isinstance(model, str | os.PathLike):
-        model = _load_once(model, _versions(model), trust)
-    if not isinstance(model, Denoiser):
-        model = Denoiser(model)
-    return model(
-        image,
-        out=out,
-        axes=axes,
-        strength=strength,
-        self_ensemble=self_ensemble,
-        luminance_only=luminance_only,
-        pixel_range=pixel_range,
-        transform=transform,
-        dtype=dtype,
-    )
-
-
-@functools.lru_cache(maxsize=1)
-def _load_once(model, versions, trust):
-    del versions  # Files that were written anew are loaded anew.
-    return Denoiser.from_pretrained(model, trust=trust)
-
-
-def _versions(model):
-    """Returns the path, modification time and size of the files of a model."""
-    names = GENERAL_DENOISERS if model == GENERAL else (model,)
-    versions = []
-    for path in map(find_model, names):
-        path = os.path.abspath(path)
-        saved_model = os.path.join(path, "saved_model.pb")
-        file = saved_model if os.path.isdir(path) else path
-        if os.path.exists(file):
-            status = os.stat(file)
-            versions.append((path, status.st_mtime_ns, status.st_size))
-    return tuple(versions)
-
-
-def _on_luminance(run, noisy):
-    """Adds the correction of the luminance [n, H, W, 1] to each channel of `noisy`."""
-    if noisy.shape[-1] == 1:
-        return run(noisy)
-    luminance = (noisy @ LUMINANCE)[..., np.newaxis]
-    return noisy + (run(luminance) - luminance)
+        return int(free / (4 * self._set.floats_per_pixel))

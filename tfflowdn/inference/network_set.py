@@ -1,0 +1,131 @@
+"""The networks of a denoiser, applied to pictures of any number of channels."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+from tfflowdn.inference import tiling
+from tfflowdn.inference.loading import num_channels
+from tfflowdn.inference.saved_network import SavedNetwork
+
+__all__ = ["Network", "NetworkSet", "on_luminance"]
+
+Network = keras.Model | SavedNetwork
+UNKNOWN_STRIDES = 32  # A multiple of the strides of all common networks.
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # Red, green, blue (BT.601).
+LIVE_TENSORS = 6  # Each has the size of the widest output, in a residual network.
+
+
+class NetworkSet:
+    """Networks for different numbers of channels.
+
+    Attributes:
+      networks: The networks.
+      channels: The number of channels of the first network.
+      multiple: A common multiple of the products of their strides, pixels.
+
+    Args:
+      *networks: See `Denoiser`.
+
+    Raises:
+      ValueError: If one is not a built model that maps pictures to the same shape, or
+        two have the same number of channels.
+    """
+
+    def __init__(self, *networks: Network) -> None:
+        self.networks = networks
+        self.channels = num_channels(networks[0])
+        self._by_channels = _by_channels(networks)
+        self.multiple = math.lcm(
+            *(getattr(n, "scale", UNKNOWN_STRIDES) for n in networks)
+        )
+
+    @functools.cached_property
+    def margin(self) -> int:
+        """Largest distance in pixels at which a pixel affects a denoised pixel."""
+        return max(map(_receptive_radius, self.networks))
+
+    @property
+    def floats_per_pixel(self) -> float:
+        """An estimate of how many values a network holds for each pixel."""
+        return max(map(_floats_per_pixel, self.networks))
+
+    def run(self, noisy: np.ndarray) -> np.ndarray:
+        """Denoises float32 [n, H, W, C], C 1 or 3, with the network for C if any."""
+        channels = noisy.shape[-1]
+        if channels in self._by_channels:
+            return _apply(self._by_channels[channels], noisy)
+        network = self._by_channels[self.channels]
+        if self.channels == 1:
+            planes = np.concatenate(np.split(noisy, channels, axis=-1))
+            planes = _apply(network, planes)
+            return np.concatenate(np.split(planes, channels), axis=-1)
+        gray = _apply(network, np.repeat(noisy, self.channels, -1))
+        return gray.mean(-1, keepdims=True)
+
+    def run_ensemble(self, noisy: np.ndarray) -> np.ndarray:
+        """Averages over 8 flips and rotations, all aligned to the strides."""
+        height, width = noisy.shape[1:3]
+        missing = [(0, -size % self.multiple) for size in (height, width)]
+        padded = np.pad(noisy, [(0, 0), *missing, (0, 0)], "symmetric")
+        total = np.zeros_like(padded)
+        for turns, flip in itertools.product(range(4), (1, -1)):
+            turned = np.rot90(padded[:, :, ::flip], turns, (1, 2))
+            denoised = self.run(np.ascontiguousarray(turned))
+            total += np.rot90(denoised, -turns, (1, 2))[:, :, ::flip]
+        return total[:, :height, :width] / 8
+
+
+def on_luminance(
+    run: Callable[[np.ndarray], np.ndarray], noisy: np.ndarray
+) -> np.ndarray:
+    """Adds the correction of the luminance [n, H, W, 1] to each channel of `noisy`."""
+    if noisy.shape[-1] == 1:
+        return run(noisy)
+    luminance = (noisy @ LUMINANCE)[..., np.newaxis]
+    return noisy + (run(luminance) - luminance)
+
+
+def _by_channels(networks):
+    """Returns the networks by their numbers of channels, which must differ."""
+    channels = [num_channels(network) for network in networks]
+    if len(set(channels)) < len(channels):
+        raise ValueError(
+            "The networks of a Denoiser must have different numbers of channels, 1 and "
+            f"3. Received: {channels=}."
+        )
+    return dict(zip(channels, networks, strict=True))
+
+
+def _apply(network, noisy):
+    denoised = keras.ops.convert_to_numpy(network(noisy, training=False))
+    if not np.isfinite(denoised).all():
+        num_bad = int(np.count_nonzero(~np.isfinite(denoised)))
+        raise ValueError(
+            "The network must return finite values for finite pictures; its weights "
+            f"may be damaged. Received: {num_bad=} of {denoised.size} values from "
+            f"{network.name!r}."
+        )
+    return denoised
+
+
+def _receptive_radius(network):
+    radius = getattr(network, "receptive_radius", None)
+    if radius is not None:
+        return radius
+    return tiling.measure_radius(
+        lambda noisy: _apply(network, noisy), num_channels(network)
+    )
+
+
+def _floats_per_pixel(network):
+    """Estimates how many values the network holds for each pixel of a picture."""
+    widths = [w.shape[-1] for w in network.weights if len(w.shape) == 4]
+    scale = getattr(network, "scale", 1)
+    return LIVE_TENSORS * max(widths, default=64) / scale**2

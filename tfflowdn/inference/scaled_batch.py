@@ -1,0 +1,99 @@
+"""Batches of pixels through a network, from one dtype to another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfflowdn import data
+from tfflowdn.inference.local_mean import keep_local_mean
+from tfflowdn.inference.scaling import Scaling
+
+__all__ = ["check_wide", "denoised_batch"]
+
+
+def denoised_batch(
+    batch: np.ndarray,
+    scalings: Sequence[Scaling],
+    *,
+    run: Callable[[np.ndarray], np.ndarray],
+    dtype: np.dtype,
+    strength: float,
+    pixel_range: Any,
+) -> np.ndarray:
+    """Returns denoised pictures, with alpha as it was.
+
+    Args:
+      batch: Pixels [n, H, W, C], with alpha.
+      scalings: The scaling of each picture.
+      run: Denoises float32 [n, H, W, C].
+      dtype: The dtype of the results. Results with few counts remain floats, and the
+        caller rounds them.
+      strength: Fraction of the correction to apply.
+      pixel_range: The range as it was given, for messages.
+
+    Raises:
+      ValueError: If pixels or results are not finite in units of the range.
+    """
+    color, alpha = data.split_alpha(batch)
+    pairs = list(zip(color, scalings, strict=True))
+    noisy = np.stack([scaling.to_unit(one) for one, scaling in pairs])
+    _check_units(noisy, pixel_range)
+    denoised = run(noisy)
+    if strength != 1 and scalings[0].transform is None:
+        denoised = noisy + np.float32(strength) * (denoised - noisy)
+    _check_result(denoised, pixel_range)
+    denoised = np.stack(
+        [
+            _in_pixels(*pair, values, dtype, strength)
+            for pair, values in zip(pairs, denoised, strict=True)
+        ]
+    )
+    return denoised if alpha is None else np.concatenate([denoised, alpha], -1)
+
+
+def check_wide(scalings: Sequence[Scaling], dtype: np.dtype, pixel_range: Any) -> None:
+    """Checks that the limits of a picture differ after rounding.
+
+    Raises:
+      ValueError: If they do not.
+    """
+    work = np.result_type(dtype, np.float32).type
+    limits = [one.limits for one in scalings]
+    if any(pair and not work(pair[0]) < work(pair[1]) for pair in limits):
+        raise ValueError(
+            "pixel_range must be wider than the spacing of floats at its limits. "
+            f"Received: {pixel_range=}, limits={limits[0]}."
+        )
+
+
+def _check_units(noisy, pixel_range):
+    if not np.isfinite(noisy).all():
+        raise ValueError(
+            "The pixels must be finite float32 values in units of pixel_range. "
+            f"Received: {pixel_range=}, which is too narrow for these pixels."
+        )
+
+
+def _check_result(denoised, pixel_range):
+    if not np.isfinite(denoised).all():
+        raise ValueError(
+            "The denoised pixels must be finite float32 values in units of "
+            f"pixel_range. Received: {pixel_range=}, and pixels that are too large."
+        )
+
+
+def _in_pixels(color, scaling, values, dtype, strength):
+    """Returns denoised pixels, as floats where the target rounds them."""
+    blends = strength != 1 and scaling.transform is not None
+    if not (blends or scaling.is_low_count):
+        return scaling.from_unit(values, dtype, color.dtype)
+    values = scaling.from_unit(values, np.dtype(np.float64), color.dtype)
+    if blends:
+        values = color + strength * (values - color)
+    if scaling.is_low_count:
+        values = keep_local_mean(color, values, color.dtype.kind == "u")
+        return values if dtype.kind in "iu" else values.astype(dtype)
+    return data.from_float(values, dtype, (0, 1))
