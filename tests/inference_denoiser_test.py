@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tfflowdn import Denoiser, ResNetDenoiser, data, denoise, serving
-from tfflowdn.inference import denoiser as denoiser_module
+from tfflowdn.inference import network_set
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +41,9 @@ def test_tiles_give_the_result_of_the_whole(networks, channels, shape, self_ense
 
 def test_no_tile_has_more_pixels_than_allowed(networks, monkeypatch):
     denoiser, seen = Denoiser(networks[1], max_pixels=1500), []
-    apply = denoiser_module._apply
+    apply = network_set._apply
     monkeypatch.setattr(
-        denoiser_module,
+        network_set,
         "_apply",
         lambda network, noisy: (seen.append(noisy.shape), apply(network, noisy))[1],
     )

@@ -10,6 +10,7 @@ import tifffile
 
 from tfflowdn import Denoiser, ResNetDenoiser, data, progress
 from tfflowdn.scripts import denoise as denoise_script
+from tfflowdn.scripts import denoise_queue
 from tfflowdn.scripts.denoise import denoise_files
 
 
@@ -38,14 +39,14 @@ def test_outputs_below_the_input_are_not_denoised_again(denoiser, folder, option
 
 
 def test_an_unforeseen_error_belongs_to_its_file(denoiser, folder, monkeypatch):
-    read_picture = denoise_script._read
+    read_picture = denoise_queue.read
 
     def read(path):
         if path.name == "0.png":
             raise RuntimeError("no such thing")
         return read_picture(path)
 
-    monkeypatch.setattr(denoise_script, "_read", read)
+    monkeypatch.setattr(denoise_queue, "read", read)
     message = r"1 of 2 pictures failed.*\n.*0\.png: RuntimeError: no such thing"
     with pytest.raises(ValueError, match=message) as caught:
         denoise_files([str(folder)], str(folder / "out"), denoiser)

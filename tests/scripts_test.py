@@ -18,7 +18,7 @@ import tifffile
 
 from tfflowdn import FlowPrior, data, devices, inference, training
 from tfflowdn.devices import map_shards
-from tfflowdn.scripts import denoise as denoise_script
+from tfflowdn.scripts import denoise_queue
 from tfflowdn.scripts.denoise import denoise_files
 from tfflowdn.scripts.evaluate import evaluate
 from tfflowdn.scripts.score import score
@@ -582,7 +582,7 @@ def test_few_pictures_wait_where_they_are_large(
         pixels = np.full((20, 30, 1), index, np.uint8)
         data.write_image(tmp_path / "in" / f"{index:02d}.png", pixels)
     waiting, most = set(), []
-    read_picture, write_image = denoise_script._read, data.write_image
+    read_picture, write_image = denoise_queue.read, data.write_image
 
     def read(path):
         waiting.add(path.name)
@@ -593,9 +593,9 @@ def test_few_pictures_wait_where_they_are_large(
         write_image(path, *args)
         waiting.remove(path.name)
 
-    monkeypatch.setattr(denoise_script, "_read", read)
+    monkeypatch.setattr(denoise_queue, "read", read)
     monkeypatch.setattr(data, "write_image", write)
-    monkeypatch.setattr(denoise_script, "MAX_WAITING_BYTES", most_bytes)
+    monkeypatch.setattr(denoise_queue, "MAX_WAITING_BYTES", most_bytes)
     written = denoise_files([str(tmp_path / "in")], tmp_path / "out", denoiser_path)
     assert [path.name for path in written] == [f"{n:02d}.png" for n in range(12)]
     assert not waiting

@@ -17,41 +17,29 @@ Example: all pictures of a folder, with the general model:
 
 from __future__ import annotations
 
-import collections
-import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import tqdm
 from absl import flags, logging
 
 import tfflowdn
-from tfflowdn.scripts import command, comparison, failures
+from tfflowdn.scripts import command, comparison, denoise_queue, failures
+from tfflowdn.scripts.denoise_one import denoise_one
+from tfflowdn.scripts.denoise_plan import check_outputs, plan
 
 __all__ = ["denoise_files", "main"]
 
 FLAGS = flags.FLAGS
-ARRAY_SUFFIX = ".npy"
 DTYPES = (
     *("uint8", "int8", "uint16", "int16", "uint32", "int32"),
     *("float16", "float32", "float64"),
 )
 GENERAL = "general"
-INDEPENDENT = {"axes": "YXC", "percentiles_by": "page"}  # C counts gray planes.
-NUM_THREADS, NUM_AHEAD, NUM_BEHIND = 4, 4, 4
-MAX_WAITING_BYTES = 2**28
-
-
-class _Job(NamedTuple):
-    """A file that is being read or written: pixels and metadata, or their number."""
-
-    source: Path
-    target: Path
-    num_bytes: int
-    future: Future
+NUM_THREADS = 4
 
 
 def denoise_files(
@@ -115,10 +103,10 @@ def denoise_files(
         all others were.
     """
     tfflowdn.data.check_folder(output)
-    pairs, omitted = _plan(inputs, Path(output))
+    pairs, omitted = plan(inputs, Path(output))
     if skip_existing:
         pairs = [(source, target) for source, target in pairs if not target.exists()]
-    _check_outputs([target for _, target in pairs], overwrite)
+    check_outputs([target for _, target in pairs], overwrite)
     denoiser = model
     if not isinstance(model, tfflowdn.Denoiser):
         denoiser = tfflowdn.Denoiser.from_pretrained(
@@ -133,11 +121,13 @@ def denoise_files(
     }
     # Validates the options early.
     denoiser([[0.0]], pixel_range="dtype", dtype=dtype, **options)
-    if axes and any(source.suffix.lower() != ARRAY_SUFFIX for source, _ in pairs):
+    if axes and any(
+        source.suffix.lower() != denoise_queue.ARRAY_SUFFIX for source, _ in pairs
+    ):
         logging.warning("--axes is for .npy files; each page of a TIFF is a picture.")
     progress = tfflowdn.progress.Progress(len(pairs), "picture")
     denoise = functools.partial(
-        _denoise,
+        denoise_one,
         denoise=functools.partial(denoiser, dtype=dtype, **options),
         find_scaling=functools.partial(denoiser.find_scaling, dtype=dtype),
         scaling_options=scaling_options,
@@ -147,7 +137,7 @@ def denoise_files(
     )
     written, failed = [], failures.Failures()
     with ThreadPoolExecutor(NUM_THREADS) as pool, progress:
-        for job in _in_turn(pool, pairs, denoise):
+        for job in denoise_queue.in_turn(pool, pairs, denoise):
             try:
                 job.future.result()
                 if on_written is not None:
@@ -159,210 +149,6 @@ def denoise_files(
     tfflowdn.data.log_omitted(omitted)
     failed.raise_any(len(pairs), output)
     return written
-
-
-def _in_turn(
-    pool: ThreadPoolExecutor,
-    pairs: Iterable[tuple[Path, Path]],
-    denoise: Callable[[_Job], Callable[[], None]],
-) -> Iterator[_Job]:
-    """Denoises here, while the pool reads the next files and writes the last ones.
-
-    A few files wait in memory, and only one if it takes more than `MAX_WAITING_BYTES`.
-    """
-    reading, writing = collections.deque(), collections.deque()
-    upcoming = ((*pair, _num_bytes(pair[0])) for pair in pairs)
-    ahead = next(upcoming, None)
-    while ahead or reading:
-        while ahead and len(reading) < NUM_AHEAD:
-            source, target, num_bytes = ahead
-            waiting = sum(job.num_bytes for job in (*reading, *writing)) + num_bytes
-            if waiting > MAX_WAITING_BYTES and (reading or writing):
-                break
-            future = pool.submit(_read, source)
-            reading.append(_Job(source, target, num_bytes, future))
-            ahead = next(upcoming, None)
-        if reading:
-            job = reading.popleft()
-            writing.append(job._replace(future=_start_writing(pool, job, denoise)))
-        if len(writing) > NUM_BEHIND or not reading:
-            yield writing.popleft()
-    yield from writing
-
-
-def _start_writing(pool, job, denoise):
-    try:
-        job.target.parent.mkdir(parents=True, exist_ok=True)
-        return pool.submit(denoise(job))
-    except Exception as error:  # `denoise_files` gets it with the result.
-        failed = Future()
-        failed.set_exception(error)
-        return failed
-
-
-def _num_bytes(path):
-    """Returns the bytes of a picture, 0 if it stays on disk or is broken."""
-    try:
-        header = tfflowdn.data.image_header(path)
-    except tfflowdn.data.ImageReadError:
-        return 0
-    return header.height * header.width * header.channels * header.dtype.itemsize
-
-
-def _read(path):
-    """Returns pixels and metadata; None for a file that is read part by part."""
-    if path.suffix.lower() == ARRAY_SUFFIX:
-        return None
-    with tfflowdn.data.open_picture(path) as picture:
-        if picture.is_stack_or_large:
-            return None
-        metadata = picture.metadata()
-        return picture.read(), metadata, picture.has_independent_channels()
-
-
-def _denoise(job, denoise, find_scaling, scaling_options, axes, channels, progress):
-    """Denoises a file, shows the progress, and returns a function that writes it."""
-    gray_options = {k: v for k, v in scaling_options.items() if k != "percentiles_by"}
-    read, is_array = job.future.result(), job.source.suffix.lower() == ARRAY_SUFFIX
-
-    def find(pictures):
-        options = {k: v for k, v in scaling_options.items() if k != "percentiles_by"}
-        scaling = find_scaling(pictures, **options)
-        for note in scaling.notes:
-            logging.warning("%s: %s.", job.source, note)
-        return scaling
-
-    with _one_picture(progress) as on_share:
-        if read is None and is_array:
-            denoise = functools.partial(denoise, axes=axes, **scaling_options)
-            _denoise_array(job, denoise, axes, on_share)
-            return lambda: None
-        if read is None:
-            by_page = scaling_options["percentiles_by"] == "page"
-            if channels == "independent" or _has_independent_channels(job.source):
-                denoise = functools.partial(denoise, **INDEPENDENT, **gray_options)
-                find, by_page = None, True
-            _denoise_pages(job, denoise, find, by_page, on_share)
-            return lambda: None
-        pixels, metadata, is_independent = read
-        if metadata.conversion:
-            logging.warning("%s is converted: %s.", job.source, metadata.conversion)
-        size = pixels.shape[0] * pixels.shape[1]
-        if is_independent or channels == "independent":
-            denoise = functools.partial(denoise, **INDEPENDENT, **gray_options)
-            size *= pixels.shape[-1]
-        else:
-            denoise = functools.partial(denoise, pixel_range=find([pixels]))
-        result = denoise(pixels, on_pixels=lambda n: on_share(n / size))
-        return lambda: tfflowdn.data.write_image(job.target, result, metadata)
-
-
-def _denoise_array(job, denoise, axes, on_share):
-    """Denoises and writes an array, whose values are read where they are used."""
-
-    def fill(array, out):
-        size = array.size if axes else array.shape[0] * array.shape[1]
-        denoise(array, out=out, on_pixels=lambda n: on_share(n / size))
-
-    tfflowdn.data.map_array(job.source, job.target, fill, denoise.keywords["dtype"])
-
-
-def _denoise_pages(job, denoise, find_scaling, by_page, on_share):
-    """Denoises and writes a file whose pages are read one by one."""
-    pages = _Pages(job.source, job.target.parent)
-    shared = None if by_page else find_scaling(pages)
-
-    def fill(page, out):
-        if find_scaling is not None:
-            scaling = shared or find_scaling([page])
-            keywords = {"pixel_range": scaling}
-        else:
-            keywords = {}
-        size = len(pages) * page.shape[0] * page.shape[1]
-        on_pixels = lambda n: on_share(n / size)  # noqa: E731
-        denoise(page, out=out, on_pixels=on_pixels, **keywords)
-
-    dtype = denoise.keywords["dtype"]
-    tfflowdn.data.map_pages(job.source, job.target, fill, dtype)
-
-
-def _has_independent_channels(path):
-    with tfflowdn.data.open_picture(path) as picture:
-        return picture.has_independent_channels()
-
-
-class _Pages(Sequence):
-    """The pages of a file, each read when it is asked for."""
-
-    def __init__(self, path, folder):
-        self._path, self._folder = path, folder
-        self._count = tfflowdn.data.num_pages(path)
-
-    def __len__(self):
-        return self._count
-
-    def __getitem__(self, index):
-        (page,) = tfflowdn.data.read_pages(self._path, self._folder, [index])
-        return page
-
-    def __iter__(self):
-        return tfflowdn.data.read_pages(self._path, self._folder)
-
-
-@contextlib.contextmanager
-def _one_picture(progress):
-    """Gives a function that shows that a share of a picture is done; the end adds all.
-
-    A picture that fails is also done.
-    """
-    left = 1.0
-
-    def on_share(share):
-        nonlocal left
-        share = min(left, share)
-        left -= share
-        progress.update(share)
-
-    try:
-        yield on_share
-    finally:
-        progress.update(left)
-
-
-def _plan(inputs, output):
-    """Returns the pairs of a file to read and one to write, and what is left out."""
-    pairs, omitted = [], {}
-    for path in map(Path, inputs):
-        if path.is_file():
-            pairs.append((path, output / path.name))
-            continue
-        # An output folder below the input holds results of an earlier run.
-        is_inside = output.resolve() != path.resolve()
-        left_out = [output.resolve()] if is_inside else []
-        listing = tfflowdn.data.list_pictures(path, left_out)
-        omitted |= listing.omitted
-        if not listing.pictures:
-            tfflowdn.data.log_omitted(omitted)
-            raise ValueError(
-                "An input must be a picture or a folder with pictures "
-                f"({', '.join(tfflowdn.data.PICTURE_SUFFIXES)}). "
-                f"Received: {str(path)!r}."
-            )
-        pairs += [(file, output / file.relative_to(path)) for file in listing.pictures]
-    return pairs, omitted
-
-
-def _check_outputs(targets, overwrite):
-    counts = collections.Counter(targets)
-    twice = sorted(str(target) for target, count in counts.items() if count > 1)
-    if twice:
-        raise ValueError(f"Two inputs must not share an output. Received: {twice[:3]}.")
-    existing = [str(target) for target in targets if target.exists()]
-    if existing and not overwrite:
-        raise ValueError(
-            "Outputs must not exist, or --overwrite must be set. "
-            f"Received: {existing[:3]}, {len(existing)} in all."
-        )
 
 
 def _tell(source, target):

@@ -1,0 +1,144 @@
+"""One file of `denoise`: its pixels, pages or array through a denoiser."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import logging
+
+import tfflowdn
+from tfflowdn.scripts.denoise_queue import ARRAY_SUFFIX, Job
+
+__all__ = ["denoise_one"]
+
+INDEPENDENT = {"axes": "YXC", "percentiles_by": "page"}  # C counts gray planes.
+
+
+def denoise_one(
+    job: Job,
+    denoise: Callable[..., Any],
+    find_scaling: Callable[..., Any],
+    scaling_options: dict[str, Any],
+    axes: str | None,
+    channels: str,
+    progress: tfflowdn.progress.Progress,
+) -> Callable[[], None]:
+    """Denoises a file, shows the progress, and returns a function that writes it.
+
+    Args:
+      job: The file, whose pixels were read.
+      denoise: A denoiser with its options, `dtype` among them.
+      find_scaling: Its method of this name, with options.
+      scaling_options: The range and transform, see `denoise_files`.
+      axes: The axes of arrays.
+      channels: "auto" or "independent".
+      progress: Counts pictures.
+    """
+    gray_options = {k: v for k, v in scaling_options.items() if k != "percentiles_by"}
+    read, is_array = job.future.result(), job.source.suffix.lower() == ARRAY_SUFFIX
+
+    def find(pictures):
+        options = {k: v for k, v in scaling_options.items() if k != "percentiles_by"}
+        scaling = find_scaling(pictures, **options)
+        for note in scaling.notes:
+            logging.warning("%s: %s.", job.source, note)
+        return scaling
+
+    with _one_picture(progress) as on_share:
+        if read is None and is_array:
+            denoise = functools.partial(denoise, axes=axes, **scaling_options)
+            _denoise_array(job, denoise, axes, on_share)
+            return lambda: None
+        if read is None:
+            by_page = scaling_options["percentiles_by"] == "page"
+            if channels == "independent" or _has_independent_channels(job.source):
+                denoise = functools.partial(denoise, **INDEPENDENT, **gray_options)
+                find, by_page = None, True
+            _denoise_pages(job, denoise, find, by_page, on_share)
+            return lambda: None
+        pixels, metadata, is_independent = read
+        if metadata.conversion:
+            logging.warning("%s is converted: %s.", job.source, metadata.conversion)
+        size = pixels.shape[0] * pixels.shape[1]
+        if is_independent or channels == "independent":
+            denoise = functools.partial(denoise, **INDEPENDENT, **gray_options)
+            size *= pixels.shape[-1]
+        else:
+            denoise = functools.partial(denoise, pixel_range=find([pixels]))
+        result = denoise(pixels, on_pixels=lambda n: on_share(n / size))
+        return lambda: tfflowdn.data.write_image(job.target, result, metadata)
+
+
+def _denoise_array(job, denoise, axes, on_share):
+    """Denoises and writes an array, whose values are read where they are used."""
+
+    def fill(array, out):
+        size = array.size if axes else array.shape[0] * array.shape[1]
+        denoise(array, out=out, on_pixels=lambda n: on_share(n / size))
+
+    tfflowdn.data.map_array(job.source, job.target, fill, denoise.keywords["dtype"])
+
+
+def _denoise_pages(job, denoise, find_scaling, by_page, on_share):
+    """Denoises and writes a file whose pages are read one by one."""
+    pages = _Pages(job.source, job.target.parent)
+    shared = None if by_page else find_scaling(pages)
+
+    def fill(page, out):
+        if find_scaling is not None:
+            scaling = shared or find_scaling([page])
+            keywords = {"pixel_range": scaling}
+        else:
+            keywords = {}
+        size = len(pages) * page.shape[0] * page.shape[1]
+        on_pixels = lambda n: on_share(n / size)  # noqa: E731
+        denoise(page, out=out, on_pixels=on_pixels, **keywords)
+
+    dtype = denoise.keywords["dtype"]
+    tfflowdn.data.map_pages(job.source, job.target, fill, dtype)
+
+
+def _has_independent_channels(path):
+    with tfflowdn.data.open_picture(path) as picture:
+        return picture.has_independent_channels()
+
+
+class _Pages(Sequence):
+    """The pages of a file, each read when it is asked for."""
+
+    def __init__(self, path, folder):
+        self._path, self._folder = path, folder
+        self._count = tfflowdn.data.num_pages(path)
+
+    def __len__(self):
+        return self._count
+
+    def __getitem__(self, index):
+        (page,) = tfflowdn.data.read_pages(self._path, self._folder, [index])
+        return page
+
+    def __iter__(self):
+        return tfflowdn.data.read_pages(self._path, self._folder)
+
+
+@contextlib.contextmanager
+def _one_picture(progress):
+    """Gives a function that shows that a share of a picture is done; the end adds all.
+
+    A picture that fails is also done.
+    """
+    left = 1.0
+
+    def on_share(share):
+        nonlocal left
+        share = min(left, share)
+        left -= share
+        progress.update(share)
+
+    try:
+        yield on_share
+    finally:
+        progress.update(left)
