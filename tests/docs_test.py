@@ -87,7 +87,7 @@ def source_of(words: list[str]) -> Path | None:
 
 def flags_of(source: Path) -> set[str]:
     """Returns the flags that a script defines itself or by what scripts share."""
-    shared = [ROOT / "tfflowdn/scripts/command.py"]
+    shared = [ROOT / f"tfflowdn/scripts/{n}.py" for n in ("command", "shared_flags")]
     if "tools" in source.parts:
         shared = (
             list((ROOT / "tools").glob("*.py"))

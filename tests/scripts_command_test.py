@@ -13,7 +13,13 @@ import pytest
 from absl import flags
 
 from tfflowdn import devices, inference
-from tfflowdn.scripts import command, configuration, denoise
+from tfflowdn.scripts import (
+    command,
+    command_line,
+    configuration,
+    denoise,
+    shared_flags,
+)
 
 ROOT = Path(__file__).parent.parent
 SETUP = (ROOT / "setup.py").read_text()
@@ -160,7 +166,7 @@ def test_traceback_shows_where_an_error_occurred(tmp_path):
 
 
 def test_choices_and_defaults_are_those_of_the_library():
-    assert command.STRATEGIES == devices.STRATEGIES
+    assert shared_flags.STRATEGIES == devices.STRATEGIES
     assert denoise.GENERAL == inference.GENERAL
 
 
@@ -214,7 +220,7 @@ def test_an_error_that_is_not_a_check_of_ours_names_the_flag():
 
 def test_flags_of_other_libraries_are_not_the_commands():
     assert "alsologtostderr" in flags.FLAGS
-    assert "alsologtostderr" in command._OTHERS
+    assert "alsologtostderr" in command_line._OTHERS
 
 
 def test_reports_are_valid_json_and_name_the_peak(tmp_path, capsys):
