@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import struct
@@ -16,6 +17,7 @@ from PIL import Image
 from tfflowdn import Denoiser, ResNetDenoiser, data
 from tfflowdn.inference import tiling
 from tfflowdn.serving.graph import ServedDenoiser
+from tfflowdn.serving.tiles import graph_spans
 
 MAX_PIXELS = 1200
 MAX_REQUEST_PIXELS = 1_000_000
@@ -81,7 +83,8 @@ def test_the_graph_makes_the_tiles_of_the_module(gray):
     sizes += [(1, 100_000), (35, 35), (34, 36), (33, 1000), (100_000, 70_000)]
     options = {"margin": gray.served.margin, "multiple": gray.served.multiple}
     graph = tf.function(
-        gray.served.spans, input_signature=[tf.TensorSpec([], tf.int64)] * 2
+        functools.partial(graph_spans, max_pixels=MAX_PIXELS, **options),
+        input_signature=[tf.TensorSpec([], tf.int64)] * 2,
     )
     for height, width in sizes:
         lengths = tiling.tile_lengths(height, width, MAX_PIXELS, options["multiple"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -11,23 +10,11 @@ import tensorflow as tf
 
 from tfflowdn import data, inference
 from tfflowdn.inference import tiling
-from tfflowdn.serving import MAX_REQUEST_PIXELS
+from tfflowdn.serving import MAX_REQUEST_PIXELS, encoded_files
+from tfflowdn.serving.tiles import concat_map, graph_spans
 
 __all__ = ["ServedDenoiser"]
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_JPEG = b"\xff\xd8\xff"
-_PNG_HEADER_SIZE = 33  # The signature and the chunk IHDR.
-_PNG_SIZE_OFFSET = 16  # Width and height, four bytes each.
-_PNG_DEPTH_OFFSET = 24
-_MAX_PNG_CHUNKS = 1000  # Chunks in front of the pixels that are searched for EXIF.
-_EXIF_SIZE = 2**17  # EXIF is one segment of at most 64 KiB, among the first ones.
-_EXIF = b"Exif\x00\x00"
-# The first entry for the orientation, little- or big-endian, and its value 1 to 8.
-_ORIENTATION = (
-    r"^\C*?Exif\x00\x00\C*?(?:\x12\x01\x03\x00\x01\x00\x00\x00"
-    r"|\x01\x12\x00\x03\x00\x00\x00\x01\x00)([\x01-\x08])\C*$"
-)
 _MAX_SAMPLE = 2**22  # Pixels that percentiles are computed from, as in `data`.
 
 
@@ -173,7 +160,7 @@ class ServedDenoiser:
             ["noisy_bytes must hold a file. Received: an empty batch."],
         )
         num_pixels = tf.map_fn(
-            _num_pixels,
+            encoded_files.num_pixels,
             noisy_bytes,
             fn_output_signature=tf.TensorSpec([], tf.int64),
             parallel_iterations=1,
@@ -241,7 +228,7 @@ class ServedDenoiser:
             return tf.ensure_shape(noisy, (None, None, None, self.channels))
 
     def _denoise_file(self, contents):
-        pixels, is_deep = _decode(contents)
+        pixels, is_deep = encoded_files.decode(contents)
         num_colors = tf.shape(pixels)[-1]
         num_colors -= 1 - num_colors % 2  # The last of 2 or 4 channels is alpha.
         color, alpha = pixels[..., :num_colors], pixels[..., num_colors:]
@@ -276,23 +263,29 @@ class ServedDenoiser:
         """Denoises several pictures at once, one picture, or one tile of a picture."""
         batch, height, width = tf.unstack(tf.shape(noisy, tf.int64)[:3])
         at_once = tf.clip_by_value(self.max_pixels // (height * width), 1, batch)
-        rows, columns = self.spans(height, width)
+        rows, columns = graph_spans(
+            height,
+            width,
+            margin=self.margin,
+            multiple=self.multiple,
+            max_pixels=self.max_pixels,
+        )
 
         def denoise_pictures(index):
             first = index * at_once
             pictures = noisy[first : first + at_once]
 
             def denoise_row(row):
-                return _concat_map(
+                return concat_map(
                     lambda column: self._denoise_tile(pictures, rows[row], column),
                     columns,
                     axis=2,
                 )
 
-            return _concat_map(denoise_row, tf.range(tf.shape(rows)[0]), axis=1)
+            return concat_map(denoise_row, tf.range(tf.shape(rows)[0]), axis=1)
 
         chunks = tf.range((batch + at_once - 1) // at_once)
-        denoised = _concat_map(denoise_pictures, chunks, axis=0)
+        denoised = concat_map(denoise_pictures, chunks, axis=0)
         return tf.ensure_shape(denoised, noisy.shape)
 
     def _denoise_tile(self, pictures, row, column):
@@ -302,167 +295,6 @@ class ServedDenoiser:
             row[2] - row[0] : row[3] - row[0],
             column[2] - column[0] : column[3] - column[0],
         ]
-
-    def spans(self, height: tf.Tensor, width: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the same tiles along each axis as `tiling.tiles`.
-
-        Args:
-          height: Scalar, int64.
-          width: Scalar, int64.
-
-        Returns:
-          `start, stop, begin, end` of `tiling.Span` for the rows and for the columns,
-          int64 [tiles, 4] each.
-        """
-        side = math.isqrt(self.max_pixels)
-        fits = height * width <= self.max_pixels
-
-        def spans(size, other):
-            most = tf.where(other < side, self.max_pixels // other, side)
-            most -= most % self.multiple
-            return tf.cond(
-                fits | (size < side) | (size <= most),
-                lambda: tf.stack([[0, size, 0, size]]),
-                lambda: self._spans(size, most),
-            )
-
-        return spans(height, width), spans(width, height)
-
-    def _spans(self, size, length):
-        """Returns `tiling.spans` of an axis with several tiles."""
-        margin = self.multiple * math.ceil(self.margin / self.multiple)
-        inner = size - 2 * margin
-        count = _ceil_divide(inner, length - 2 * margin)
-        step = self.multiple * _ceil_divide(inner, count * self.multiple)
-        length = step + 2 * margin
-        last = size - length
-        last -= last % self.multiple
-        starts = tf.concat([tf.range(0, last, step), [last]], 0)
-        stops = tf.concat([starts[:-1] + length, [size]], 0)
-        begins = tf.concat([[0], starts[1:] + margin], 0)
-        ends = tf.concat([begins[1:], [size]], 0)
-        return tf.stack([starts, stops, begins, ends], 1)
-
-
-def _concat_map(function: Callable, elements: tf.Tensor, axis: int) -> tf.Tensor:
-    """Concatenates function(element), [batch, H, W, C], along an axis, in sequence."""
-    swap = [0, 1, 2, 3]
-    swap[0], swap[axis] = axis, 0  # A TensorArray concatenates along its first axis.
-    count = tf.shape(elements)[0]
-    results = tf.TensorArray(tf.float32, count, infer_shape=False)
-    _, results = tf.while_loop(
-        lambda index, _: index < count,
-        lambda index, results: (
-            index + 1,
-            results.write(index, tf.transpose(function(elements[index]), swap)),
-        ),
-        (0, results),
-        parallel_iterations=1,  # One tile's memory at a time.
-    )
-    return tf.transpose(results.concat(), swap)
-
-
-def _num_pixels(contents):
-    """Returns the number of pixels in the header of a file, int64."""
-    is_png, is_jpeg = _starts_with(contents, _PNG), _starts_with(contents, _JPEG)
-    check = tf.debugging.Assert(
-        is_png | is_jpeg,
-        [
-            "noisy_bytes must be PNG or JPEG files. Received: other bytes, in number",
-            tf.strings.length(contents),
-        ],
-    )
-    with tf.control_dependencies([check]):
-        contents = tf.identity(contents)
-    return tf.cond(
-        is_png,
-        lambda: tf.reduce_prod(_png_size(contents)),
-        lambda: tf.reduce_prod(
-            tf.io.extract_jpeg_shape(contents, output_type=tf.int64)[:2]
-        ),
-    )
-
-
-def _png_size(contents):
-    """Returns width and height; 0 for a file that ends before them."""
-    head = tf.strings.substr(contents, 0, _PNG_HEADER_SIZE) + bytes(_PNG_HEADER_SIZE)
-    size = tf.strings.substr(head, _PNG_SIZE_OFFSET, 8)
-    return tf.cast(_big_endian(size), tf.int64)
-
-
-def _decode(contents):
-    """Returns stored pixels as float32 [H, W, C], and whether they have 16 bits."""
-    return tf.cond(
-        _starts_with(contents, _PNG),
-        lambda: _decode_png(contents),
-        lambda: _decode_jpeg(contents),
-    )
-
-
-def _decode_png(contents):
-    pixels = tf.cast(tf.io.decode_png(contents, dtype=tf.uint16), tf.float32)
-    with tf.control_dependencies([pixels]):  # It reports a broken file.
-        is_deep = tf.strings.substr(contents, _PNG_DEPTH_OFFSET, 1) == b"\x10"
-        orientation = _orientation(_png_exif(contents))
-    # decode_png multiplies 8-bit pixels by 257 = 65535 / 255.
-    pixels /= tf.where(is_deep, 1.0, 257.0)
-    return _oriented(pixels, orientation), is_deep
-
-
-def _decode_jpeg(contents):
-    pixels = tf.io.decode_jpeg(contents, dct_method="INTEGER_ACCURATE")
-    pixels = tf.cast(pixels, tf.float32)
-    return _oriented(pixels, _orientation(contents)), False
-
-
-def _png_exif(contents):
-    """Returns the EXIF data in front of the pixels of a valid PNG as JPEG has them."""
-    padded = contents + bytes(8)
-    end = tf.strings.length(contents)
-
-    def header(start):
-        """Returns the length and the type of the chunk at an offset."""
-        length = _big_endian(tf.strings.substr(padded, start, 4))[0]
-        return length, tf.strings.substr(padded, start + 4, 4)
-
-    def is_before_exif(start):
-        length, kind = header(start)
-        is_last = (kind == b"eXIf") | (kind == b"IDAT")
-        return ~is_last & (length >= 0) & (length < end - start - 12)
-
-    (start,) = tf.while_loop(
-        is_before_exif,
-        lambda start: (start + 12 + header(start)[0],),
-        (tf.constant(_PNG_HEADER_SIZE),),
-        maximum_iterations=_MAX_PNG_CHUNKS,
-    )
-    length, kind = header(start)
-    length = tf.where(kind == b"eXIf", tf.clip_by_value(length, 0, _EXIF_SIZE), 0)
-    return _EXIF + tf.strings.substr(padded, start + 8, length)
-
-
-def _orientation(contents):
-    """Returns the EXIF orientation, 1 to 8; 1 if the data have none."""
-    head = tf.strings.substr(contents, 0, _EXIF_SIZE)
-    found = tf.strings.regex_replace(head, _ORIENTATION, r"\1")
-    return tf.cond(
-        tf.strings.length(found) == 1,
-        lambda: tf.cast(tf.io.decode_raw(found, tf.uint8)[0], tf.int32),
-        lambda: 1,
-    )
-
-
-def _oriented(pixels, orientation):
-    """Applies an EXIF orientation to pixels [H, W, C], as `data` does."""
-
-    def is_one_of(*values):
-        return tf.reduce_any(orientation == tf.constant(values))
-
-    pixels = tf.cond(
-        orientation >= 5, lambda: tf.transpose(pixels, (1, 0, 2)), lambda: pixels
-    )
-    axes = tf.where(tf.stack([is_one_of(3, 4, 7, 8), is_one_of(2, 3, 6, 7)]))[:, 0]
-    return tf.reverse(pixels, axes)
 
 
 def _percentiles(picture, percentages):
@@ -482,17 +314,5 @@ def _percentiles(picture, percentages):
     return tf.stack([low, tf.where(high > low, high, low + 1)])
 
 
-def _starts_with(contents, start):
-    return tf.strings.substr(contents, 0, len(start)) == start
-
-
-def _big_endian(contents):
-    return tf.io.decode_raw(contents, tf.int32, little_endian=False)
-
-
 def _to_integers(pixels, dtype):
     return tf.cast(tf.round(tf.clip_by_value(pixels, 0, dtype.max)), dtype)
-
-
-def _ceil_divide(number, divisor):
-    return -(-number // divisor)
