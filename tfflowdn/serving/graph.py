@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfflowdn import data, inference
 from tfflowdn.inference import tiling
 from tfflowdn.serving import MAX_REQUEST_PIXELS, encoded_files
-from tfflowdn.serving.tiles import concat_map, graph_spans
+from tfflowdn.serving.tiles import denoise_by_tiles
 
 __all__ = ["ServedDenoiser"]
 
@@ -260,41 +260,13 @@ class ServedDenoiser:
         return self._network(noisy, training=False)
 
     def _denoise_by_tiles(self, noisy):
-        """Denoises several pictures at once, one picture, or one tile of a picture."""
-        batch, height, width = tf.unstack(tf.shape(noisy, tf.int64)[:3])
-        at_once = tf.clip_by_value(self.max_pixels // (height * width), 1, batch)
-        rows, columns = graph_spans(
-            height,
-            width,
+        return denoise_by_tiles(
+            self._denoise_at_once,
+            noisy,
             margin=self.margin,
             multiple=self.multiple,
             max_pixels=self.max_pixels,
         )
-
-        def denoise_pictures(index):
-            first = index * at_once
-            pictures = noisy[first : first + at_once]
-
-            def denoise_row(row):
-                return concat_map(
-                    lambda column: self._denoise_tile(pictures, rows[row], column),
-                    columns,
-                    axis=2,
-                )
-
-            return concat_map(denoise_row, tf.range(tf.shape(rows)[0]), axis=1)
-
-        chunks = tf.range((batch + at_once - 1) // at_once)
-        denoised = concat_map(denoise_pictures, chunks, axis=0)
-        return tf.ensure_shape(denoised, noisy.shape)
-
-    def _denoise_tile(self, pictures, row, column):
-        tile = pictures[:, row[0] : row[1], column[0] : column[1]]
-        return self._denoise_at_once(tile)[
-            :,
-            row[2] - row[0] : row[3] - row[0],
-            column[2] - column[0] : column[3] - column[0],
-        ]
 
 
 def _percentiles(picture, percentages):

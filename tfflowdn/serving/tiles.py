@@ -7,7 +7,56 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-__all__ = ["concat_map", "graph_spans"]
+__all__ = ["denoise_by_tiles", "graph_spans"]
+
+
+def denoise_by_tiles(
+    denoise: Callable[[tf.Tensor], tf.Tensor],
+    noisy: tf.Tensor,
+    *,
+    margin: int,
+    multiple: int,
+    max_pixels: int,
+) -> tf.Tensor:
+    """Denoises several pictures at once, one picture, or one tile of a picture.
+
+    Args:
+      denoise: Maps pictures [batch, H, W, C] to the same shape.
+      noisy: float32 [batch, H, W, C].
+      margin: See `tiling.tiles`.
+      multiple: See `tiling.tiles`.
+      max_pixels: See `tiling.tiles`.
+    """
+    batch, height, width = tf.unstack(tf.shape(noisy, tf.int64)[:3])
+    at_once = tf.clip_by_value(max_pixels // (height * width), 1, batch)
+    options = {"margin": margin, "multiple": multiple, "max_pixels": max_pixels}
+    rows, columns = graph_spans(height, width, **options)
+
+    def denoise_pictures(index):
+        first = index * at_once
+        pictures = noisy[first : first + at_once]
+
+        def denoise_row(row):
+            return _concat_map(
+                lambda column: _denoise_tile(denoise, pictures, rows[row], column),
+                columns,
+                axis=2,
+            )
+
+        return _concat_map(denoise_row, tf.range(tf.shape(rows)[0]), axis=1)
+
+    chunks = tf.range((batch + at_once - 1) // at_once)
+    denoised = _concat_map(denoise_pictures, chunks, axis=0)
+    return tf.ensure_shape(denoised, noisy.shape)
+
+
+def _denoise_tile(denoise, pictures, row, column):
+    tile = pictures[:, row[0] : row[1], column[0] : column[1]]
+    return denoise(tile)[
+        :,
+        row[2] - row[0] : row[3] - row[0],
+        column[2] - column[0] : column[3] - column[0],
+    ]
 
 
 def graph_spans(
@@ -57,7 +106,7 @@ def _spans(size, length, margin, multiple):
     return tf.stack([starts, stops, begins, ends], 1)
 
 
-def concat_map(function: Callable, elements: tf.Tensor, axis: int) -> tf.Tensor:
+def _concat_map(function: Callable, elements: tf.Tensor, axis: int) -> tf.Tensor:
     """Concatenates function(element), [batch, H, W, C], along an axis, in sequence."""
     swap = [0, 1, 2, 3]
     swap[0], swap[axis] = axis, 0  # A TensorArray concatenates along its first axis.
