@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tfflowdn.adapt.choose import Comparison, compare
 from tfflowdn.adapt.decide import Decisions, decide
-from tfflowdn.adapt.look import Look, choose_range, describe, look_at
+from tfflowdn.adapt.describe import describe
+from tfflowdn.adapt.look import Look, choose_range, look_at
 from tfflowdn.adapt.pictures import Plane, find_files, read_planes
 from tfflowdn.adapt.run import Adaptation
 from tfflowdn.adapt.summary import write_summary

@@ -1,4 +1,4 @@
-"""What noisy pictures are like: values, noise, sharpness and defects."""
+"""Measures noisy pictures: their values, noise, sharpness and defects."""
 
 from __future__ import annotations
 
@@ -8,16 +8,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfflowdn import data
+from tfflowdn.adapt.measure import (
+    BLOCK,
+    calm_noise,
+    clipped_shares,
+    color_correlation,
+    hot_share,
+    is_jpeg,
+    level_by_brightness,
+    noise_correlation,
+    noise_skewness,
+)
 from tfflowdn.adapt.pictures import Plane, to_units
 
-__all__ = ["Look", "choose_range", "describe", "look_at"]
+__all__ = ["Look", "choose_range", "look_at"]
 
-BLOCK = 16  # Side of the blocks whose noise is measured, in pixels.
-CALM_SHARE = 0.1
-NUM_BINS = 10
-MAX_LAG = 4
-CORRELATED, LEANING, CLIPPED, HOT = 0.1, 0.3, 1e-3, 1e-4
-BLOCKY = 1.15
+CORRELATED = 0.1
 LARGEST_SAMPLE = 4_000_000  # Pixels that decide on the range.
 
 
@@ -128,8 +134,8 @@ def look_at(planes: Sequence[Plane], num_files: int, pixel_range: str) -> Look:
             f"Received: sizes {sorted({p.pixels.shape[:2] for p in planes})[:5]}."
         )
     origin, unit = _scale(planes[0], pixel_range)
-    brightness, noise = _calm_noise(pictures)
-    bins, levels = _level_by_brightness(brightness, noise)
+    brightness, noise = calm_noise(pictures)
+    bins, levels = level_by_brightness(brightness, noise)
     stored = [plane.pixels for plane in planes]
     quantiles = np.quantile(
         np.concatenate([p[::4, ::4].ravel() for p in pictures]), np.linspace(0, 1, 11)
@@ -149,82 +155,13 @@ def look_at(planes: Sequence[Plane], num_files: int, pixel_range: str) -> Look:
         brightness=_floats(origin + unit * bins),
         noise=_floats(unit * levels),
         spread=_floats(quantiles),
-        correlation=(_correlation(noise, 1), _correlation(noise, 2)),
-        color_correlation=_color_correlation(noise),
-        skewness=_skewness(noise),
-        jpeg=_is_jpeg(planes, pictures),
-        clipped=_clipped(stored),
-        hot=_hot(pictures, float(np.median(levels))),
+        correlation=(noise_correlation(noise, 1), noise_correlation(noise, 2)),
+        color_correlation=color_correlation(noise),
+        skewness=noise_skewness(noise),
+        jpeg=is_jpeg(planes, pictures),
+        clipped=clipped_shares(stored),
+        hot=hot_share(pictures, float(np.median(levels))),
     )
-
-
-def describe(look: Look) -> list[str]:
-    """Returns ten plain sentences about the pictures, in their own units."""
-    unit = unit_name(look)
-    kind = "gray" if look.channels == 1 else "color"
-    low, high = look.sizes
-    dark, bright = look.noise[0], look.noise[-1]
-    rows, columns = look.correlation
-    reach = max(rows[0], columns[0])
-    bits = int(np.ceil(np.log2(max(look.highest, 1) + 1)))
-    integers = np.dtype(look.dtype).kind in "iu"
-    used = f", {bits} bits are used" if integers else ""
-    growth = (
-        "grows with the brightness"
-        if bright > 1.25 * dark
-        else (
-            "falls with the brightness"
-            if bright < 0.8 * dark
-            else "is about the same at all brightnesses"
-        )
-    )
-    return [
-        f"{look.num_files} files, {kind}, sides of {low} to {high} pixels; "
-        f"{look.num_planes} planes were looked at.",
-        f"Values: {look.dtype}, from {_short(look.lowest)} to {_short(look.highest)}"
-        f"{used}.",
-        f"Range: the networks see {_short(look.origin)} as 0 and "
-        f"{_short(look.origin + look.unit)} as 1.",
-        f"Noise: about {_short(np.median(look.noise))} {unit} in calm places.",
-        f"By brightness: the noise {growth} ({_short(dark)} {unit} at "
-        f"{_short(look.brightness[0])}, {_short(bright)} at "
-        f"{_short(look.brightness[-1])}).",
-        "Correlation: neighboring pixels have "
-        + (
-            f"similar noise ({reach:.2f})."
-            if look.is_correlated
-            else f"independent noise ({reach:.2f})."
-        ),
-        "Colors: "
-        + (
-            "the pictures are gray."
-            if look.channels == 1
-            else "the noise of the channels is correlated by "
-            f"{look.color_correlation:.2f}."
-        ),
-        "Lean: the noise "
-        + (
-            f"leans to one side (skewness {look.skewness:.2f})."
-            if abs(look.skewness) > LEANING
-            else f"is about as often above as below (skewness {look.skewness:.2f})."
-        ),
-        "JPEG: the pictures "
-        + (
-            "were compressed as JPEG, which changes their noise."
-            if look.jpeg
-            else "show no JPEG compression."
-        ),
-        f"Defects: {100 * look.clipped[0]:.2g} % of the pixels are at the lowest and "
-        f"{100 * look.clipped[1]:.2g} % at the highest value, and "
-        f"{100 * look.hot:.2g} % are far from all their neighbors.",
-    ]
-
-
-def unit_name(look: Look) -> str:
-    """Returns the name of the unit of stored values."""
-    if look.dtype == "uint8":
-        return "gray levels"
-    return "counts" if np.dtype(look.dtype).kind in "iu" else "units"
 
 
 def _scale(plane: Plane, pixel_range: str) -> tuple[float, float]:
@@ -236,111 +173,6 @@ def _scale(plane: Plane, pixel_range: str) -> tuple[float, float]:
     else:
         low, high = map(float, pixel_range.split(","))
     return low, high - low
-
-
-def _calm_noise(pictures: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns brightness [n] and noise [n, block, block, C] of calm blocks."""
-    brightness, noise = [], []
-    for picture in pictures:
-        blocks = _blocks(picture)
-        rest = blocks - _planes(blocks)
-        mean, variance = blocks.mean((1, 2, 3)), (rest**2).mean((1, 2, 3))
-        extreme = (blocks <= picture.min()) | (blocks >= picture.max())
-        usable = (extreme.mean((1, 2, 3)) < 0.2) & (variance > 0)
-        for part in np.array_split(np.argsort(mean), NUM_BINS):
-            part = part[usable[part]]
-            calm = part[np.argsort(variance[part])][: max(1, len(part) // 10)]
-            brightness.append(mean[calm])
-            noise.append(rest[calm])
-    brightness, noise = np.concatenate(brightness), np.concatenate(noise)
-    if not len(brightness):
-        shape = (1, BLOCK, BLOCK, pictures[0].shape[-1])
-        return np.array([pictures[0].mean()]), np.zeros(shape, np.float32)
-    return brightness, noise
-
-
-def _blocks(picture: np.ndarray) -> np.ndarray:
-    rows, columns = (size // BLOCK for size in picture.shape[:2])
-    picture = picture[: rows * BLOCK, : columns * BLOCK]
-    blocks = picture.reshape(rows, BLOCK, columns, BLOCK, -1).swapaxes(1, 2)
-    return blocks.reshape(rows * columns, BLOCK, BLOCK, -1)
-
-
-def _planes(blocks: np.ndarray) -> np.ndarray:
-    """Returns the least-squares plane of each block and channel."""
-    ramp = np.linspace(-1, 1, BLOCK, dtype=np.float32)
-    ramp /= np.sqrt(np.mean(ramp**2))
-    rows, columns = ramp[:, np.newaxis, np.newaxis], ramp[:, np.newaxis]
-    slopes = [(blocks * r).mean((1, 2), keepdims=True) * r for r in (rows, columns)]
-    return blocks.mean((1, 2), keepdims=True) + sum(slopes)
-
-
-def _level_by_brightness(
-    brightness: np.ndarray, noise: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    variance = (noise**2).mean((1, 2, 3)) * BLOCK**2 / (BLOCK**2 - 3)
-    parts = np.array_split(np.argsort(brightness), min(NUM_BINS, len(brightness)))
-    bins = np.array([brightness[part].mean() for part in parts])
-    return bins, np.sqrt([np.median(variance[part]) for part in parts])
-
-
-def _correlation(noise: np.ndarray, axis: int) -> tuple[float, ...]:
-    power = max(float((noise**2).mean()), 1e-20)
-    length = noise.shape[axis]
-    moved = np.moveaxis(noise, axis, 0)
-    return _floats(
-        (moved[lag:] * moved[: length - lag]).mean() / power
-        for lag in range(1, MAX_LAG + 1)
-    )
-
-
-def _color_correlation(noise: np.ndarray) -> float:
-    if noise.shape[-1] == 1 or not noise.any():
-        return 0.0
-    matrix = np.corrcoef(noise.reshape(-1, noise.shape[-1]).T)
-    return float(matrix[np.triu_indices(len(matrix), 1)].mean())
-
-
-def _skewness(noise: np.ndarray) -> float:
-    power = (noise**2).mean((1, 2, 3), keepdims=True)
-    return float(((noise / np.sqrt(power + 1e-20)) ** 3).mean())
-
-
-def _is_jpeg(planes: Sequence[Plane], pictures: Sequence[np.ndarray]) -> bool:
-    names = {plane.path.suffix.lower() for plane in planes}
-    if names <= {".jpg", ".jpeg", ".jfif", ".jpe"}:
-        return True
-    return float(np.median([_blockiness(picture) for picture in pictures])) > BLOCKY
-
-
-def _blockiness(picture: np.ndarray) -> float:
-    """Returns the steps at multiples of 8 pixels over the other steps."""
-    steps = [np.abs(np.diff(picture, axis=axis)).mean((1 - axis, 2)) for axis in (0, 1)]
-    edges = np.mean([step[7::8].mean() for step in steps])
-    others = [np.delete(step, np.s_[7::8]).mean() for step in steps]
-    return float(edges / max(np.mean(others), 1e-12))
-
-
-def _clipped(stored: Sequence[np.ndarray]) -> tuple[float, float]:
-    low, high = (f([f(p) for p in stored]) for f in (np.min, np.max))
-    count = sum(p.size for p in stored)
-    at = [sum(int((p == limit).sum()) for p in stored) for limit in (low, high)]
-    return at[0] / count, at[1] / count
-
-
-def _hot(pictures: Sequence[np.ndarray], level: float) -> float:
-    """Returns the share of pixels that are far above or below all neighbors."""
-    count = total = 0
-    for picture in pictures:
-        windows = np.lib.stride_tricks.sliding_window_view(picture, (3, 3), (0, 1))
-        around = windows.reshape(*windows.shape[:3], 9)
-        middle = around[..., 4]
-        others = np.delete(around, 4, -1)
-        far = 6 * max(level, 1e-6)
-        above, below = middle - others.max(-1), others.min(-1) - middle
-        count += int(((above > far) | (below > far)).sum())
-        total += middle.size
-    return count / total
 
 
 def _floats(values) -> tuple[float, ...]:

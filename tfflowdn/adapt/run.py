@@ -19,7 +19,8 @@ from tfflowdn import config_files, data, devices, files, inference, stages, trai
 from tfflowdn.adapt import clean, pictures
 from tfflowdn.adapt.choose import Comparison, compare, denoise_by, mean_network
 from tfflowdn.adapt.decide import Decisions, decide
-from tfflowdn.adapt.look import Look, choose_range, describe, look_at
+from tfflowdn.adapt.describe import describe
+from tfflowdn.adapt.look import Look, choose_range, look_at
 from tfflowdn.adapt.pictures import Plane
 from tfflowdn.noise import NoiseModel
 

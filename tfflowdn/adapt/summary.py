@@ -10,7 +10,8 @@ import numpy as np
 
 from tfflowdn import inference
 from tfflowdn.adapt.choose import denoise_by
-from tfflowdn.adapt.look import Look, unit_name
+from tfflowdn.adapt.describe import unit_name
+from tfflowdn.adapt.look import Look
 from tfflowdn.adapt.run import Adaptation
 from tfflowdn.noise import NoiseModel
 from tfflowdn.noise.curves import NoiseCurves, curves_of_model
