@@ -265,7 +265,7 @@ def test_shards_train_the_same_denoiser(pictures, prior_path, tmp_path, monkeypa
     config.start.training.num_steps = config.objective.training.num_steps = 2
     whole = inference.load_denoiser(train_denoiser(config, tmp_path / "whole"))
     used = set()
-    for module in ("resnet", "flow_prior"):
+    for module in ("resnet", "flow_density"):
 
         def recorded(function, batch, num_shards, module=module):
             used.add((module, num_shards))
@@ -275,7 +275,7 @@ def test_shards_train_the_same_denoiser(pictures, prior_path, tmp_path, monkeypa
     parts = inference.load_denoiser(
         train_denoiser(config, tmp_path / "parts", num_shards=2)
     )
-    assert {("resnet", 2), ("flow_prior", 2)} <= used
+    assert {("resnet", 2), ("flow_density", 2)} <= used
     for one, two in zip(whole.get_weights(), parts.get_weights(), strict=True):
         np.testing.assert_allclose(one, two, atol=1e-4)
 

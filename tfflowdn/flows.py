@@ -40,6 +40,7 @@ __all__ = [
     "FlowOptions",
     "GlowStep",
     "Step",
+    "flow_name",
     "glow",
     "nice",
     "real_nvp",
@@ -166,3 +167,18 @@ FLOWS: dict[str, Callable[..., tfd.TransformedDistribution]] = {
     "real_nvp": real_nvp,
     "glow": glow,
 }
+
+
+def flow_name(flow: str | Callable) -> str:
+    """Returns the name of a flow in `FLOWS`, for saving.
+
+    Raises:
+      ValueError: If it has none.
+    """
+    names = [name for name, entry in FLOWS.items() if entry is flow or name == flow]
+    if not names:
+        raise ValueError(
+            "To save a prior, its flow must have a name in flows.FLOWS. "
+            f"Received: flow={flow!r}."
+        )
+    return names[0]

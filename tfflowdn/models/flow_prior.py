@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -12,20 +11,22 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfflowdn.bijectors import ImageBijector
 from tfflowdn.checks import check_choice
 from tfflowdn.data import check_range
-from tfflowdn.devices import map_shards
-from tfflowdn.flows import FLOWS
+from tfflowdn.flows import FLOWS, flow_name
 from tfflowdn.metrics import bits_per_dim
 from tfflowdn.models import likelihood
+from tfflowdn.models.dequantization import DEQUANTIZATIONS, dequantize, step_seed
+from tfflowdn.models.flow_density import FlowDensity, check_images
 from tfflowdn.models.guarded_model import GuardedModel, only_if
 from tfflowdn.models.peek import first_batch
-from tfflowdn.models.units import asserts_as_value_errors
+from tfflowdn.models.units import (
+    asserts_as_value_errors,
+    check_not_negative,
+    finite_pictures,
+)
 
-__all__ = ["FLOWS", "FlowPrior", "step_seed"]
-
-DEQUANTIZATIONS = ("uniform", "gaussian", None)
+__all__ = ["FLOWS", "FlowPrior"]
 
 
 @keras.saving.register_keras_serializable("tfflowdn")
@@ -98,26 +99,12 @@ class FlowPrior(GuardedModel):
             dtype=self.variable_dtype,
             **self.flow_options,
         )
-        self.size_multiple = _size_multiple(self.distribution, self.image_shape)
+        self._density = FlowDensity(self.distribution, self.image_shape)
+        self.size_multiple = self._density.size_multiple
         self.flow_layers = self.distribution.bijector.layers
         self.loss_tracker = keras.metrics.Mean("loss")
         self.bits_per_dim_tracker = keras.metrics.Mean("bits_per_dim")
         self.gradient_norm_tracker = keras.metrics.Mean("gradient_norm")
-        self._shard_log_prob = tf.function(
-            lambda _, images: self._log_prob(images), reduce_retracing=True
-        )
-        self._shard_forward = tf.function(
-            lambda _, latents: self.distribution.bijector.forward(latents),
-            reduce_retracing=True,
-        )
-        self._traced_log_prob = tf.function(
-            lambda _, images: self._sharded_log_prob(images), reduce_retracing=True
-        )
-        self._traced_latents = tf.function(self._latents, reduce_retracing=True)
-        self._traced_forward = tf.function(
-            lambda _, latents: self._map_shards(self._shard_forward, latents),
-            reduce_retracing=True,
-        )
         self.built = True
         self.trainable = trainable  # Last: it reaches the layers made above.
 
@@ -145,13 +132,7 @@ class FlowPrior(GuardedModel):
         with asserts_as_value_errors():
             images = self.to_pictures(images)
         self.check_images(images, divisible=True)
-        is_finite = tf.reduce_all(tf.math.is_finite(images), axis=(1, 2, 3))
-        images = tf.boolean_mask(images, is_finite)
-        if not len(images):
-            raise ValueError(
-                "images must hold a picture whose pixels are all finite. Received: "
-                f"{len(is_finite)} pictures without one."
-            )
+        images = finite_pictures(images)
         images = self.dequantize(images, seed=[self.seed, -1])
         self.distribution.bijector.initialize(images)
 
@@ -174,24 +155,12 @@ class FlowPrior(GuardedModel):
         self.check_images(images)
         if images.shape[0] == 0:
             return tf.zeros((0,), images.dtype)
-        log_prob = self._density(images)
+        log_prob = self._density.log_prob(
+            images, num_shards=self.num_shards, trainable=self.trainable
+        )
         if tf.executing_eagerly():
             likelihood.check_finite(images, log_prob)
         return log_prob
-
-    def _density(self, images):
-        """Returns what `log_prob` returns for images of the right shape."""
-        multiple = self.size_multiple
-        # Several windows share one trace; one window is part of the caller's graph.
-        is_one = likelihood.is_divisible(images.shape, multiple)
-        if is_one and not tf.executing_eagerly():
-            log_prob = self._sharded_log_prob
-        else:
-            # A trace knows its shards, and whether it owes a gradient to the weights.
-            log_prob = functools.partial(
-                self._traced_log_prob, (self.num_shards, self.trainable)
-            )
-        return likelihood.log_prob_of_any_size(log_prob, images, multiple)
 
     def bits_per_dim(self, images: Any) -> tf.Tensor:
         """Returns the bits/dim, as 8-bit data, of images [batch, H, W, C], [batch]."""
@@ -224,16 +193,22 @@ class FlowPrior(GuardedModel):
           ValueError: If the shape or a number is not valid; in a graph, an invalid
             number is a tf.errors.InvalidArgumentError.
         """
-        num_samples = _checked("num_samples", tf.convert_to_tensor(num_samples))
+        num_samples = check_not_negative(
+            "num_samples", tf.convert_to_tensor(num_samples)
+        )
         temperature = tf.cast(temperature, self.variable_dtype)
-        temperature = _checked("temperature", temperature)
+        temperature = check_not_negative("temperature", temperature)
         image_shape = tuple(image_shape or self.image_shape)
         self.check_images(tf.TensorSpec((None, *image_shape)), divisible=True)
         seed = None if seed is None else tf.constant([seed, 0])
-        # Some operations give an empty batch another shape.
-        count = tf.maximum(num_samples, 1)
-        latents = self._traced_latents(count, image_shape, temperature, seed)
-        return self._traced_forward(self.num_shards, latents)[:num_samples]
+        return self._density.sample(
+            num_samples,
+            image_shape,
+            temperature=temperature,
+            seed=seed,
+            num_shards=self.num_shards,
+            trainable=self.trainable,
+        )
 
     def call(self, images: Any, training: bool | None = None) -> tf.Tensor:
         """Returns `log_prob(images)`, [batch]."""
@@ -282,15 +257,8 @@ class FlowPrior(GuardedModel):
     def dequantize(self, images: Any, seed: Any) -> tf.Tensor:
         """Adds dequantization noise to images [batch, H, W, C]; `seed` is two ints."""
         images = tf.cast(images, self.variable_dtype)
-        shape, dtype = tf.shape(images), images.dtype
-        if self.dequantization is None:
-            return images
-        if self.dequantization == "gaussian":
-            noise = tf.random.stateless_normal(shape, seed, dtype=dtype)
-            noise *= self.dequantization_sigma
-        else:
-            noise = tf.random.stateless_uniform(shape, seed, -0.5, 0.5, dtype) / 255
-        return images + tf.ensure_shape(noise, images.shape)
+        sigma = self.dequantization_sigma
+        return dequantize(images, seed, self.dequantization, sigma)
 
     def check_images(self, images: Any, divisible: bool = False) -> None:
         """Checks that images are [batch, H, W, C] with a size that the flow takes.
@@ -300,29 +268,12 @@ class FlowPrior(GuardedModel):
         Raises:
           ValueError: If they are not.
         """
-        shape, multiple = tuple(images.shape), self.size_multiple
-        if len(shape) != 4 or shape[-1] != self.channels:
-            raise ValueError(
-                f"images must be [batch, H, W, {self.channels}] for this prior. "
-                f"Received: images.shape={shape}."
-            )
-        if any(size is not None and size < multiple for size in shape[1:3]):
-            raise ValueError(
-                f"The height and width of images must be at least {multiple} for this "
-                f"prior. Received: images.shape={shape}."
-            )
-        if divisible and any(
-            size is not None and size % multiple for size in shape[1:3]
-        ):
-            raise ValueError(
-                f"The height and width of images must be divisible by {multiple} here. "
-                f"Received: images.shape={shape}."
-            )
+        check_images(images, self.channels, self.size_multiple, divisible)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments, a flow by its name in `FLOWS`."""
         config = {
-            "flow": _flow_name(self.flow),
+            "flow": flow_name(self.flow),
             "image_shape": self.image_shape,
             "flow_options": self.flow_options,
             "dequantization": self.dequantization,
@@ -331,35 +282,6 @@ class FlowPrior(GuardedModel):
             "seed": self.seed,
         }
         return {**super().get_config(), **config}
-
-    def _latents(self, num_samples, image_shape, temperature, seed):
-        return temperature * self._base(image_shape).sample(num_samples, seed)
-
-    def _log_prob(self, images):
-        images = tf.identity(images)  # A new tensor: TFP's cache must not answer.
-        shape = images.shape[1:]
-        if not shape.is_fully_defined():
-            shape = tf.shape(images)[1:]
-        base = self._base(shape)
-        return tfd.TransformedDistribution(
-            base, self.distribution.bijector, name="density"
-        ).log_prob(images)
-
-    def _sharded_log_prob(self, images):
-        if self.num_shards == 1:
-            return self._log_prob(images)
-        return self._map_shards(self._shard_log_prob, images)
-
-    def _map_shards(self, function, batch):
-        function = functools.partial(function, self.trainable)
-        return map_shards(function, batch, self.num_shards)
-
-    def _base(self, image_shape):
-        """Returns the base distribution of latents of another size."""
-        base = self.distribution.distribution
-        pixels = base.distribution
-        zeros = tf.zeros(image_shape, pixels.dtype)
-        return base.copy(distribution=pixels.copy(loc=zeros))
 
     def _dequantized_log_prob(self, images, seed):
         return self.log_prob(self.dequantize(images, seed))
@@ -373,55 +295,5 @@ class FlowPrior(GuardedModel):
         return {tracker.name: tracker.result() for tracker in trackers}
 
 
-def _checked(name: str, value: tf.Tensor) -> tf.Tensor:
-    """Checks that a number is finite and 0 or more, in a graph by an assertion."""
-    is_valid = (value >= 0) & (value < value.dtype.max)
-    message = f"{name} must be a finite number of 0 or more."
-    if not tf.executing_eagerly():
-        with tf.control_dependencies([tf.debugging.Assert(is_valid, [message, value])]):
-            return tf.identity(value)
-    if not is_valid:
-        raise ValueError(f"{message} Received: {name}={value.numpy()}.")
-    return value
-
-
-def step_seed(seed: int, optimizer: keras.optimizers.Optimizer) -> list:
-    """Returns two ints, a stateless seed of its own for each step and each replica."""
-    context = tf.distribute.get_replica_context()
-    replica = tf.cast(context.replica_id_in_sync_group, tf.int32)
-    return [seed + replica, tf.cast(optimizer.iterations, tf.int32)]
-
-
 def _num_dims(images, dtype=tf.float32):
     return tf.cast(tf.reduce_prod(tf.shape(images)[1:]), dtype)
-
-
-def _size_multiple(distribution, image_shape):
-    """Returns the least power of two that may be the height and width of an image."""
-    bijector, channels = distribution.bijector, image_shape[-1]
-    if not isinstance(bijector, ImageBijector):
-        raise ValueError(
-            "The bijector of a flow must be an ImageBijector, such as bijectors.Chain. "
-            f"Received: bijector={bijector!r}."
-        )
-    size = 1
-    while size <= max(image_shape):
-        try:
-            bijector.inverse_event_shape((size, size, channels))
-        except ValueError:  # A squeeze refuses an odd size.
-            size *= 2
-        else:
-            return size
-    raise ValueError(
-        f"The flow must take images of image_shape. Received: {image_shape=}."
-    )
-
-
-def _flow_name(flow):
-    names = [name for name, entry in FLOWS.items() if entry is flow or name == flow]
-    if not names:
-        raise ValueError(
-            "To save a prior, its flow must have a name in flows.FLOWS. "
-            f"Received: flow={flow!r}."
-        )
-    return names[0]

@@ -10,6 +10,7 @@ from keras import ops
 
 __all__ = [
     "blur_fidelity",
+    "bound_gradient",
     "estimate_noise_sigma",
     "map_prior_weight",
     "negative_log_likelihood",
@@ -76,3 +77,21 @@ def estimate_noise_sigma(noisy: tf.Tensor) -> tf.Tensor:
     stencil = columns[:, :, 2:] - 2 * columns[:, :, 1:-1] + columns[:, :, :-2]
     magnitude = ops.reshape(ops.abs(stencil), (ops.shape(noisy)[0], -1))
     return ops.median(magnitude, axis=-1) / (6 * _NORMAL_MEDIAN_MAGNITUDE)
+
+
+def bound_gradient(
+    gradient: tf.Tensor, noise_sigma: tf.Tensor, bound: float
+) -> tf.Tensor:
+    """Bounds each picture's gradient; a gradient that is not finite becomes 0.
+
+    Args:
+      gradient: Gradient of each picture's objective, [batch, H, W, C].
+      noise_sigma: Noise level of each picture, [batch].
+      bound: Largest norm, in units of 2 sigma / sqrt(dims).
+    """
+    norm = tf.sqrt(tf.reduce_sum(gradient**2, axis=(1, 2, 3)))
+    num_dims = tf.cast(tf.size(gradient[0]), gradient.dtype)
+    limit = bound * 2 * noise_sigma / tf.sqrt(num_dims)
+    scale = limit / tf.maximum(norm, limit)
+    scale = tf.where(tf.math.is_finite(norm), scale, tf.zeros_like(scale))
+    return tf.math.multiply_no_nan(gradient, scale[:, None, None, None])

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfflowdn.checks import check_choice
 from tfflowdn.metrics import PSNR
-from tfflowdn.models.flow_prior import step_seed
+from tfflowdn.models.dequantization import step_seed
 from tfflowdn.models.guarded_model import GuardedModel, only_if
 from tfflowdn.models.losses import estimate_noise_sigma
 

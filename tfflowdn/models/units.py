@@ -9,7 +9,12 @@ from typing import Any
 
 import tensorflow as tf
 
-__all__ = ["asserts_as_value_errors", "check_units"]
+__all__ = [
+    "asserts_as_value_errors",
+    "check_not_negative",
+    "finite_pictures",
+    "check_units",
+]
 
 UNITS = "Pictures must be floats in [0, 1] units, such as 8-bit pixels divided by 255."
 LIMIT = 8.0
@@ -60,3 +65,31 @@ def asserts_as_value_errors() -> Iterator[None]:
         raise ValueError(
             f"{UNITS} Received: a batch with the largest value{value}."
         ) from None
+
+
+def finite_pictures(images: tf.Tensor) -> tf.Tensor:
+    """Returns the pictures of [batch, H, W, C] whose pixels are all finite.
+
+    Raises:
+      ValueError: If there is none.
+    """
+    is_finite = tf.reduce_all(tf.math.is_finite(images), axis=(1, 2, 3))
+    images = tf.boolean_mask(images, is_finite)
+    if not len(images):
+        raise ValueError(
+            "images must hold a picture whose pixels are all finite. Received: "
+            f"{len(is_finite)} pictures without one."
+        )
+    return images
+
+
+def check_not_negative(name: str, value: tf.Tensor) -> tf.Tensor:
+    """Checks that a number is finite and 0 or more, in a graph by an assertion."""
+    is_valid = (value >= 0) & (value < value.dtype.max)
+    message = f"{name} must be a finite number of 0 or more."
+    if not tf.executing_eagerly():
+        with tf.control_dependencies([tf.debugging.Assert(is_valid, [message, value])]):
+            return tf.identity(value)
+    if not is_valid:
+        raise ValueError(f"{message} Received: {name}={value.numpy()}.")
+    return value

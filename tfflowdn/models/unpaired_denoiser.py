@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,9 +11,18 @@ import tensorflow as tf
 from tfflowdn.layers import GaussianBlur
 from tfflowdn.metrics import PSNR, bits_per_dim
 from tfflowdn.models import losses
-from tfflowdn.models.flow_prior import step_seed
+from tfflowdn.models.batches import unpack, unpack_validation
+from tfflowdn.models.dequantization import step_seed
 from tfflowdn.models.guarded_model import GuardedModel, only_if
 from tfflowdn.models.noise_likelihood import NoiseLikelihood
+from tfflowdn.models.unpaired_options import (
+    MODELS,
+    OPTIONS,
+    check_prior_weight,
+    check_rehearsal_weight,
+    serialize,
+    without_removed,
+)
 
 __all__ = ["UnpairedDenoiser"]
 
@@ -24,13 +32,6 @@ MAX_LOSS = 1.0
 """Largest loss of a picture in the logs: the loss of black instead of white."""
 MAX_BITS_PER_DIM = 32.0
 """Largest bits/dim of a picture in the logs."""
-MODELS = ("network", "prior", "noise", "reference")
-NEUTRAL = {
-    "shift_grid": False,
-    "initial_prior_factor": 1.0,
-    "initial_blur_sigma": None,
-}
-"""Arguments that earlier versions saved, with the values that have no effect."""
 
 
 @keras.saving.register_keras_serializable("tfflowdn")
@@ -117,8 +118,8 @@ class UnpairedDenoiser(GuardedModel):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        _check_prior_weight(prior_weight)
-        _check_rehearsal_weight(rehearsal_weight)
+        check_prior_weight(prior_weight)
+        check_rehearsal_weight(rehearsal_weight)
         self.network = network
         self.prior = prior
         self.prior.trainable = False
@@ -203,12 +204,7 @@ class UnpairedDenoiser(GuardedModel):
         Raises:
           ValueError: If `noisy` in `data` is not one tensor.
         """
-        noisy, clean, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        if tf.nest.is_nested(noisy):
-            raise ValueError(
-                "Batches of validation must be noisy pictures or (noisy, clean). "
-                f"Received: {_shapes(data)}."
-            )
+        noisy, clean, sample_weight = unpack_validation(data)
         noisy, weight = self.to_pictures(noisy), self.to_weights(sample_weight)
         denoised = self._denoise(noisy, training=False)
         terms = self.objective(denoised, noisy)
@@ -220,36 +216,16 @@ class UnpairedDenoiser(GuardedModel):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments, with serialized models."""
-
-        def serialize(model: keras.Model) -> dict[str, Any]:
-            config = keras.saving.serialize_keras_object(model)
-            return {**config, "compile_config": None}
-
-        models = {
-            name: model if model is None else serialize(model)
-            for name, model in ((name, getattr(self, name)) for name in MODELS)
-        }
-        config = {
-            **models,
-            "spectral_floor": self.spectral_floor,
-            "taper": self.taper,
-            "blur_sigma": self.blur_sigma,
-            "prior_weight": self.prior_weight,
-            "map_factor": self.map_factor,
-            "dequantize": self.dequantize,
-            "gradient_bound": self.gradient_bound,
-            "rehearsal_weight": self.rehearsal_weight,
-            "seed": self.seed,
-        }
-        return {**super().get_config(), **config}
+        models = {name: serialize(getattr(self, name)) for name in MODELS}
+        options = {name: getattr(self, name) for name in OPTIONS}
+        return {**super().get_config(), **models, **options}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> UnpairedDenoiser:
         """Builds the model from `get_config()`."""
         deserialize = keras.saving.deserialize_keras_object
-        models = {name: config[name] for name in MODELS if config.get(name)}
-        models = {name: deserialize(model) for name, model in models.items()}
-        return cls(**{**_without_removed(config), **models})
+        models = {n: deserialize(config[n]) for n in MODELS if config.get(n)}
+        return cls(**{**without_removed(config), **models})
 
     def _denoise(self, noisy: tf.Tensor, training: bool = True) -> tf.Tensor:
         return tf.cast(self(noisy, training=training), self.variable_dtype)
@@ -259,22 +235,9 @@ class UnpairedDenoiser(GuardedModel):
 
         Without rehearsal, synthetic and clean are None.
         """
-        noisy, clean, weight = keras.utils.unpack_x_y_sample_weight(data)
-        weight = self.to_weights(weight)
-        is_nested = tf.nest.is_nested(noisy)
-        if not self.rehearsal_weight:
-            if not is_nested:
-                return self.to_pictures(noisy), None, None, weight
-        elif is_nested and len(noisy) == 2 and tf.is_tensor(clean):
-            noisy, synthetic = noisy
-            if synthetic.shape.is_compatible_with(clean.shape):
-                pictures = map(self.to_pictures, (noisy, synthetic, clean))
-                return *pictures, weight
-        raise ValueError(
-            "Batches must be ((noisy, synthetic), clean), with the last two of one "
-            "shape, if rehearsal_weight is above 0, and noisy pictures if it is 0. "
-            f"Received: {_shapes(data)}, rehearsal_weight={self.rehearsal_weight}."
-        )
+        *pictures, weight = unpack(data, self.rehearsal_weight)
+        pictures = [p if p is None else self.to_pictures(p) for p in pictures]
+        return *pictures, self.to_weights(weight)
 
     def _make_likelihood(self) -> NoiseLikelihood | None:
         if self.noise is None:
@@ -307,13 +270,8 @@ class UnpairedDenoiser(GuardedModel):
             gradient *= self.likelihood.window(noisy)
         if self.gradient_bound is None:
             return gradient
-        norm = tf.sqrt(tf.reduce_sum(gradient**2, axis=(1, 2, 3)))
-        num_dims = tf.cast(tf.size(noisy[0]), gradient.dtype)
         sigma = tf.maximum(self._sigma(noisy), MIN_SIGMA)
-        limit = self.gradient_bound * 2 * sigma / tf.sqrt(num_dims)
-        scale = limit / tf.maximum(norm, limit)
-        scale = tf.where(tf.math.is_finite(norm), scale, tf.zeros_like(scale))
-        return tf.math.multiply_no_nan(gradient, scale[:, None, None, None])
+        return losses.bound_gradient(gradient, sigma, self.gradient_bound)
 
     def _update_trackers(
         self,
@@ -339,42 +297,3 @@ class UnpairedDenoiser(GuardedModel):
         for tracker, value in values.items():
             tracker.update_state(*only_if(finite, value, picture_weight))
         return {tracker.name: tracker.result() for tracker in values}
-
-
-def _check_prior_weight(prior_weight: Any) -> None:
-    is_number = isinstance(prior_weight, int | float) and prior_weight >= 0
-    if not (is_number or prior_weight is None):
-        raise ValueError(
-            "prior_weight must be a number of 0 or more, or None for the MAP. "
-            f"Received: prior_weight={prior_weight!r}."
-        )
-
-
-def _check_rehearsal_weight(rehearsal_weight: Any) -> None:
-    is_number = isinstance(rehearsal_weight, int | float)
-    if not (is_number and 0 <= rehearsal_weight < math.inf):
-        raise ValueError(
-            "rehearsal_weight must be a finite number of 0 or more. "
-            f"Received: rehearsal_weight={rehearsal_weight!r}."
-        )
-
-
-def _shapes(data: Any) -> Any:
-    """Returns a batch's structure, with a shape in place of each tensor."""
-    return tf.nest.map_structure(lambda x: None if x is None else tuple(x.shape), data)
-
-
-def _without_removed(config: dict[str, Any]) -> dict[str, Any]:
-    """Returns the config of a saved model without arguments that no longer exist.
-
-    Raises:
-      ValueError: If one of them had an effect.
-    """
-    for name, neutral in NEUTRAL.items():
-        if config.get(name, neutral) != neutral:
-            raise ValueError(
-                f"{name} must be {neutral}, since this version cannot change it. "
-                f"Received: {name}={config[name]!r}."
-            )
-    removed = {*NEUTRAL, "annealing_steps"}
-    return {name: value for name, value in config.items() if name not in removed}
