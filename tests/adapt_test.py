@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from tfflowdn import NoiseModel, ResNetDenoiser, adapt, config_files, data
-from tfflowdn.adapt import clean, pictures
-from tfflowdn.adapt import run as adapt_run
+from tfflowdn import NoiseModel, ResNetDenoiser, adapt, config_files, data, inference
+from tfflowdn.adapt import clean, pictures, plans, prepare
+from tfflowdn.adapt.choose import mean_network
 from tfflowdn.scripts import adapt as script
 
 RNG = np.random.default_rng(0)
@@ -217,13 +217,13 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setattr(adapt_run, "NOISE", "noise:smoke")
-    monkeypatch.setattr(adapt_run, "MIN_STEPS", 4)
-    monkeypatch.setattr(adapt_run, "MAX_STEPS", 4)
-    monkeypatch.setattr(adapt_run, "NOISE_PICTURES", 2)
-    monkeypatch.setattr(adapt_run, "CLEAN_SIDE", 96)
-    monkeypatch.setattr(adapt_run, "NUM_CLEAN", 4)
-    monkeypatch.setattr(adapt_run, "_seconds_per_step", lambda *_: 1.0)
+    monkeypatch.setattr(plans, "NOISE", "noise:smoke")
+    monkeypatch.setattr(plans, "MIN_STEPS", 4)
+    monkeypatch.setattr(plans, "MAX_STEPS", 4)
+    monkeypatch.setattr(plans, "NOISE_PICTURES", 2)
+    monkeypatch.setattr(prepare, "CLEAN_SIDE", 96)
+    monkeypatch.setattr(prepare, "NUM_CLEAN", 4)
+    monkeypatch.setattr(plans, "_seconds_per_step", lambda *_: 1.0)
 
 
 @pytest.mark.usefixtures("tiny")
@@ -249,7 +249,7 @@ def test_a_run_denoises_records_and_continues(folder, tmp_path):
     assert record["own"]["config"] == "denoiser_resnet:recorrupt"
     page = (tmp_path / "out_run/report.html").read_text("utf-8")
     assert sentence in page and "train_noise --config noise:smoke" in page
-    network = adapt_run.inference.load_denoiser(tmp_path / "out_run/denoiser.keras")
+    network = inference.load_denoiser(tmp_path / "out_run/denoiser.keras")
     assert network.pixel_range == "0.0,1023.0"
     for command in run.commands():
         name, _, config, *changes = command.split()
@@ -282,8 +282,8 @@ def _tifs(tmp_path):
 
 
 def test_a_network_that_is_worse_is_not_chosen(folder):
-    start = adapt_run.inference.load_denoiser(folder / "start.keras")
-    bad = adapt_run.mean_network(start, start)
+    start = inference.load_denoiser(folder / "start.keras")
+    bad = mean_network(start, start)
     bad.set_weights([w + 0.3 for w in start.get_weights()])
     noise = NoiseModel()
     noise.log_levels.assign([np.log(0.1)])
@@ -298,7 +298,7 @@ def test_a_network_that_is_worse_is_not_chosen(folder):
 def test_the_learned_noise_is_compared_with_calm_places():
     noise = NoiseModel()
     noise.log_levels.assign([np.log(3 * GRAY.level)])
-    assert adapt_run.noise_ratio(GRAY, noise) == pytest.approx(3, rel=0.05)
+    assert plans.noise_ratio(GRAY, noise) == pytest.approx(3, rel=0.05)
 
 
 def test_bad_options_are_refused_before_any_work(tmp_path):
