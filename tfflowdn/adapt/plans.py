@@ -35,7 +35,7 @@ MIN_STEPS, MAX_STEPS = 200, 4000
 
 def config_of(stage: Mapping[str, Any]) -> config_dict.ConfigDict:
     """Returns the configuration of a planned training."""
-    config = config_files.getconfig_of(stage["config"])
+    config = config_files.get_config(stage["config"])
     changes = {name: _tuple(value) for name, value in stage["changes"].items()}
     config.update_from_flattened_dict(changes)
     return config

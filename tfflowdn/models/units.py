@@ -84,7 +84,11 @@ def finite_pictures(images: tf.Tensor) -> tf.Tensor:
 
 
 def check_not_negative(name: str, value: tf.Tensor) -> tf.Tensor:
-    """Checks that a number is finite and 0 or more, in a graph by an assertion."""
+    """Checks that a number is finite and 0 or more, in a graph by an assertion.
+
+    Raises:
+      ValueError: If it is not, outside of a graph.
+    """
     is_valid = (value >= 0) & (value < value.dtype.max)
     message = f"{name} must be a finite number of 0 or more."
     if not tf.executing_eagerly():

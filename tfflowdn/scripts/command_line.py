@@ -38,7 +38,17 @@ def own_flags() -> list[str]:
 def parse(
     argv: list[str], own: list[str], description: str, arguments: str
 ) -> list[str]:
-    """Returns the program's name and the arguments; answers --help and --version."""
+    """Returns the program's name and the arguments; answers --help and --version.
+
+    Args:
+      argv: The program's name and the words of the command line.
+      own: The names of the command's flags.
+      description: The text in front of the flags of `--help`.
+      arguments: See `command.run`.
+
+    Raises:
+      UsageError: If the command line is not valid.
+    """
     given = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
     # Some commands have a --version=N of their own.
     if set(VERSION_FLAGS) & set(given) and ("version" not in own or len(given) == 1):

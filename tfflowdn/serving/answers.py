@@ -25,7 +25,11 @@ class _Header(NamedTuple):
 
 
 def check_file(content: bytes, answer: bytes) -> None:
-    """Checks that the answer is a PNG of the file's size and depth."""
+    """Checks that the answer is a PNG of the file's size and depth.
+
+    Raises:
+      RequestError: If it is not.
+    """
     try:
         received = _read_header(answer, PngImagePlugin.PngImageFile)
         with PngImagePlugin.PngImageFile(io.BytesIO(answer)) as picture:
@@ -56,7 +60,11 @@ def _read_header(content, kind):
 
 
 def as_array(values: Any, noisy: np.ndarray) -> np.ndarray:
-    """Returns values as an array of the dtype and the shape of `noisy`."""
+    """Returns values as an array of the dtype and the shape of `noisy`.
+
+    Raises:
+      RequestError: If they are not finite numbers of this shape.
+    """
     try:
         array = np.asarray(values, noisy.dtype)
     except (TypeError, ValueError, OverflowError) as error:
@@ -72,7 +80,11 @@ def wrong_answer(expected: str, received: object) -> RequestError:
 
 
 def from_json(value: Any) -> Any:
-    """Returns a value of JSON, decoded if it is base64."""
+    """Returns a value of JSON, decoded if it is base64.
+
+    Raises:
+      RequestError: If it is not valid base64.
+    """
     if not (isinstance(value, dict) and set(value) == {"b64"}):
         return value
     try:
