@@ -2,87 +2,37 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import io
 import json
 import os
 import re
 import runpy
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from documentation_runs import as_run, reason_not_to_run
+from documented_commands import (
+    PAGES,
+    ROOT,
+    SCRIPTS,
+    lines_of,
+    source_of,
+    split_commands,
+)
 from PIL import Image
 
 from tfflowdn import models, noise, stages
 
-ROOT = Path(__file__).parent.parent
-PAGES = [
-    ROOT / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
-    *sorted((ROOT / "saved_models").glob("*.md")),
-]
-SHELL = {  # Programs that are not part of the project.
-    "base64", "cd", "curl", "docker", "git", "jq", "mkdocs", "pip", "printf", "python3",
-    "ruff", "source", "tensorboard", "tfds",
-}  # fmt: skip
 FLAG = re.compile(r"DEFINE_\w+\(\s*\"(\w+)\"")
 
 
 def commands_of(text: str) -> list[list[str]]:
     """Returns the words of every command in a page's blocks and in its tables."""
-    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
-    inline = re.findall(r"`((?:python tools/|[a-z_]+ )[^`\n]+)`", text)
-    lines = [line for block in blocks for line in joined_lines(block)]
-    starts = ("python tools/", *(f"{name} " for name in console_scripts()))
-    lines += [line for line in inline if line.startswith(starts)]
-    return [words for line in lines for words in split_commands(line)]
-
-
-def joined_lines(block: str) -> list[str]:
-    block = re.sub(r"(\\|\|)\n\s*", lambda match: match[1].strip("\\") + " ", block)
-    return [line for line in block.splitlines() if line.strip()]
-
-
-def split_commands(line: str) -> list[list[str]]:
-    """Splits a line at `|`, `&&` and `;` outside of quotes."""
-    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
-    lexer.whitespace_split = True
-    commands: list[list[str]] = [[]]
-    for word in lexer:
-        if set(word) <= set("|&;"):
-            commands.append([])
-        else:
-            commands[-1].append(word)
-    return [words for words in commands if words]
-
-
-def console_scripts() -> set[str]:
-    """Returns the names of the commands that the package installs."""
-    text = (ROOT / "setup.py").read_text("utf-8")
-    names = re.search(r"^SCRIPTS = (\(.*?\n\))", text, re.DOTALL | re.MULTILINE)
-    return set(ast.literal_eval(names[1]))
-
-
-def source_of(words: list[str]) -> Path | None:
-    """Returns the file of a command of the project, or None for another program."""
-    program = words[0].removeprefix(".venv/bin/")
-    if program in console_scripts():
-        return ROOT / f"tfflowdn/scripts/{program}.py"
-    if program == "python":
-        if words[1] == "-m":
-            return None
-        return ROOT / words[1]
-    if "/" in program:
-        return ROOT / program
-    if re.match(r"\w+=", program):
-        return None  # An assignment.
-    assert program in SHELL, f"Unknown command: {program}"
-    return None
+    return [words for line in lines_of(text) for words in split_commands(line)]
 
 
 def flags_of(source: Path) -> set[str]:
@@ -120,6 +70,45 @@ def test_every_command_and_flag_exists(page):
             if match:
                 name = word[2:].split("=")[0].split(".")[0]
                 assert name in known, f"{source.name} must have --{name}: {words}"
+
+
+def not_run(entries: list[dict], commands: list[dict]) -> list[dict]:
+    """Returns the commands without a success and without a reason in a record."""
+    known = {(entry["page"], entry["command"]): entry for entry in entries}
+    missing = []
+    for command in commands:
+        line = command["command"]
+        expected = {"as_run": as_run(line), "result": "success"}
+        if reason := reason_not_to_run(line):
+            expected = {"not_run": reason}
+        entry = known.get((command["page"], line), {})
+        if {key: entry.get(key) for key in expected} != expected:
+            missing.append(command)
+    return missing
+
+
+def test_a_command_that_was_not_run_or_failed_is_found():
+    line = {"page": "README.md", "command": "denoise NEW --output DENOISED"}
+    ran = {**line, "as_run": line["command"], "result": "success"}
+    docker = {"page": "README.md", "command": "docker run IMAGE"}
+    reason = reason_not_to_run(docker["command"])
+    assert not_run([ran, {**docker, "not_run": reason}], [line, docker]) == []
+    for entry in (
+        line,
+        {**ran, "result": {"code": 1, "output": ""}},
+        {**ran, "as_run": "denoise --help"},
+        {**line, "not_run": "It takes long."},
+    ):
+        assert not_run([entry, docker], [line, docker]) == [line, docker]
+
+
+def test_every_extra_exists():
+    setup = (ROOT / "setup.py").read_text("utf-8")
+    extras = set(re.findall(r"^\s+\"(\w+)\": ", setup, re.MULTILINE))
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        for names in re.findall(r"(?:\.|tfflowdn)\[([\w,]+)\]", text):
+            assert set(names.split(",")) <= extras, f"{page.name}: {names}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_ids)
@@ -221,7 +210,7 @@ def test_the_readme_adapts_to_pictures(tmp_path):
             picture.save(tmp_path / folder / f"{index}.png")
     functions = "".join(
         f'{name}() {{ "{sys.executable}" -m tfflowdn.scripts.{name} "$@"; }}\n'
-        for name in console_scripts()
+        for name in SCRIPTS
     )
     result = subprocess.run(
         ["bash", "-ec", functions + script],

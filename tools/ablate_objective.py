@@ -58,7 +58,7 @@ PRIORS = {
 
 
 def _variants():
-    return [*VARIANTS, *(PRIORS if FLAGS.priors else ())]
+    return FLAGS.only or [*VARIANTS, *(PRIORS if FLAGS.priors else ())]
 
 
 def _changes(name):
@@ -97,7 +97,7 @@ def _table(psnrs):
     rows = []
     for name, psnr in psnrs.items():
         baseline, gain = _baseline(name), ""
-        if baseline != name and psnr is not None:
+        if psnr is not None and baseline != name and psnrs.get(baseline):
             gain = f"{psnr - psnrs[baseline]:+.2f} over {baseline}"
         rows.append([name, "diverges" if psnr is None else f"{psnr:.2f}", gain])
     return harness.markdown(["", "PSNR", "gain"], rows)
@@ -129,5 +129,6 @@ if __name__ == "__main__":
     flags.DEFINE_string("output", None, "JSON file to add the rows to.", required=True)
     flags.DEFINE_string("prior", "prior_gray", "Prior.")
     flags.DEFINE_string("priors", "", "Folder of the trainings of ablate_prior.py.")
+    flags.DEFINE_multi_enum("only", [], list(VARIANTS), "Variants; all by default.")
     flags.DEFINE_integer("num_steps", 400, "Steps of each variant, an even number.")
     harness.run(_main)

@@ -62,6 +62,7 @@ class Test:
       pictures: Folder of the pictures.
       runs: Folder of trainings and cells.
       precision: Precision of the trainings.
+      num_steps: Steps of each training; None for the steps of its configuration.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Test:
         pictures: str | Path,
         runs: str | Path,
         precision: str = "float32",
+        num_steps: int | None = None,
     ):
         self.name = name
         color, self.noise, self._folder = tests()[name]
@@ -83,6 +85,7 @@ class Test:
             self.noise,
             precision,
             prior=f"prior_{'gray' if color == 'gray' else 'rgb'}",
+            num_steps=num_steps,
         )
 
     def pairs(self, count: int | None = None) -> Pairs:
@@ -236,7 +239,7 @@ def _text(one: dict[str, Any] | None) -> str:
 def _main() -> None:
     precision = FLAGS.precision or devices.faster_precision() or "float32"
     for name in FLAGS.tests or tests():
-        test = Test(name, FLAGS.pictures, FLAGS.runs, precision)
+        test = Test(name, FLAGS.pictures, FLAGS.runs, precision, FLAGS.num_steps)
         for method in FLAGS.methods or METHODS:
             if method == "pairs" and name == "gray/microscope":
                 continue  # Its noisy pool has no references.
@@ -259,6 +262,7 @@ if __name__ == "__main__":
     )
     flags.DEFINE_integer("num_pictures", None, "Number of pictures of a test.", 1)
     flags.DEFINE_string("precision", None, "Precision of trainings; default: faster.")
+    flags.DEFINE_integer("num_steps", None, "Steps of each training, for a trial.", 1)
     flags.DEFINE_string(
         "reuse", str(harness.RESULTS / "quality"), "Folder of earlier scores."
     )

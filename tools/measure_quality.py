@@ -71,6 +71,8 @@ class Protocol:
       noise: One of `NOISES`.
       precision: Precision of the trainings.
       prior: The prior of the objective; by default the prior of the flag.
+      num_steps: Steps of each training, also of the noise; None for the steps of its
+        configuration.
     """
 
     def __init__(
@@ -80,8 +82,9 @@ class Protocol:
         noise: str,
         precision: str,
         prior: str | None = None,
+        num_steps: int | None = None,
     ):
-        self.prior = prior
+        self.prior, self._num_steps = prior, num_steps
         self.noise, self.runs, self.precision = noise, runs, precision
         self.folder = pictures / noise
         self.test = {
@@ -167,6 +170,8 @@ class Protocol:
         config.noisy.spec = str(self.folder / "noisy")
         if "network" in config:
             config.network.precision = self.precision
+        for section in config.values() if self._num_steps else ():
+            _set_steps(section, self._num_steps)
         return config
 
     def _train(self, name, train, config, output="denoiser.keras", **arguments):
@@ -201,6 +206,14 @@ class Protocol:
         )
         path = directory / "denoiser.keras"
         training.save_copy(network, path, precision="float32")
+
+
+def _set_steps(section, num_steps):
+    """Sets the steps of a stage or of a fit of the noise, if a section is one."""
+    part = section.get("training", section) if hasattr(section, "get") else {}
+    for name in ("num_steps", "steps_per_epoch"):
+        if name in part:
+            part[name] = num_steps
 
 
 def _true_noise(kind):
@@ -301,7 +314,13 @@ def _cell(rows, noise, method, test):
 
 def _main():
     precision = FLAGS.precision or devices.faster_precision() or "float32"
-    protocol = Protocol(Path(FLAGS.pictures), Path(FLAGS.runs), FLAGS.noise, precision)
+    protocol = Protocol(
+        Path(FLAGS.pictures),
+        Path(FLAGS.runs),
+        FLAGS.noise,
+        precision,
+        num_steps=FLAGS.num_steps,
+    )
     scores = _scores(protocol, FLAGS.method)
     publish(FLAGS.noise, FLAGS.method, scores, FLAGS.output)
     if FLAGS.output and FLAGS.method == "distilled" and len(protocol.test) == 1:
@@ -317,5 +336,6 @@ if __name__ == "__main__":
     flags.DEFINE_string(
         "precision", None, "Precision of the trainings; by default the faster one."
     )
+    flags.DEFINE_integer("num_steps", None, "Steps of each training, for a trial.", 1)
     flags.DEFINE_string("output", None, "Folder of scores to add to.")
     harness.run(_main)
