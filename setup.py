@@ -19,6 +19,7 @@ SCRIPTS = (
     "train_prior",
     "train_denoiser",
     "train_noise",
+    "train_uncertainty",
     "denoise",
     "deep_image_prior",
     "evaluate",

@@ -67,6 +67,14 @@ SECTIONS = {
         "calm": (estimate_calm_noise, "noisy model_options"),
         "model": (noise.NoiseModel, "channels num_pictures kwargs"),
     },
+    "uncertainty": {
+        "clean": (data.open_source, "channels"),
+        "validation": (data.open_source, "channels"),
+        "uncertainty": (models.UncertaintyNetwork, "channels kwargs"),
+        "crops": (data.RandomCrops, "source"),
+        "generic_noise": (GenericNoise, ""),
+        "training": (training.fit, FIT_GIVEN),
+    },
 }
 READ_BY_NAME = {
     "prior": set(),
@@ -79,6 +87,7 @@ READ_BY_NAME = {
         "network.kind",
     },
     "noise": {"denoiser", "reference", "evidence", "max_pictures", "max_side"},
+    "uncertainty": {"denoiser", "noise", "level_range"},
 }
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from keras import ops
 
-__all__ = ["PSNR", "bits_per_dim", "psnr", "ssim"]
+__all__ = ["PSNR", "Coverage", "bits_per_dim", "psnr", "ssim"]
 
 _SSIM_WINDOW = 11
 
@@ -127,6 +127,47 @@ class PSNR(keras.metrics.Mean):
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
         return {**super().get_config(), "data_range": self.data_range}
+
+
+@keras.saving.register_keras_serializable(package="tfflowdn")
+class Coverage(keras.metrics.Mean):
+    """Share of the values whose error is within some predicted standard deviations.
+
+    For errors with a normal distribution it is 0.68 for 1 and 0.95 for 2.
+
+    Args:
+      factor: Number of standard deviations, above 0.
+      name: Name of the metric; by default "within_" and the factor.
+      dtype: Dtype of the result.
+
+    Raises:
+      ValueError: If `factor` is not positive.
+    """
+
+    def __init__(
+        self, factor: float, name: str | None = None, dtype: str | None = None
+    ) -> None:
+        if not factor > 0:
+            raise ValueError(f"factor must be positive. Received: {factor=}.")
+        super().__init__(name=name or f"within_{factor:g}", dtype=dtype)
+        self.factor = factor
+
+    def update_state(
+        self,
+        y_true: tf.Tensor,
+        y_pred: tf.Tensor,
+        sample_weight: tf.Tensor | None = None,
+    ) -> None:
+        """Adds references [B, H, W, C] and predictions [B, H, W, C, 2].
+
+        The predictions are the output of `models.WithUncertainty`.
+        """
+        within = ops.abs(y_true - y_pred[..., 0]) <= self.factor * y_pred[..., 1]
+        super().update_state(ops.cast(within, self.dtype), sample_weight=sample_weight)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
+        return {**super().get_config(), "factor": self.factor}
 
 
 def _checked(reference, image, data_range):

@@ -36,8 +36,14 @@ CLASSES = {
         "ResidualConditioner",
         "SymmetricParameters",
     ],
-    "metrics": ["PSNR"],
-    "models": ["FlowPrior", "Noise2Void", "ResNetDenoiser", "UnpairedDenoiser"],
+    "metrics": ["Coverage", "PSNR"],
+    "models": [
+        "FlowPrior",
+        "Noise2Void",
+        "ResNetDenoiser",
+        "UncertaintyNetwork",
+        "UnpairedDenoiser",
+    ],
     "noise": ["NoiseModel"],
     "training": ["GuardedAdam", "GuardedMuon"],
 }

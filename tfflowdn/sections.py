@@ -35,6 +35,7 @@ __all__ = [
     "resnet",
     "source",
     "training",
+    "uncertainty_config",
 ]
 
 NOISE_FIT = {"batch_size": 64, "learning_rate": 0.03}
@@ -103,6 +104,23 @@ def noise_config(
         evidence="residuals",  # Or "calm", the calmest places of the noisy pictures.
         residuals={**NOISE_FIT, **residuals},
         calm={**NOISE_FIT, **calm},
+        **sections,
+    )
+
+
+def uncertainty_config(**sections: Any) -> config_dict.ConfigDict:
+    """Returns a configuration of `train_uncertainty`.
+
+    Args:
+      **sections: `uncertainty`, `crops`, `generic_noise` and `training`. The models and
+        the pictures are added.
+    """
+    return _locked(
+        denoiser=config_dict.placeholder(str),
+        noise=config_dict.placeholder(str),
+        level_range=(1.0, 1.0),
+        clean=source(),
+        validation=source(),
         **sections,
     )
 

@@ -8,17 +8,27 @@ from tfflowdn.models.network import DenoisingNetwork
 from tfflowdn.models.networks import NETWORKS, make_network
 from tfflowdn.models.noise2void import Noise2Void, blind_spots
 from tfflowdn.models.resnet import ResNetDenoiser
+from tfflowdn.models.uncertainty import (
+    COVERAGES,
+    UncertaintyNetwork,
+    WithUncertainty,
+    coverage_loss,
+)
 from tfflowdn.models.unpaired_denoiser import UnpairedDenoiser
 
 __all__ = [
+    "COVERAGES",
     "FLOWS",
     "NETWORKS",
     "DenoisingNetwork",
     "FlowPrior",
     "Noise2Void",
     "ResNetDenoiser",
+    "UncertaintyNetwork",
     "UnpairedDenoiser",
+    "WithUncertainty",
     "blind_spots",
+    "coverage_loss",
     "hourglass",
     "make_network",
 ]

@@ -9,6 +9,7 @@ from tfflowdn.stages.pairs import noisy_pairs, weighted_pairs, with_pairs
 from tfflowdn.stages.prior import train_prior
 from tfflowdn.stages.recorrupt import recorrupted_pairs
 from tfflowdn.stages.run import Run, Work
+from tfflowdn.stages.uncertainty import train_uncertainty
 
 __all__ = [
     "STAGES",
@@ -21,6 +22,7 @@ __all__ = [
     "train_denoiser",
     "train_noise",
     "train_prior",
+    "train_uncertainty",
     "weighted_pairs",
     "with_pairs",
 ]
