@@ -26,8 +26,9 @@ class Comparison:
         one if no other is better by more than the uncertainty of the difference.
       psnr: Estimated PSNR in dB by denoiser, in the mean over pictures.
       noisy_psnr: Estimated PSNR of the noisy pictures in dB, likewise.
-      gain: By denoiser, how much lower the error is than with the first one, in
-        units of the variance of the noise, and the standard error of this number.
+      gain: By denoiser, the difference to the error of the first one, in units of the
+        variance of the noise, and the standard error of this number. A positive
+        number is a lower error.
     """
 
     best: str
@@ -43,8 +44,8 @@ def compare(
 ) -> Comparison:
     """Compares networks without references, see `inference.estimate_risk`.
 
-    All networks are compared at the same level of the noise of a picture, which the
-    first one decides, and with the same samples.
+    The first network decides the level of the noise of each picture. All networks are
+    compared at this level, with the same samples.
 
     Args:
       networks: The networks by name; the first one is the start.

@@ -1,4 +1,4 @@
-"""The clean pictures of a run, made alike to the noisy ones."""
+"""Makes the clean pictures of a run similar to the noisy ones."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def with_brightness_of(
 ) -> list[np.ndarray]:
     """Gives pictures the brightness and contrast of others.
 
-    The values of a picture are mapped by a rising function, so that their quantiles
-    are those of an example. The pictures take the examples in turns.
+    A rising function maps the values of a picture, so that the quantiles of an example
+    result. The pictures take the examples in turns.
 
     Args:
       pictures: float32 [H, W, C] in [0, 1] units.

@@ -1,4 +1,4 @@
-"""Decides how to train from what the pictures are like."""
+"""Decides how to train from measurements of the pictures."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tfflowdn.inference import GENERAL, GENERAL_DENOISERS
 __all__ = ["Decisions", "decide"]
 
 EVIDENCE = ("residuals", "calm")
-MIN_ZOOM = 2.0  # Softer pictures than this can be told from sharp ones.
+MIN_ZOOM = 2.0  # Softer pictures can be distinguished from sharp ones.
 CAMERA_REACH = 0.25  # Correlation of neighbors that cameras and JPEG leave.
 
 
 @dataclasses.dataclass(frozen=True)
 class Decisions:
-    """What `adapt` does, and why.
+    """The decisions of `adapt`, with their reasons.
 
     Attributes:
       start: The model to start from.
-      evidence: What the noise is learned from, see `stages.train_noise`.
+      evidence: The source of the noise, see `stages.train_noise`.
       pixel_range: The stored values that become 0 and 1.
-      zoom_range: How much crops of the clean pictures are enlarged.
+      zoom_range: Range of the factors by which clean crops are enlarged.
       level_range: Factors on the level of the learned noise.
       match_brightness: Whether the clean pictures get the brightness of the noisy ones.
       own_share: Share of the steps that learn from the noisy pictures themselves, see
@@ -58,7 +58,7 @@ def decide(
     """Makes the decisions, each with its reason.
 
     Args:
-      look: What the noisy pictures are like.
+      look: Measurements of the noisy pictures.
       has_clean: Whether the user has given clean pictures.
       is_photograph: Whether the noisy pictures may be photographs.
       minutes: Time for everything, in minutes.

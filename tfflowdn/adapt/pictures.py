@@ -1,4 +1,4 @@
-"""The pictures of a run: found, read in part, and written for the trainings."""
+"""Finds the pictures of a run, reads parts of them, and writes them for trainings."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 NOISE, DENOISER = "noise", "denoiser_resnet"  # The configurations.
-NOISE_SIDE, NOISE_PICTURES = 256, 32  # Of the pictures that the noise is learned from.
+NOISE_SIDE, NOISE_PICTURES = 256, 32  # Of the pictures for the training of the noise.
 NUM_EPOCHS = 4
 MIN_STEPS, MAX_STEPS = 200, 4000
 
@@ -74,7 +74,7 @@ def _seconds_per_step(config: config_dict.ConfigDict, channels: int) -> float:
 
 
 def noise_ratio(look: Look, noise: NoiseModel) -> float:
-    """Returns the learned noise over the noise of calm places, in the middle."""
+    """Returns the median ratio of the learned noise to the noise of calm places."""
     brightness, std = noise.level_curve()
     seen = (np.array(look.brightness) - look.origin) / look.unit
     learned = look.unit * np.interp(seen, brightness, std.mean(1))
@@ -115,7 +115,7 @@ def plan_denoiser(
       channels: 1 or 3.
       noise: The file of the noise.
       start: The denoiser that the training starts from.
-      zoom_range: Range of the factors by which clean pictures are reduced.
+      zoom_range: Range of the factors by which clean crops are enlarged.
       seconds: Time for the training.
     """
     variant = "recorrupt" if is_own else "distill"

@@ -115,7 +115,7 @@ def _largest_group(planes: Sequence[Plane]) -> list[Plane]:
 
 
 def _split(planes: Sequence[Plane]) -> tuple[list[Plane], list[Plane]]:
-    """Returns planes to compare on, and planes to learn from; few serve for both."""
+    """Returns planes for the comparison and for the training; few serve for both."""
     every = max(4, len(planes) // NUM_CHECK)
     if len(planes) <= every:
         return list(planes), list(planes)

@@ -1,4 +1,4 @@
-"""The steps of an adaptation, each of which continues where a killed run stopped."""
+"""The steps of an adaptation. Each one continues where a killed run stopped."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class Adaptation:
         of the package.
       minutes: Time for everything, in minutes.
       axes: The meaning of the axes of .npy files, see `inference.Denoiser`.
-      photographs: Whether the noisy pictures are photographs; None finds out.
+      photographs: Whether the noisy pictures are photographs; None decides by the
+        measurements.
       overrides: Decisions by name, see `Decisions`.
       stop: Called after each training step; see `training.fit`.
       left_out: Folders whose pictures are not noisy pictures.
@@ -128,7 +129,7 @@ class Adaptation:
         ]
 
     def check_planes(self) -> list[np.ndarray]:
-        """Returns the noisy planes that decide, float32 in [0, 1] units."""
+        """Returns the noisy planes of the comparison, float32 in [0, 1] units."""
         return read_folder(self.workdir / "check", self.decisions.pixel_range)
 
     def check_names(self) -> list[str]:

@@ -30,7 +30,7 @@ def write_summary(run: Adaptation, sentence: str) -> Path:
 
     Args:
       run: The adaptation, after `train`.
-      sentence: What was gained.
+      sentence: A sentence about the gain.
 
     Returns:
       The path of the report, in the work directory.
