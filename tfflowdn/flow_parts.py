@@ -213,7 +213,7 @@ class FlowBuilder:
         return SQUEEZES[self.options.squeeze]()
 
     def split_prior(self, channels: int) -> list[tfb.Bijector]:
-        """Returns what predicts the last half of the channels, or an empty list."""
+        """Returns the prediction of the last half of the channels, or an empty list."""
         if not self.options.split_prior:
             return []
         layer = Conditioner(

@@ -67,9 +67,9 @@ def _couplings(**kind: bool) -> list[CouplingStep]:
 def nice(image_shape: ImageShape, **options: Any) -> tfd.TransformedDistribution:
     """Builds NICE (Dinh et al. 2015, arXiv 1410.8516), convolutional.
 
-    `num_steps` additive couplings on a checkerboard, then `num_steps` over the
-    channels after each of `num_levels` squeezes, then a diagonal scale. The paper also
-    whitens the pixels.
+    The flow has `num_steps` additive couplings on a checkerboard, then `num_steps` over
+    the channels after each of `num_levels` squeezes, and a diagonal scale. The paper
+    also whitens the pixels.
 
     Args:
       image_shape: (H, W, C), H and W divisible by 2**num_levels.
@@ -99,11 +99,11 @@ def nice(image_shape: ImageShape, **options: Any) -> tfd.TransformedDistribution
 def real_nvp(image_shape: ImageShape, **options: Any) -> tfd.TransformedDistribution:
     """Builds RealNVP (Dinh et al. 2017, arXiv 1605.08803).
 
-    At each of `num_levels` levels: couplings on a checkerboard, a squeeze, couplings
-    over the channels, and half of the channels is factored out. At the last level,
+    Each of `num_levels` levels has couplings on a checkerboard, a squeeze and couplings
+    over the channels. Then half of the channels are factored out. The last level has
     only couplings on a checkerboard. ActNorms replace the paper's batch normalization,
     whose statistics differ in training and in use. The bound of the log-scales is
-    fixed, not learned, so that the inverse stays tame. The paper's batch and weight
+    fixed, not learned, so that the inverse stays stable. The paper's batch and weight
     normalization, skip connections and weight decay of the conditioners are left out.
 
     Arguments, results and errors are the same as for `nice`.
@@ -136,10 +136,10 @@ def glow(
 ) -> tfd.TransformedDistribution:
     """Builds Glow (Kingma and Dhariwal 2018, arXiv 1807.03039).
 
-    At each of `num_levels` levels: a squeeze, then `num_steps` steps; then half of the
-    channels is factored out, with a mean and a scale predicted from the other half.
-    The paper's ActNorms in the conditioners, and its learned mean and scale at the
-    last level, which its last step can express, are left out.
+    Each of `num_levels` levels has a squeeze and `num_steps` steps. Then half of the
+    channels are factored out, with a mean and a scale that are predicted from the other
+    half. The paper's ActNorms in the conditioners are left out. So are its learned mean
+    and scale at the last level, which the last step can express.
 
     Arguments, results and errors are the same as for `nice`; `step` replaces
     `GlowStep`.

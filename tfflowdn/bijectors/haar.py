@@ -20,7 +20,7 @@ class HaarSqueeze(Squeeze):
     `inverse` turns every 2x2 block of an image [batch, H, W, C] into one pixel of 4C
     channels: C averages, then C horizontal, vertical and diagonal differences, scaled
     so that the map `h` is orthonormal; `forward` puts it back. The last half of the
-    channels is the finer one, and `FactorOut` lets it go. H and W must be even.
+    channels is the finer one, and `FactorOut` factors it out. H and W must be even.
 
     - forward: `y = depth_to_space(h(x))`
     - forward log-det: 0

@@ -14,10 +14,10 @@ __all__ = ["PixelLogit"]
 class PixelLogit(ImageBijector):
     """Maps pixels in [0, 1] to logits (Dinh et al. 2017, section 4.1).
 
-    Elementwise, with `p = alpha / 2 + (1 - alpha) y`. Noisy and
-    denoised pictures have values outside of [0, 1], where a logit is not defined. So
-    the logit continues as its tangent outside of [alpha / 4, 1 - alpha / 4], which
-    makes it a smooth bijection of all real numbers.
+    It acts on each pixel, with `p = alpha / 2 + (1 - alpha) y`. Noisy and denoised
+    pictures have values outside of [0, 1], where a logit is not defined. So the logit
+    continues as its tangent outside of [alpha / 4, 1 - alpha / 4], which makes it a
+    smooth bijection of all real numbers.
 
     - forward: `y = (p - alpha / 2) / (1 - alpha)`, `p = sigmoid(x)`
     - forward log-det: `log p + log(1 - p) - log(1 - alpha)`

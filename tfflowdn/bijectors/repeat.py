@@ -23,8 +23,8 @@ class Repeat(OnePassBijector):
     a flow and of its gradient do not grow with its depth.
 
     With `recompute` the gradient keeps only the input of each step, and evaluates the
-    step once more (Chen et al. 2016, arXiv 1604.06174): this
-    needs the memory of one step, and one more evaluation.
+    step once more (Chen et al. 2016, arXiv 1604.06174). This needs the memory of only
+    one step.
 
     - forward: `y = step_0.forward(... step_n.forward(x))`
     - forward log-det: the sum of the log-dets of the steps

@@ -15,11 +15,11 @@ MEAN_ROOT = 1.3545308064812962
 
 
 class SignalSkew(OnePassBijector):
-    """Skews standard normal noise, and leaves its mean 0 and its variance 1.
+    """Skews standard normal noise, and keeps its mean 0 and its variance 1.
 
-    The sinh-arcsinh transformation (Jones and Pewsey 2009) without its change of the
-    tails, standardized: with e the value of `layer` at `signal`, `c = E sqrt(1 + x^2)`
-    and `s^2 = cosh(e)^2 + (2 - c^2) sinh(e)^2`. Where e is 0 it is the identity.
+    It is the sinh-arcsinh transformation (Jones and Pewsey 2009) without its change of
+    the tails, standardized: with e the value of `layer` at `signal`, `c = E sqrt(1 +
+    x^2)` and `s^2 = cosh(e)^2 + (2 - c^2) sinh(e)^2`. Where e is 0 it is the identity.
     Transforms images [batch, H, W, C], to which e broadcasts.
 
     - forward: `y = (sinh(arcsinh(x) + e) - c sinh(e)) / s`

@@ -1,4 +1,4 @@
-"""Keras layers: they own every weight. Some, as the blur, have none."""
+"""Keras layers: they own every weight. A few, such as the blur, have no weights."""
 
 from __future__ import annotations
 

@@ -11,10 +11,10 @@ __all__ = ["bias_add"]
 def bias_add(values: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     """Returns `tf.nn.bias_add(values, bias)`, for [..., C] and [C].
 
-    TensorFlow's own gradient of the bias sums in the dtype of the values: on a CPU a
-    sum of bfloat16 stops at 256 times the size of its terms, no matter how many follow
-    (unless it is merged with the gradient of a convolution's kernel). This one sums in
-    float32, and takes no longer.
+    TensorFlow sums the gradient of the bias in the dtype of the values. On a CPU, a sum
+    of bfloat16 stops growing at 256 times the size of its terms, unless it is merged
+    with the gradient of a convolution's kernel. This function sums in float32, which
+    takes no longer.
     """
 
     def gradients(gradient):

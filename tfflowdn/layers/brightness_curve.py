@@ -63,7 +63,7 @@ class BrightnessCurve(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfflowdn")
 class NoiseLevel(BrightnessCurve):
-    """Owns the noise level function: how the noise depends on the brightness.
+    """Owns the noise level function: the level of the noise at each brightness.
 
     Called with clean pictures, returns the logarithm of the noise's standard deviation
     at each pixel, up to a constant: its mean over the knots is 0.
@@ -76,7 +76,7 @@ class NoiseLevel(BrightnessCurve):
 
 @keras.saving.register_keras_serializable("tfflowdn")
 class NoiseSkew(BrightnessCurve):
-    """Owns how far the noise leans to one side at each brightness.
+    """Owns the skewness of the noise at each brightness.
 
     Called with clean pictures, returns the parameter of `SignalSkew` at each pixel.
 

@@ -229,6 +229,6 @@ def _neighbors(kernel, size, mirrored):
 
 
 def _offsets(length, mirrored):
-    """Returns where a kernel of that length looks, by padding="SAME"."""
+    """Returns the offsets of the pixels of a kernel with padding="SAME"."""
     offsets = tf.range(length) - (length - 1) // 2
     return -offsets if mirrored else offsets

@@ -1,4 +1,4 @@
-"""The local level of the noise, as a bound on what a denoiser changes."""
+"""The local level of the noise, a bound on the changes by a denoiser."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def bound_change(noisy: tf.Tensor, denoised: tf.Tensor) -> tf.Tensor:
     """Returns denoised pictures that differ from the noisy ones by noise at most.
 
     The change of a pixel is limited to `MAX_CHANGE` times `local_noise`. So a constant
-    stays what it is, also at the borders and in colors that a network has not seen.
+    picture does not change, also at the borders and in colors that are new to a
+    network.
 
     Args:
       noisy: [batch, H, W, C].

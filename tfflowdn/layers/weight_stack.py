@@ -18,12 +18,12 @@ __all__ = ["WeightStack"]
 class WeightStack(keras.layers.Layer):
     """Owns the weights of `n` copies of the same layers, each as one array [n, ...].
 
-    A deep flow repeats a few layers. Stacked, it has as few weights as one of its
-    steps: an optimizer updates few large arrays, and is traced in a moment.
+    A deep flow repeats a few layers. After stacking, it has as few weights as one of
+    its steps. An optimizer then updates few large arrays, and its trace is fast.
 
-    `functions(stack.unstack()[i])` are the layers of copy `i`. What `Parameters` derive
-    from their weights is computed for all copies at once, and so are the casts of
-    the weights of other layers to their `compute_dtype`.
+    `functions(stack.unstack()[i])` are the layers of copy `i`. Tensors that
+    `Parameters` derive from their weights are computed for all copies at once, as are
+    the casts of the weights of other layers to their `compute_dtype`.
 
     Args:
       copies: For each copy its built layers, with the same weights in shape and order.
