@@ -18,8 +18,9 @@ __all__ = ["FlowDensity", "check_images"]
 class FlowDensity:
     """The density and the samples of a flow.
 
-    The methods take `num_shards`, the parts of a batch, and `trainable`. A traced
-    function knows its parts, and whether it owes a gradient to the weights.
+    The methods take `num_shards`, the parts of a batch, and `trainable`. Both are fixed
+    in a traced function: the number of its parts, and whether the weights need a
+    gradient.
 
     Args:
       distribution: A TransformedDistribution of images with an ImageBijector.
@@ -51,7 +52,8 @@ class FlowDensity:
     ) -> tf.Tensor:
         """Returns the log-density of images [batch, H, W, C], in nats, [batch].
 
-        See `likelihood.log_prob_of_any_size` for sizes that are no multiples.
+        See `likelihood.log_prob_of_any_size` for sizes that `size_multiple` does not
+        divide.
         """
         multiple = self.size_multiple
         # Several windows share one trace; one window is part of the caller's graph.

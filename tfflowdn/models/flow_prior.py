@@ -35,17 +35,18 @@ class FlowPrior(GuardedModel):
 
     A Keras model around one of the flows of `tfflowdn.flows`: `compile`, `fit` on
     images [batch, H, W, C] with pixels in [0, 1], `save` to `.keras` and load. The
-    flow is convolutional: images of any size have a density, whatever the size it was
-    trained on, an exact one where `size_multiple` divides height and width.
+    flow is convolutional, so images of any size have a density, also other sizes than
+    in training. It is exact where `size_multiple` divides height and width.
 
     In training and in validation the pixels are dequantized: a flow on discrete
     values would put infinite density on them (Theis et al. 2016). `log_prob` adds no
-    noise: it is the density at the very pixels that it is given.
+    noise: it is the density at the given pixels.
 
     On a CPU, small images are faster when the cores share the batch and not each
-    operation: set `num_shards` to the number of cores, and have TensorFlow use one
-    thread an operation (`tf.config.threading.set_intra_op_parallelism_threads(1)`).
-    It is a setting of this process, which is not saved.
+    operation. Set `num_shards` to the number of cores, and let TensorFlow use one
+    thread for each operation
+    (`tf.config.threading.set_intra_op_parallelism_threads(1)`). These settings belong
+    to the process and are not saved.
 
     Args:
       flow: Name in `flows.FLOWS`: "nice", "real_nvp", "glow" or your own. Or a

@@ -173,8 +173,8 @@ class GuardedModel(Versioned):
 
     def _apply(self, finite, gradients, variables):
         if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
-            # It needs the gradients that are not finite, to lower its scale, but looks
-            # at those of one replica only.
+            # It lowers its scale if gradients are not finite, but checks only the
+            # gradients of one replica.
             bad = tf.where(finite, 0.0, np.nan)
             gradients = [
                 g if g is None else g + tf.cast(bad, g.dtype) for g in gradients

@@ -29,17 +29,17 @@ def log_prob_of_any_size(
         log f(x) = (H W) / (H' W') mean_i(log f(x_i))
 
     so that the bits/dim of the picture is the mean over its windows, which cover it.
-    Each pixel counts once: spread the log-density of each window evenly over its pixels
-    and average, at every pixel, over the windows that hold it; the sum over the picture
-    is log f(x), because the windows mirror one another. It is a composite likelihood,
-    an estimate of the log-density that is not itself normalized.
+    Each pixel counts once. Proof: distribute the log-density of each window evenly over
+    its pixels, and average at every pixel over the windows that hold it. The sum over
+    the picture is log f(x), because the windows mirror one another. This is a composite
+    likelihood, an estimate of the log-density that is not itself normalized.
 
     Sizes may be unknown to a graph, which then holds both cases in a `tf.cond`.
 
     Args:
       log_prob: Maps images [batch, H', W', C] of divisible sizes to nats, [batch].
       images: [batch, H, W, C], H and W at least `multiple`.
-      multiple: What H' and W' must be divisible by.
+      multiple: The divisor of H' and W'.
 
     Returns:
       Nats, [batch], differentiable in the images.
@@ -74,7 +74,7 @@ def likelihood_map(
     num_samples: int = 1,
     batch_size: int = 64,
 ) -> np.ndarray:
-    """Returns the bits/dim around every pixel: low where a picture is as learned.
+    """Returns the bits/dim around every pixel; they are low for familiar structures.
 
     Square regions on a grid are each scored as an image of its own, and every pixel
     gets the mean over the regions that hold it. (A split of one `log_prob` by position

@@ -17,7 +17,7 @@ from tfflowdn.models.losses import estimate_noise_sigma
 __all__ = ["REPLACEMENTS", "Noise2Void", "blind_spots"]
 
 REPLACEMENTS = ("median", "neighbor")
-"""What replaces a hidden pixel, see `blind_spots`."""
+"""The kinds of replacement of a hidden pixel, see `blind_spots`."""
 
 
 @keras.saving.register_keras_serializable("tfflowdn")

@@ -52,8 +52,8 @@ class UnpairedDenoiser(GuardedModel):
 
         2 sigma^2 (log p(0 | D) - log p(N - D | D)) / dims - lambda log f_C(D) / dims
 
-    It knows how strong the noise is at each brightness and how neighboring pixels
-    correlate, which the blur does not. The borders of the pictures, `taper` pixels
+    It knows the level of the noise at each brightness and the correlation of
+    neighboring pixels, unlike the blur. The borders of the pictures, `taper` pixels
     wide, then have no gradient.
 
     A network that was trained with synthetic noise unlearns much of it under this
@@ -76,7 +76,7 @@ class UnpairedDenoiser(GuardedModel):
       reference: A trained network whose residuals give the level of the noise in each
         picture; None for the mean level of `noise`. It is frozen.
       spectral_floor: See NoiseLikelihood; only with `noise`.
-      taper: Likewise.
+      taper: See NoiseLikelihood.
       blur_sigma: Standard deviation of B in pixels; 0 for no blur.
       prior_weight: lambda. None for `map_factor` times 2 sigma^2, the weight of the
         maximum a posteriori (MAP), with the sigma of `noise`, or one that is estimated
