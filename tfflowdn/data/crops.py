@@ -211,7 +211,7 @@ def _check_positive(**numbers: int) -> None:
 
 
 def _shard_by_batch(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Has each of several workers take its part of every batch, not of the files."""
+    """Lets each of several workers take its part of every batch, not of the files."""
     options = tf.data.Options()
     policy = tf.data.experimental.AutoShardPolicy.DATA
     options.experimental_distribute.auto_shard_policy = policy

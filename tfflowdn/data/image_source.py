@@ -17,7 +17,7 @@ class ImageSource(abc.ABC):
     Attributes:
       channels: 1 (gray) or 3 (RGB), of every picture.
       pixel_range: The values that become 0 and 1, see `data.check_range`.
-      names: One name a picture, in the order of `dataset()`.
+      names: The name of each picture, in the order of `dataset()`.
       sizes: (height, width) of each picture; None when unknown before decoding.
     """
 

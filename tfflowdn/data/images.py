@@ -196,8 +196,8 @@ def write_image(
       path: Ends in one of `IMAGE_SUFFIXES`; its folder must exist.
       array: [H, W, C] of a kind that the format holds, see
         `formats.Codec.kinds`.
-      metadata: What to store next to the pixels; it is left out if it comes from a
-        format of another family.
+      metadata: The values to store next to the pixels; they are left out if they come
+        from a format of another family.
 
     Raises:
       ValueError: If the format cannot hold the array, or a pixel is not finite.

@@ -97,7 +97,7 @@ def log_omitted(omitted: Mapping[Path, str]) -> None:
 def _walk(
     folder: Path, parents: tuple[Path, ...], left_out: Collection[Path]
 ) -> Iterator[tuple[Path, str | None]]:
-    """Yields files, and the reasons of what cannot be read."""
+    """Yields files, and the reasons of files that cannot be read."""
     real = folder.resolve()
     if real in left_out:
         return

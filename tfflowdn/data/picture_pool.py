@@ -18,7 +18,7 @@ class PicturePool(ImageSource):
     Files that are large for the memory stay on disk, and only their crops are read.
 
     Attributes:
-      stays_on_disk: Whether this is so.
+      stays_on_disk: Whether the files stay on disk.
 
     Args:
       source: The pictures.

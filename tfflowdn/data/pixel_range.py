@@ -1,4 +1,4 @@
-"""The one scaling of pixels: from stored values to units of a range, and back."""
+"""Scales pixels from stored values to units of a range, and back."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def to_float(
     if limits is None:
         return (array / work.type(high)).astype(np.float32, copy=False)
     low, high = np.asarray(low, work), np.asarray(high, work)
-    with np.errstate(over="ignore"):  # Callers check what they need to be finite.
+    with np.errstate(over="ignore"):  # Callers check that values are finite.
         return ((array - low) / (high - low)).astype(np.float32, copy=False)
 
 
@@ -249,6 +249,7 @@ def _limits(dtype: np.dtype, limits: tuple[float, float] | None) -> tuple[float,
     if not has_limits(dtype):
         raise ValueError(
             "Integers of 32 bits and more must come with a pixel_range, such as "
-            f"0,4095 or 0.1%,99.9%: none fills them. Received: dtype={dtype.name}."
+            "0,4095 or 0.1%,99.9%: no camera uses all of their values. "
+            f"Received: dtype={dtype.name}."
         )
     return 0, np.iinfo(dtype).max if is_integer else 1

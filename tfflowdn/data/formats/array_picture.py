@@ -1,4 +1,4 @@
-"""The part that the formats share whose files hold one array of planes."""
+"""Shared parts of the formats whose files hold one array of planes."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ class Picture(abc.ABC):
         self.close()
 
     def __del__(self) -> None:
-        """Closes the file of a picture that nobody uses any more."""
+        """Closes the file of a picture that is no longer used."""
         if file := getattr(self, "_file", None):
             file.close()
 

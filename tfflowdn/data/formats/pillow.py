@@ -1,4 +1,4 @@
-"""The part that the formats decoded by Pillow share."""
+"""Shared parts of the formats that Pillow decodes."""
 
 from __future__ import annotations
 
