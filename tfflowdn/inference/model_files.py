@@ -1,7 +1,7 @@
-"""Checks of `.keras` files before a model is made of them.
+"""Checks `.keras` files before a model is made from them.
 
 Keras raises errors of many kinds for a damaged file, and takes any time and memory for
-a file that declares absurd sizes. Here every such file is a ValueError that names it.
+a file that declares absurd sizes. These checks raise a ValueError that names the file.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def load_keras_file(path: str | os.PathLike) -> keras.Model:
 
 
 class _ModelFileError(Exception):
-    """What a model file must be; the name of the file is added."""
+    """A requirement on a model file; the name of the file is added."""
 
 
 class _NewerFileError(Exception):

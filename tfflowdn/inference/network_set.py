@@ -53,7 +53,7 @@ class NetworkSet:
 
     @property
     def floats_per_pixel(self) -> float:
-        """An estimate of how many values a network holds for each pixel."""
+        """Estimated number of values that a network holds for each pixel."""
         return max(map(_floats_per_pixel, self.networks))
 
     def run(self, noisy: np.ndarray) -> np.ndarray:
@@ -125,7 +125,7 @@ def _receptive_radius(network):
 
 
 def _floats_per_pixel(network):
-    """Estimates how many values the network holds for each pixel of a picture."""
+    """Estimates the number of values that the network holds for each pixel."""
     widths = [w.shape[-1] for w in network.weights if len(w.shape) == 4]
     scale = getattr(network, "scale", 1)
     return LIVE_TENSORS * max(widths, default=64) / scale**2

@@ -35,10 +35,10 @@ def score_without_references(
 
     Returns:
       A dictionary for each picture: `noisy_psnr` and `psnr`, the estimates in dB;
-      `psnr_spread`, the standard deviation of the latter; `noise`, the standard
-      deviation of the noise, and `removed`, that of the pixels that were removed, in
-      [0, 1] units; `structure`, the share of the removed power that is no noise, see
-      `Risk`; with a prior also `noisy_bits_per_dim` and `bits_per_dim`.
+      `psnr_spread`, the standard deviation of the latter; `noise` and `removed`, the
+      standard deviations of the noise and of the removed part, in [0, 1] units;
+      `structure`, the share of the removed power that is no noise, see `Risk`; with a
+      prior also `noisy_bits_per_dim` and `bits_per_dim`.
     """
     rows, risks = [], []
     for picture in pictures:

@@ -15,15 +15,15 @@ form for any covariance is in Eldar 2009). The trace needs no matrix: for a prob
 mean 0 and covariance S, tr(S J) = E<b, J b> (Ramani, Blu and Unser 2008). A sample of
 the learned noise at the denoised picture is such a probe, so correlation over pixels
 and channels and the dependence on the brightness are included. J b is a central
-difference of the denoiser. What this leaves out: S is taken at f(y) in place of x, and
-the third moments of skewed noise are ignored.
+difference of the denoiser. There are two approximations: S is taken at f(y) in place of
+x, and the third moments of skewed noise are ignored.
 
 The estimate of one picture varies with |n|^2, whose standard deviation is a share of
 sqrt(2 / N) of tr S for N independent pixels; after a strong denoiser this is much of
-the error. A rehearsal varies less: noise is added to the denoised picture, and this is
-denoised. Its error is too small, since the denoised picture has little fine detail, but
-by a similar factor for all pictures. `pool_risks` finds the factor from the means over
-all pictures, and weighs the two estimates of a picture by their spreads.
+the error. A rehearsal varies less: noise is added to the denoised picture, and the sum
+is denoised. Its error is too small, because the denoised picture has little fine
+detail. The factor is similar for all pictures. `pool_risks` finds the factor from the
+means over all pictures, and weighs the two estimates of a picture by their spreads.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = [
 
 Denoise = Callable[[np.ndarray], np.ndarray]
 
-BLOCK = 8  # Side of the blocks whose activity decides what is calm, in pixels.
+BLOCK = 8  # Side in pixels of the blocks that are found to be calm or not.
 CALM_SHARE = 0.3
 STEP = 0.1  # Of the central difference, in units of the noise.
 LOWEST_SHARE = 0.01  # No estimate is below this share of the variance of the noise.
@@ -174,15 +174,15 @@ def match_level(
 ) -> float:
     """Finds the level of the noise of a picture.
 
-    Noise of the model is added to the denoised picture, and that is denoised. At the
-    level that is returned, the power removed from calm places is that of the residual
-    of the picture. The denoised picture decides what is calm. The level is too low
-    if the denoiser leaves much of the noise.
+    Noise of the model is added to the denoised picture, and the sum is denoised. At the
+    returned level, the power that is removed from calm places is equal to the power of
+    the picture's residual there. The denoised picture decides which places are calm.
+    The level is too low if the denoiser leaves much of the noise.
 
     Args:
       denoise: Maps a picture [H, W, C] in [0, 1] units to the denoised picture.
       picture: Noisy picture, float32 [H, W, C].
-      noise: The density of its noise but for the level.
+      noise: The density of its noise, of any level.
       denoised: `denoise(picture)`, if it is known.
       num_rounds: Number of simulations.
       seed: Seed of the noise.
@@ -236,7 +236,7 @@ def _pooled(risk: Risk, factor: float) -> Risk:
 
 
 def _num_independent(noise: NoiseModel, size: int) -> float:
-    """Returns how many independent values have the spread of correlated ones."""
+    """Returns the number of independent values with the spread of correlated ones."""
     correlation = noise.autocorrelation()
     # All lags: those along both axes occur four times, on an axis twice, and 0 once.
     times = np.full(correlation.shape[:2], 4.0)
@@ -279,7 +279,7 @@ def _activity(denoised: np.ndarray) -> np.ndarray:
 
 
 def _calm_blocks(denoised: np.ndarray) -> np.ndarray:
-    """Returns which blocks have least detail, without those at the limits, [h, w]."""
+    """Returns a mask of the blocks with least detail and no extreme pixels, [h, w]."""
     activity = _activity(denoised)
     level = _blocks(denoised)
     inside = (level > 0.01) & (level < 0.99)

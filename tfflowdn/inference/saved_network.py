@@ -1,4 +1,4 @@
-"""SavedModels of denoisers: whom to trust, and how they are called as a network."""
+"""SavedModels of denoisers: whether to trust them, and their use as a network."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def _manifest_problem(folder: Path) -> str:
 
 
 def _graph_problem(path: Path) -> str:
-    """Returns which operation of a graph does more than to compute, or ""."""
+    """Returns the problem of a graph with other operations than computations, or ""."""
     try:
         model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     except Exception as error:  # Protocol buffers raise errors of their own.

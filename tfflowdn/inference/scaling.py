@@ -1,4 +1,4 @@
-"""The scaling of pictures to what a network sees, and back to a dtype."""
+"""The scaling of pictures to the units of a network, and back to a dtype."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LEAST_WIDTH = 8.0  # Of the range of a transform, in units of its noise.
 
 
 class Scaling(NamedTuple):
-    """How pixels become what a network sees, and back.
+    """The map from pixels to the units of a network, and back.
 
     Attributes:
       limits: The (transformed) values that become 0 and 1; None for "dtype".
@@ -54,7 +54,7 @@ class Scaling(NamedTuple):
         """Inverts `to_unit`, rounds for integers, and clips at the limits of `dtype`.
 
         Args:
-          values: What the network returned.
+          values: The output of the network.
           dtype: The dtype of the result.
           source: The dtype of the pixels that were scaled.
         """
@@ -77,7 +77,7 @@ def find_scaling(
     gain: float | None = None,
     offset: float | None = None,
 ) -> Scaling:
-    """Chooses the scaling of pictures that share one.
+    """Chooses one scaling for several pictures.
 
     Args:
       pictures: Pixels [H, W, C], with alpha; a sequence that may read them lazily.

@@ -151,7 +151,7 @@ def measure_radius(
 
 
 def _reach(function, channels, size, rng):
-    """Returns how far from a patch of 16 x 16 pixels its change affects the result."""
+    """Returns the distance at which a change of 16 x 16 pixels affects the result."""
     picture = rng.random((1, size, size, channels), np.float32)
     changed, middle = picture.copy(), slice(size // 2 - 8, size // 2 + 8)
     changed[:, middle, middle] = rng.random((1, 16, 16, channels), np.float32)

@@ -37,7 +37,7 @@ class Transform(abc.ABC):
     def from_blocks(
         cls, blocks: Blocks, gain: float | None, offset: float | None
     ) -> Transform:
-        """Returns the transform of a picture; what is None is estimated.
+        """Returns the transform of a picture; an argument of None is estimated.
 
         Raises:
           ValueError: If it cannot be estimated.
