@@ -153,7 +153,7 @@ def _middle(picture: np.ndarray) -> np.ndarray:
 
 
 def _worst(row: Row) -> tuple[slice, slice]:
-    """Returns the window where most was removed that noise does not explain."""
+    """Returns the window with most removed power that noise does not explain."""
     height, width = row.noisy.shape[:2]
     if row.removed_map is None:
         power = ((row.noisy - row.denoised) ** 2).mean(-1)

@@ -27,7 +27,7 @@ def data_url(picture: np.ndarray, quality: int = 90) -> str:
 
 
 def difference(noisy: np.ndarray, denoised: np.ndarray) -> np.ndarray:
-    """Returns what was removed around middle gray; six deviations fill the range."""
+    """Returns the removed noise around middle gray; six deviations fill the range."""
     removed = noisy - denoised
     return 0.5 + removed / max(6 * float(removed.std()), 1e-6)
 

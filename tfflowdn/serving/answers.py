@@ -1,4 +1,4 @@
-"""Checks of the answers of a server, which may be of any kind."""
+"""Checks the answers of a server, which may be anything."""
 
 from __future__ import annotations
 

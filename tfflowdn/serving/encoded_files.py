@@ -75,7 +75,7 @@ def _decode_jpeg(contents):
 
 
 def _png_exif(contents):
-    """Returns the EXIF data in front of the pixels of a valid PNG as JPEG has them."""
+    """Returns the EXIF data before the pixels of a valid PNG, in the form of JPEG."""
     padded = contents + bytes(8)
     end = tf.strings.length(contents)
 

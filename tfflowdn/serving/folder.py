@@ -68,7 +68,7 @@ def denoise_folder(
         except ServerError as error:
             silent.add()
             return error
-        except Exception as error:  # Whatever a file or an answer causes is its own.
+        except Exception as error:  # An error of one file does not stop the others.
             silent.reset()
             return error
         finally:

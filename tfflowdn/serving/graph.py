@@ -24,7 +24,7 @@ class ServedDenoiser:
     Pictures of more than `max_pixels` are denoised by overlapping tiles inside the
     graph, one after the other and with the same result. In addition to its own pixels,
     a request needs the memory of one tile. Invalid input raises an
-    InvalidArgumentError that says what must hold.
+    InvalidArgumentError that states the requirement.
 
     `serve` takes and returns pixels in units of the pixel range of the network, which
     is [0, 1] for the range "dtype". `uint8` and `encoded` take and return stored
