@@ -25,7 +25,7 @@ class PictureFit:
 
     Attributes:
       denoised: The averaged output, float32 [H, W, C].
-      noise_sigma: The noise level that decided the stop, in [0, 1] units.
+      noise_sigma: The noise level for the stop, in [0, 1] units.
       num_steps: The steps that were taken.
       residual: Root mean squared difference of `denoised` and the noisy picture, over
         `noise_sigma`.
@@ -43,9 +43,9 @@ class DeepImagePrior:
     """Denoises a picture by fitting a network to it, without any training pictures.
 
     A network with a fixed random input learns to output the noisy picture. It learns
-    the picture before the noise, and is stopped when its averaged output differs from
-    the noisy picture by as much as the noise does: the discrepancy principle (Ulyanov
-    et al. 2018, arXiv 1711.10925; Morozov 1966). The noise must be independent from
+    the picture before the noise (Ulyanov et al. 2018, arXiv 1711.10925). The fit stops
+    when the difference between the averaged output and the noisy picture is as large as
+    the noise (discrepancy principle: Morozov 1966). The noise must be independent from
     pixel to pixel.
 
     It is called like a network, so `Denoiser(DeepImagePrior(), max_pixels=...)` handles

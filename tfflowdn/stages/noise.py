@@ -62,7 +62,7 @@ def train_noise(config: config_dict.ConfigDict, workdir: str | Path) -> Path:
 
 def _from_residuals(config: config_dict.ConfigDict) -> Estimate:
     """Returns a function that makes the estimate, and the channels of the pictures."""
-    reason = "the noise is learned from what a denoiser removes"
+    reason = "the noise is learned from the residuals of a denoiser"
     check_given("denoiser", config.denoiser, "DENOISER.keras", reason)
     denoiser = inference.Denoiser.from_pretrained(config.denoiser)
 

@@ -50,7 +50,7 @@ def objective(section: config_dict.ConfigDict, run: Run) -> Work:
 
 
 def _learned_noise(run: Run) -> dict[str, Any]:
-    """Returns the noise model, and a copy of the network as it starts."""
+    """Returns the noise model, and a copy of the first network."""
     network = run.network
     if run.is_new:
         return {"noise": run.noise}

@@ -23,10 +23,11 @@ def recorrupt(section: config_dict.ConfigDict, run: Run) -> Work:
 
     A noisy picture y = x + n gets an independent sample b of its learned noise at the
     strength a: the network learns to map y + a b to y - b / a. For Gaussian noise the
-    two errors n + a b and n - b / a are independent, so that the squared error has its
-    minimum where that of the clean picture x has it (recorrupted-to-recorrupted: Pang
-    et al. 2021). No clean picture of the same kind is needed. Half of a batch are such
-    pairs; the other half are clean pictures with the learned noise, as in `distill`.
+    two errors n + a b and n - b / a are independent. The squared error then has the
+    same minimum as with the clean picture x as the target (recorrupted-to-recorrupted:
+    Pang et al. 2021). No clean picture of the same kind is needed. Half of a batch are
+    such pairs. The other half are clean pictures with the learned noise, as in
+    `distill`.
 
     Args:
       section: `crops` (data.RandomCrops) of the noisy pictures, `rehearsal` with
@@ -100,9 +101,10 @@ def _joined(first: Batches, second: Batches) -> Batches:
 
 
 def _stacked(run: Run) -> data.ImageSource:
-    """Returns the noisy pictures, denoised by the network as it is, and their levels.
+    """Returns the noisy pictures, joined with the denoised ones and their levels.
 
-    A training that continues makes the same, because the network is not yet changed.
+    A training that continues gets equal pictures, because the network has not changed
+    yet.
     """
     pool = run.pictures("noisy")
     denoiser = inference.Denoiser(run.network)

@@ -1,4 +1,4 @@
-"""A callback that saves checkpoints and ends a training that is asked to stop."""
+"""A callback that saves checkpoints, and ends the training on request."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["PreemptionError", "SaveCheckpoint"]
 
 
 class PreemptionError(RuntimeError):
-    """A training ended because it was asked to; it can be continued."""
+    """A training that ended on request; it can be continued."""
 
 
 class SaveCheckpoint(keras.callbacks.Callback):
-    """Saves checkpoints, and ends the training when asked to.
+    """Saves checkpoints, and ends the training on request.
 
     Args:
       checkpoint: The checkpoint; None for a worker that is not the chief.
@@ -51,7 +51,7 @@ class SaveCheckpoint(keras.callbacks.Callback):
         self._saved_at = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Saves if it is time to, and ends the training if asked to."""
+        """Saves when the time has passed, and ends the training on request."""
         del batch, logs
         if self._state.step % self._steps_per_epoch == 0:
             return  # `on_epoch_end` saves; it needs the validation.
@@ -62,7 +62,7 @@ class SaveCheckpoint(keras.callbacks.Callback):
             self._preempt()
 
     def on_test_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Ends the training during a validation if asked to.
+        """Ends the training during a validation on request.
 
         Raises:
           PreemptionError: If the training was asked to stop.
@@ -76,7 +76,7 @@ class SaveCheckpoint(keras.callbacks.Callback):
             )
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Saves after each epoch, and ends the training if asked to."""
+        """Saves after each epoch, and ends the training on request."""
         del epoch, logs
         if self._averaging is not None:
             self._averaging.restore()
