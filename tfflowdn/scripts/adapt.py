@@ -3,15 +3,15 @@
     adapt NOISY --output DENOISED [--clean CLEAN] [--workdir RUN] [--minutes 15]
 
 NOISY is a picture or a folder of all formats that `denoise` reads; CLEAN are clean
-pictures of the same kind, which need not show the same scenes. Without them,
-photographs of the package are used, made alike to the pictures.
+pictures of the same kind, which may show other scenes. Without them, photographs of
+the package are used, with the brightness of the pictures.
 
-The command looks at the pictures and prints what it finds, decides how to train, learns
-the noise, trains the denoiser, compares it with the one that it started from without
-references, and denoises NOISY with the better of the two. The last line says what was
-gained. RUN holds the models, report.html, a page with pictures, curves and tables, and
-config.json with every decision and its reason. A run
-that was killed continues when the same command is given again.
+The command measures the pictures and prints the results. It decides how to train,
+learns the noise and trains the denoiser. It compares the trained denoiser with the
+first one, without references, and denoises NOISY with the better one. The last line
+names the gain. RUN holds the models, report.html (a page with pictures, curves and
+tables) and config.json with every decision and its reason. A run that was killed
+continues when the same command is given again.
 
 Exit code 3 means that the adapted denoiser was not better, so that the starting model
 was used.
@@ -59,7 +59,7 @@ def adapt(
       **options: See `adapt.Adaptation`.
 
     Returns:
-      The adaptation, and a sentence that says what was gained.
+      The adaptation, and a sentence about the gain.
 
     Raises:
       ValueError: For bad pictures or options, or if some pictures failed.
@@ -205,7 +205,7 @@ def main() -> None:
         "evidence",
         None,
         ["residuals", "calm"],
-        "Decision: what the noise is learned from, see train_noise --help.",
+        "Decision: the source of the noise, see train_noise --help.",
     )
     flags.DEFINE_string(
         "range", None, "Decision: the pixel values that become 0 and 1, LOW,HIGH."

@@ -86,7 +86,9 @@ class _CutIntoTiles(beam.DoFn):
         with _fetched(path) as local:
             try:
                 limits = self._checked_limits(local)
-            except Exception as error:  # Whatever a decoder raises is the file's.
+            except (
+                Exception
+            ) as error:  # An error of a decoder is an error of this file.
                 yield _failure(path, error)
                 return
             for page, pixels in enumerate(_pages(local)):
@@ -122,7 +124,9 @@ class _WritePicture(beam.DoFn):
             except ValueError as error:  # The format cannot hold the pixels.
                 yield _failure(path, error)
                 return
-            temporary = f"{target}.{uuid.uuid4().hex}.tmp"  # Workers may work twice.
+            temporary = (
+                f"{target}.{uuid.uuid4().hex}.tmp"  # Two workers may do the same work.
+            )
             _make_folder(os.path.dirname(target))
             _copy(result, temporary)
             FileSystems.rename([temporary], [target])
@@ -230,7 +234,7 @@ def _pages(path):
 
 
 def _put_together(tiles, folder):
-    """Returns the pages that are made of tiles, by number, in files of a folder."""
+    """Returns the pages by number, put together from tiles in files of a folder."""
     pages = {}
     for (number, height, width, row, column), tile in tiles:
         if number not in pages:

@@ -71,9 +71,9 @@ def run(
     """Runs `main(argv)` with the parsed flags.
 
     `--help` shows the docstring of `main`'s module and the command's own flags. A bad
-    command line ends with one line and code `EXIT_USAGE`; a bad input with one line
-    and code 1, or with a traceback if `--traceback` is given; a training that was
-    asked to stop, or whose other workers are gone, with `EXIT_RESUME`.
+    command line ends with one line and code `EXIT_USAGE`. A bad input ends with one
+    line and code 1, or with a traceback if `--traceback` is given. A training that was
+    asked to stop, or whose other workers are gone, ends with `EXIT_RESUME`.
 
     Args:
       main: The work; it gets the name of the program and the arguments.
@@ -133,7 +133,7 @@ def _exit_code(error: Exception) -> int | None:
 
 def _one_line(error: Exception) -> str:
     line = f"{type(error).__name__}: {error}"
-    # Our own checks say what they received; anything else may be a bug.
+    # Our own checks name the received value; any other error may be a bug.
     is_own = "Received:" in line or not isinstance(error, ValueError | ArithmeticError)
     return line if is_own else f"{line}\nGive --traceback to see where it occurred."
 

@@ -17,7 +17,7 @@ __all__ = ["own_flags", "parse", "require"]
 
 HELP_FLAGS = ("-h", "-help", "--help", "-helpshort", "--helpshort")
 VERSION_FLAGS = ("-version", "--version")
-SPECIAL_FLAGS = ("flagfile", "undefok")  # Of absl; the first holds other flags.
+SPECIAL_FLAGS = ("flagfile", "undefok")  # Of absl; the first names a file of flags.
 WIDTH = 88
 
 # Flags that other libraries define when they are imported; they are not the command's.

@@ -1,4 +1,4 @@
-"""What `denoise` did, picture by picture: a line each, and contact sheets."""
+"""The changes by `denoise`, picture by picture: lines and contact sheets."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Pair = tuple[Path, Path]
 
 
 def describe_pair(source: Path, target: Path, axes: str | None = None) -> str:
-    """Returns a line that says how much was removed from a picture.
+    """Returns a line about the part that was removed from a picture.
 
     Args:
       source: The picture before.
-      target: The picture after; a stack is judged by its middle plane.
+      target: The picture after; the middle plane stands for a stack.
       axes: The meaning of the axes of .npy files.
     """
     before, after = _planes(source, target, axes)

@@ -27,7 +27,7 @@ INDEX = re.compile(r"\[\d+\]$")
 
 
 class UsageError(Exception):
-    """A command line that is not valid; the message says what must hold."""
+    """A command line that is not valid; the message states the requirement."""
 
 
 def resolve(value: str) -> str:

@@ -89,7 +89,7 @@ def import_tensorflow() -> None:
 
 @contextlib.contextmanager
 def _held_stderr() -> Iterator[None]:
-    """Holds back what any code writes to stderr; shows it if there is an exception."""
+    """Holds back the text on stderr of any code; shows it if there is an exception."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
         shown = os.dup(2)

@@ -2,10 +2,10 @@
 
     deep_image_prior INPUT... --output DIR [--sigma SIGMA]
 
-Each INPUT is a picture file or a folder of them, as for `denoise`; so are the outputs.
-No model and no training pictures are needed, but each picture takes minutes. The noise
-must be independent from pixel to pixel. Its standard deviation decides when the
-training of a picture stops; it is estimated if it is not given.
+Each INPUT is a picture file or a folder of them. Inputs and outputs are as in
+`denoise`. No model and no training pictures are needed, but each picture takes minutes.
+The noise must be independent from pixel to pixel. The training of a picture stops at
+the standard deviation of its noise, which is estimated if it is not given.
 
 Example: a picture whose noise has a standard deviation of 25 gray levels (of 255):
 

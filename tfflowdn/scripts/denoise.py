@@ -62,7 +62,7 @@ def denoise_files(
     on_written: Callable[[Path, Path], None] | None = None,
     **options: Any,
 ) -> list[Path]:
-    """Denoises files and the files of folders; reads and writes others meanwhile.
+    """Denoises files and the files of folders.
 
     Files below `output` are not inputs, unless `output` is the input folder itself.
     Files of folders that are not read are logged at the end with the reasons.
@@ -88,8 +88,8 @@ def denoise_files(
         "auto" does so only for channels without a meaning.
       dtype: The dtype of the outputs; by default the dtype of each file.
       trust: Whether to load any SavedModel, see `inference.SavedNetwork`.
-      on_written: Called with each input and its output when that is written; an error
-        of it counts as one of the file.
+      on_written: Called with each input and its output after the output is written.
+        An error of this function is an error of the file.
       **options: `strength`, `self_ensemble` and `luminance_only`, see
         `inference.Denoiser`.
 

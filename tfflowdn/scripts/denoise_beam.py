@@ -2,8 +2,8 @@
 
     denoise_beam --input PATTERN --output DIR --model SAVED_MODEL [runner's flags]
 
-runs on this machine; --runner DataflowRunner, FlinkRunner or SparkRunner, with the
-flags of that runner, runs it on a cluster, whose workers need tfflowdn. Patterns,
+runs on this machine. With --runner DataflowRunner, FlinkRunner or SparkRunner and the
+flags of this runner, it runs on a cluster, whose workers need tfflowdn. Patterns,
 outputs and the model may be in any file system of Beam (gs://, s3://, hdfs://). Every
 picture and every page of a TIFF stack is cut into tiles of --max_pixels, which the
 workers denoise; the result is equal to the result of `denoise` with the same SavedModel

@@ -126,7 +126,7 @@ class _Pages(Sequence):
 
 @contextlib.contextmanager
 def _one_picture(progress):
-    """Gives a function that shows that a share of a picture is done; the end adds all.
+    """Gives a function that adds a share of a picture to the progress.
 
     A picture that fails is also done.
     """

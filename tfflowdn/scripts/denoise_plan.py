@@ -14,7 +14,7 @@ __all__ = ["check_outputs", "plan"]
 def plan(
     inputs: Sequence[str | Path], output: Path
 ) -> tuple[list[tuple[Path, Path]], Mapping[Path, str]]:
-    """Returns the pairs of a file to read and one to write, and what is left out.
+    """Returns the pairs of input and output files, and the files that are left out.
 
     Raises:
       ValueError: If an input has no pictures.

@@ -1,4 +1,4 @@
-"""The files of `denoise`: read ahead, denoised one by one, written meanwhile."""
+"""Reads the files of `denoise` ahead, and writes results during the next ones."""
 
 from __future__ import annotations
 

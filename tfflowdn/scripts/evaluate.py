@@ -2,17 +2,18 @@
 
     evaluate --noisy NOISY --reference CLEAN [--model MODEL] [--output JSON]
 
-prints PSNR and SSIM of each picture and their means: for the pictures in NOISY as they
-are and, with a model, as `denoise` denoises them with the same flags. Files are matched
-by their names without suffix, stacks page by page.
+prints PSNR and SSIM of each picture in NOISY and their means. With a model, it also
+scores the pictures that `denoise` makes from them with the same flags. CLEAN are clean
+versions of the noisy pictures. Files are matched by their names without suffix, stacks
+page by page.
 
     evaluate --no_reference --noisy NOISY --model MODEL [--noise NOISE.keras]
 
 estimates the PSNR of the noisy and of the denoised pictures from the noise that
-`train_noise` has learned; without --noise it is learned from calm places of NOISY. It
-also prints how much was removed, and which share of that is no noise. With --clean, it
-scores the model on these clean pictures with the learned noise, the quality to expect.
-With --prior, it adds the bits/dim before and after.
+`train_noise` has learned. Without --noise, it is learned from calm places of NOISY. The
+command also prints the standard deviation of the removed part, and the share of it that
+is no noise. With --clean, it adds the learned noise to these clean pictures and scores
+the model on them. With --prior, it adds the bits/dim before and after.
 
 --report writes a page with all scores, the worst pictures and a divider between before
 and after.
@@ -35,7 +36,7 @@ from tfflowdn.scripts import command, evaluation_report
 __all__ = ["estimate", "evaluate", "main"]
 
 FLAGS = flags.FLAGS
-NUM_LEARNED, LEARNED_SIDE = 32, 256  # Pictures that the noise is learned from.
+NUM_LEARNED, LEARNED_SIDE = 32, 256  # Pictures for the training of the noise.
 
 
 def evaluate(

@@ -32,7 +32,7 @@ class Failures:
         return len(self._lines)
 
     def add(self, path: Path | str, error: BaseException) -> None:
-        """Adds a file with its error; errors that nobody foresaw get their type."""
+        """Adds a file with its error; unexpected errors are named with their type."""
         kind = "" if isinstance(error, FORESEEN) else f"{type(error).__name__}: "
         self._lines.append(f"{path}: {kind}{error}")
         self._notes.append("".join(traceback.format_exception(error)))

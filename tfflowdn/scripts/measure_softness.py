@@ -1,4 +1,4 @@
-"""Measures how much to enlarge clean crops so that they are as soft as noisy pictures.
+"""Measures the factors by which clean crops become as soft as noisy pictures.
 
     measure_softness --noisy NOISY --clean CLEAN [--noise NOISE.keras]
 
@@ -35,7 +35,7 @@ def zoom_range(
     Args:
       noisy: Source of the noisy pictures, see `data.open_source`.
       clean: Source of the clean pictures.
-      noise: Path of a model of the noise; None if there is hardly any noise.
+      noise: Path of a model of the noise; None if there is little noise.
       axes: The axes of .npy files, see `data.open_source`.
 
     Raises:

@@ -53,7 +53,7 @@ def _digest(path):
 
 
 def _check_same(folder, splits, shard_size):
-    """Checks that `folder` was not begun with other pictures or shards."""
+    """Checks that the files in `folder` are of the same pictures and shards."""
     plan = {"shard_size": shard_size, "splits": splits}
     digest = hashlib.sha256(json.dumps(plan).encode()).hexdigest()
     path = folder / ".plan"

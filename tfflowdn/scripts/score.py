@@ -1,4 +1,4 @@
-"""Scores how much pictures look like the training pictures of a prior.
+"""Scores the similarity of pictures to the training pictures of a prior.
 
     score PICTURES --prior PRIOR.keras [--maps DIR] [--output JSON]
 

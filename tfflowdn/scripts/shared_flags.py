@@ -121,7 +121,7 @@ def define_denoiser_flags() -> None:
 
 
 def denoiser_options(values: flags.FlagValues) -> dict[str, object]:
-    """Returns the keyword arguments of a denoiser that the flags stand for."""
+    """Returns the keyword arguments of a denoiser from the flags."""
     return {
         "strength": values.strength,
         "self_ensemble": values.self_ensemble,

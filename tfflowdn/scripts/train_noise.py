@@ -10,9 +10,9 @@ is subtracted.
     train_noise --config noise --config.noisy.spec=NOISY --config.evidence=calm \
         --workdir WORKDIR
 
-fits it to the calmest places of the noisy pictures instead, and needs nothing else. Use
-it if a denoiser misses much of the noise, as with a camera whose noise reaches over
-many pixels, or if no clean pictures resemble the noisy ones.
+fits it to the calmest places of the noisy pictures, and needs nothing else. Use this
+form if a denoiser leaves much of the noise, for example for a camera whose noise is
+correlated over many pixels, or if you have no clean pictures of a similar kind.
 
 WORKDIR gets noise.keras, for the stage `distill` of `train_denoiser`, and noise.png and
 noise.json: the standard deviation and the skewness against brightness, and the
