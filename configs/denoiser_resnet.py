@@ -7,7 +7,7 @@ Variants, by the stages that they run:
   full: the start (generic noise on the clean pictures), then the objective (the noisy
     pictures under the prior). quickstart: the same in a minute.
   start: the start only; it needs no noisy pictures and no prior, and reaches 28.63 dB
-    on BSD68 at sigma 25, which it is not told (15 minutes on 2 cores in bfloat16).
+    on BSD68 at an unknown sigma of 25 (15 minutes on 2 cores in bfloat16).
   objective: the objective only, for a trained --config.denoiser=DENOISER.
   likelihood: the same with the likelihood of the noise that `train_noise` has learned,
     --config.noise=NOISE/noise.keras, as the data term and in the rehearsal.

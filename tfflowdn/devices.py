@@ -46,7 +46,7 @@ _PROCESS = _Process()
 
 
 def check_not_forked() -> None:
-    """Checks that this process is no fork of a process that has used models.
+    """Checks that this process is not a fork of a process that has used models.
 
     The threads of TensorFlow do not exist in the fork, which would wait for them
     forever. Models call this before they use TensorFlow.
@@ -202,7 +202,7 @@ def faster_precision() -> str | None:
 
 
 def patches_pay() -> bool:
-    """Returns whether `patch_gradients` makes a flow train faster: without a GPU."""
+    """Returns whether `patch_gradients` makes a flow train faster, that is, on CPUs."""
     return not tf.config.list_physical_devices("GPU")
 
 

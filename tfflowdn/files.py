@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 _PREFIX = ".tmp"
 _LONGEST_SUFFIX = 32  # Writers that choose a format by the suffix have short ones.
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
-_RUN = secrets.token_hex(4)  # A process number is used again; this is not.
+_RUN = secrets.token_hex(4)  # Process numbers are used again; this number is unique.
 _COUNTER = itertools.count()
 
 
@@ -135,7 +135,7 @@ def _delete_stale(directory: Path) -> None:
 
 
 def _is_in_use(temporary: Path) -> bool:
-    """Returns whether the process that a temporary file is named after still runs."""
+    """Returns whether the process in the name of a temporary file still runs."""
     try:
         _, process, run, _ = temporary.name.split("-", 3)
         process = int(process)

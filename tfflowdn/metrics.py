@@ -99,7 +99,7 @@ def bits_per_dim(
 
 @keras.saving.register_keras_serializable(package="tfflowdn")
 class PSNR(keras.metrics.Mean):
-    """Mean of `psnr` over pictures; `y_pred` is clipped to [0, data_range] before.
+    """Mean of `psnr` over pictures, with `y_pred` clipped to [0, data_range].
 
     Args:
       data_range: The largest possible value, 1 for pictures in [0, 1].

@@ -19,7 +19,7 @@ RECORD = "tfflowdn"
 
 
 class Versioned(keras.Model):
-    """A Keras model whose files record by which version of tfflowdn they were written.
+    """A Keras model whose files record the version of tfflowdn that wrote them.
 
     The record is part of the build configuration, not of the arguments of the
     constructor, so that older versions can read the file.
@@ -45,7 +45,7 @@ def versions() -> dict[str, Any]:
 
 
 def check_version(path: Any, recorded: Any) -> None:
-    """Checks that a file has no contents that only newer code can use.
+    """Checks that this version can use the contents of a file.
 
     Logs a warning if a newer version of tfflowdn has written contents of a known
     version.
