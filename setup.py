@@ -44,7 +44,7 @@ FORMATS = {  # Libraries of file formats, each imported when a file needs it.
     "microscopy": ["mrcfile>=1.5"],  # MRC
 }
 ONNX = ["onnx>=1.17", "tf2onnx>=1.16.1"]
-SERVING = ["tensorflow-serving-api>=2.19"]  # What the client sends; with gRPC.
+SERVING = ["tensorflow-serving-api>=2.19"]  # Requests of the client, also by gRPC.
 
 setup(
     name="tfflowdn",
@@ -64,7 +64,7 @@ setup(
     install_requires=[
         "absl-py>=2.1",
         "filelock>=3.12",
-        "imagecodecs>=2024.1",  # what tifffile decodes and encodes compressed pages by
+        "imagecodecs>=2024.1",  # tifffile needs it for compressed pages
         "jinja2>=3.1",  # the template of the reports
         "keras>=3.12,<3.16",  # the optimizers and devices.py use private names
         "matplotlib>=3.9",  # the curves of the noise

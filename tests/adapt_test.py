@@ -1,4 +1,4 @@
-"""What `adapt` sees and decides, and a whole run with tiny models."""
+"""The measurements and decisions of `adapt`, and a whole run with tiny models."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ def test_a_run_denoises_records_and_continues(folder, tmp_path):
                 for key in change[9:].split("=")[0].split("."):
                     assert key in section
                     section = section[key]
-    # A run that was killed continues with what it has.
+    # A run that was killed continues with its files.
     (tmp_path / "out_run/denoiser.keras").unlink()
     (tmp_path / "out/sub/1.tif").unlink()
     before = (tmp_path / "out_run/denoiser/denoiser.keras").stat().st_mtime_ns

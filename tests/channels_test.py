@@ -1,4 +1,4 @@
-"""Splitting and joining channels: what tf.split and tf.concat give, and gradients."""
+"""Splitting and joining channels equals tf.split and tf.concat, with gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all tests share: two CPU devices, tiny models and the autodiff Jacobian."""
+"""Parts of all tests: two CPU devices, tiny models and the autodiff Jacobian."""
 
 from __future__ import annotations
 

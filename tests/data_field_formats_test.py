@@ -91,7 +91,7 @@ def test_stacks_are_read_and_written_with_their_headers(tmp_path, name, dtype):
     assert after[1:] == before[1:]
 
 
-@pytest.mark.filterwarnings("ignore")  # Of the libraries, about what they find.
+@pytest.mark.filterwarnings("ignore")  # Of the libraries, about damage.
 @pytest.mark.parametrize("name", CASES)
 def test_damaged_files_are_errors_or_pictures(tmp_path, name):
     path, target = tmp_path / name, tmp_path / f"new{name[1:]}"

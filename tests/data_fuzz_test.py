@@ -67,7 +67,7 @@ def _copy(pixels, out):
 
 
 def _use(path, target):
-    """Does what denoising a file does, but for the network."""
+    """Does the steps of denoising a file, without the network."""
     if path.suffix == ".npy":
         data.map_array(path, target, _copy)
         return

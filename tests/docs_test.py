@@ -36,7 +36,7 @@ def commands_of(text: str) -> list[list[str]]:
 
 
 def flags_of(source: Path) -> set[str]:
-    """Returns the flags that a script defines itself or by what scripts share."""
+    """Returns the flags that a script defines itself or by shared modules."""
     shared = [ROOT / f"tfflowdn/scripts/{n}.py" for n in ("command", "shared_flags")]
     if "tools" in source.parts:
         shared = (

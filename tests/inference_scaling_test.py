@@ -1,4 +1,4 @@
-"""Scaling of what users have: values below a range, few counts, a large range."""
+"""Scaling of real data: values below a range, few counts, a large range."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_noise_around_zero_is_not_outside(rng):
     noisy = (0.2 * rng.standard_normal((48, 48, 1))).astype(np.float32)
     noisy[:24] += 0.7
     assert find_scaling([noisy], None).limits is None
-    for pixel_range in ("0,1", "dtype", "1%,99%"):  # What is given is used.
+    for pixel_range in ("0,1", "dtype", "1%,99%"):  # A given range is used.
         given = find_scaling([noisy - 3], pixel_range).limits
         assert given == data.find_limits(pixel_range, [noisy - 3])
 

@@ -55,7 +55,7 @@ def _float32():
 
 
 def _changes(name, optimizer, pictures, *, make=None, sample_weight=None, **options):
-    """Returns what one epoch of batches of 4 adds to the weights, and the logs."""
+    """Returns the change of the weights in one epoch of batches of 4, and the logs."""
     model = (make or MAKERS[name])()
     model.compile(optimizer, **options)
     before = model.get_weights()

@@ -191,7 +191,7 @@ def test_save_and_load(make, tmp_path, channels):
 
 
 def _leaky_denoiser(picture):
-    """A box filter: leaves a part of the noise, and takes what detail there is."""
+    """A box filter, which leaves a part of the noise and removes detail."""
     padded = np.pad(picture, [(1, 1), (1, 1), (0, 0)], "reflect")
     rows = sum(padded[i : i + len(picture)] for i in range(3))
     return sum(rows[:, i : i + picture.shape[1]] for i in range(3)) / 9

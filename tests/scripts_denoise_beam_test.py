@@ -1,4 +1,4 @@
-"""The Beam pipeline on this machine: bit by bit what `denoise` writes."""
+"""The Beam pipeline on this machine writes the same bits as `denoise`."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ def test_step_seconds(harness):
 
 
 @pytest.mark.usefixtures("harness")
-@pytest.mark.filterwarnings("ignore")  # Of Pillow and tifffile, about what they find.
+@pytest.mark.filterwarnings("ignore")  # Of Pillow and tifffile, about damage.
 def test_the_soak_of_hostile_files_counts_faults(tmp_path):
     import soak_hostile
     from hostile import files, server

@@ -25,7 +25,7 @@ def _images(count, seed=0):
 
 
 def _batches(*broken_steps):
-    """Returns what `training.fit` asks for; some of the steps may get a NaN."""
+    """Returns the arguments of `training.fit`; some of the steps may get a NaN."""
     images = _images(8)
     spoiled = np.where(images == images[0, 0, 0], np.nan, images)
 
