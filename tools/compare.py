@@ -2,7 +2,7 @@
 
     python tools/compare.py --pictures PICTURES --runs RUNS --output compare.json
 
-PICTURES come from tools/prepare_protocol.py. A method first trains what it needs and
+PICTURES come from tools/prepare_protocol.py. A method first trains its models and
 RUNS does not have yet. `--tests` and `--methods` choose cells of the table; by default
 all are measured, which takes days. `--num_pictures 12` measures the first twelve
 pictures of each test only, for slow methods.
@@ -12,9 +12,9 @@ same command continues after a kill, and takes more pictures when it is asked fo
 The JSON file holds all cells that RUNS has, and cells of `--reuse`, the results of
 tools/measure_quality.py, where RUNS has none. `--table` also writes it as Markdown.
 
-What a method is told is in the table. BM3D needs the package bm3d, whose license
-permits research only; wavelets need PyWavelets. Times are of this machine, with
-whatever else it did.
+The table names the knowledge that a method gets. BM3D needs the package bm3d, whose
+license permits research only; wavelets need PyWavelets. Times are of this machine,
+which may do other work as well.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Method:
 
     Attributes:
       title: Its name in tables.
-      told: What it is given besides the noisy picture.
+      told: The knowledge that it gets in addition to the noisy picture.
       make: Gives the function that denoises.
       trainings: The work directories of its trainings, relative to `runs`; "{noise}"
         stands for the noise.

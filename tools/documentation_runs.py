@@ -7,7 +7,15 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["ACCEPTED", "IN_ROOT", "SLOW", "as_run", "kit_of", "reason_not_to_run"]
+__all__ = [
+    "ACCEPTED",
+    "CHANGED_PROGRAMS",
+    "IN_ROOT",
+    "SLOW",
+    "as_run",
+    "kit_of",
+    "reason_not_to_run",
+]
 
 # Pages whose placeholders stand for other pictures, see documentation_inputs.py.
 KITS = {
@@ -104,6 +112,12 @@ SMALLER = (
     (r"(validate_no_reference.py.*)", r"\1 --noise_steps 2"),
 )
 """Patterns and their replacements, applied in this order."""
+
+CHANGED_PROGRAMS = {
+    "adapt": "from tfflowdn.adapt import plans\n"
+    'plans.NOISE, plans.MIN_STEPS, plans.MAX_STEPS = "noise:smoke", 8, 8',
+}
+"""Python that makes a command small where flags cannot: adapt trains 200 steps."""
 
 IN_ROOT = r"^(ruff|mkdocs|timeout 60 mkdocs|python -m pytest)"
 """Commands that run in the root of the repository, not in the folder of inputs."""

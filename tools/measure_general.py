@@ -7,7 +7,7 @@ DATA holds bsd68/, cbsd68/, w2s/, polyu/ and gb82/; a set that is absent is left
 model for gray pictures is scored on BSD68 and on the 21 pairs of real microscopy, a
 model for color on CBSD68, on the JPEG files of the Canon 600D and on the clean pictures
 of gb82. The noises are `NOISES`; `clean` compares a clean picture with itself. The
-model is told neither the kind nor the level of the noise. The noise of a picture
+model knows neither the kind nor the level of the noise. The noise of a picture
 depends on its number only. Each set is a test set: choose a model on other pictures.
 """
 

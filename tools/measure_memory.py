@@ -1,4 +1,4 @@
-"""Measures the memory of a training and of a use on a stack that is larger.
+"""Measures the memory of training and denoising on a stack larger than the memory.
 
     python tools/measure_memory.py --megabytes 4096 --output MEMORY.json
 

@@ -1,12 +1,12 @@
-"""Trains denoisers of several sizes alike and times them: quality against speed.
+"""Compares the quality and the speed of denoisers of several sizes.
 
     python tools/measure_sizes.py --pictures PICTURES --runs RUNS
 
 PICTURES come from tools/prepare_protocol.py. Each size takes `--num_steps` steps of the
 start (generic noise on the clean pictures) and is scored on the validation pictures at
 sigma 25. Then all denoise a picture of a megapixel in turns, and the median of their
-times counts. `--output` gets the JSON file and, next to it, the curve as PNG. A size
-that is in RUNS is not trained again.
+times is reported. `--output` gets the JSON file and, next to it, the curve as PNG. A
+size that is in RUNS is not trained again.
 """
 
 from __future__ import annotations

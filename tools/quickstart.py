@@ -1,4 +1,4 @@
-"""First use: trains a prior and a denoiser on photographs and denoises a held-out one.
+"""Trains a prior and a denoiser on photographs, and denoises a held-out one.
 
     python tools/quickstart.py
 

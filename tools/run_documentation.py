@@ -134,6 +134,9 @@ def _write_programs(folder: Path) -> None:
         path = folder / name
         path.write_text(f'#!/bin/sh\nexec {sys.executable} {arguments} "$@"\n')
         path.chmod(0o755)
+    for name, changes in documentation_runs.CHANGED_PROGRAMS.items():
+        text = f"import tfflowdn.scripts.{name} as command\n{changes}\ncommand.main()\n"
+        (folder / name).write_text(f"#!{sys.executable}\n{text}")
 
 
 def _outputs(line: str) -> Iterator[str]:
@@ -144,6 +147,9 @@ def _outputs(line: str) -> Iterator[str]:
             yield f"{values.get('output', '.')}/{values['name']}"
         elif words[0] == "prepare_tfds":
             yield f"{values['data_dir']}/{values['name']}"
+        elif words[0] == "adapt":
+            yield values["output"]
+            yield values.get("workdir", f"{values['output']}_run")
         elif "help" not in values:
             yield from (values[name] for name in OUTPUTS if name in values)
 

@@ -1,8 +1,8 @@
-"""Nothing lost, nothing let in: damaged files, kills, hostile requests and answers.
+"""Repeats a trial with damaged files, kills, hostile requests and hostile answers.
 
     python tools/soak_hostile.py --output tools/results/soak_hostile.json
 
-repeats a trial of everything that strangers and failing machines can do:
+tries many inputs of strangers and failures of machines:
 
 - `pictures`: mutated files of every format that is read, and bombs, in batches of
   `denoise`. Each file is written whole or named, and the others are denoised.

@@ -1,4 +1,4 @@
-"""Damaged pictures and models: a whole result or a reason, and never a part."""
+"""Checks that damaged pictures and models give a whole result or a reason."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _bombs():
 
 
 def damaged_pictures(folder: Path, num_files: int, seed: int = 0) -> dict:
-    """Denoises mutated files of every format in batches, and checks what is written.
+    """Denoises mutated files of every format in batches, and checks the results.
 
     Args:
       folder: An empty folder.

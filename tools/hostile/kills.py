@@ -1,4 +1,4 @@
-"""SIGKILL during commands: whole files or none, and equal results in the end."""
+"""Kills commands by SIGKILL, and checks for partial files and different results."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ COMMANDS = {
 
 
 def run_command(name: str, folder: Path, output: Path) -> None:
-    """Runs a command in this process; it continues what is in `output`."""
+    """Runs a command in this process; it continues the run in `output`."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     COMMANDS[name](folder, output)
 

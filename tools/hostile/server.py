@@ -1,4 +1,4 @@
-"""A served model with hostile requests, and the client of a hostile server."""
+"""Sends hostile requests to a served model, and hostile answers to the client."""
 
 from __future__ import annotations
 
