@@ -172,10 +172,53 @@ def test_a_header_declares_more_than_its_file_can_hold(tmp_path, name, content):
         data.read_image(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["a.png", "bit.png", "a.jpg", "a.gif", "a.bmp"])
+def _webp_bomb(side, lossless):
+    """Returns a small WebP whose header and frame declare another size."""
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(file, "WEBP", lossless=lossless)
+    content = bytearray(file.getvalue())
+    if lossless:  # Two sizes of 14 bits behind the signature of the frame.
+        start = content.index(b"VP8L") + 9
+        (packed,) = struct.unpack_from("<I", content, start)
+        sizes = (side - 1) | (side - 1) << 14
+        struct.pack_into("<I", content, start, packed >> 28 << 28 | sizes)
+    else:
+        start = content.index(b"\x9d\x01\x2a") + 3
+        struct.pack_into("<HH", content, start, side, side)
+    return bytes(content)
+
+
+def _npy_bomb(side):
+    file = io.BytesIO()
+    np.save(file, np.zeros((16, 16), np.float32))
+    old, new = (f"{(size, size)}, }}".encode() for size in (16, side))
+    padding = b" " * (len(new) - len(old))
+    assert old + padding in file.getvalue()
+    return file.getvalue().replace(old + padding, new)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("lossless.webp", _webp_bomb(16383, True)),
+        ("lossy.webp", _webp_bomb(16383, False)),
+        ("a.npy", _npy_bomb(20_000)),
+        ("a.tif", _tiff_bomb(60_000)),
+    ],
+)
+def test_no_format_decodes_more_than_its_file_can_hold(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(data.ImageReadError, match="must have more|mmap length|60000 x"):
+        data.read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.png", "bit.png", "a.jpg", "a.gif", "a.bmp", "a.webp"]
+)
 def test_a_uniform_picture_is_not_taken_for_a_bomb(tmp_path, name):
     kind = "1" if name == "bit.png" else "L"
     options = {"progressive": True, "quality": 1} if name == "a.jpg" else {}
+    options = {"lossless": True} if name == "a.webp" else options
     Image.new(kind, (3000, 2000)).save(tmp_path / name, **options)
     assert data.read_image(tmp_path / name).shape[:2] == (2000, 3000)
 

@@ -189,7 +189,7 @@ def test_the_soak_of_hostile_files_counts_faults(tmp_path):
     from hostile import files, server
 
     totals = files.damaged_pictures(tmp_path / "pictures", 16)
-    assert totals["written"] + totals["refused"] == totals["files"] == 25
+    assert totals["written"] + totals["refused"] == totals["files"] >= 16 + 30
     assert soak_hostile._faults({"pictures": totals}) == 0
     answers = server.hostile_server(tmp_path / "answers", 8)
     assert answers["written"] + answers["refused"] == 8

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["check_choice", "check_probability"]
+import numpy as np
+
+__all__ = ["check_choice", "check_finite_result", "check_probability"]
 
 
 def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
@@ -23,6 +25,26 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
     if value not in choices:
         raise ValueError(
             f"{name} must be one of {choices}. Received: {name}={value!r}."
+        )
+
+
+def check_finite_result(what: str, cause: str, result: Any) -> None:
+    """Checks that every value of a result is finite.
+
+    Args:
+      what: The result in words, such as "samples".
+      cause: The condition under which it is finite.
+      result: An array or a tensor of floats.
+
+    Raises:
+      ValueError: If a value is not finite.
+    """
+    values = np.asarray(result)
+    num_bad = int(np.count_nonzero(~np.isfinite(values)))
+    if num_bad:
+        raise ValueError(
+            f"The {what} must be finite; {cause}. "
+            f"Received: {num_bad} of {values.size} values that are not."
         )
 
 

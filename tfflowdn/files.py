@@ -17,7 +17,7 @@ from typing import TypeVar
 import filelock
 import psutil
 
-__all__ = ["locked", "replace", "temporary_folder"]
+__all__ = ["locked", "replace", "replace_folder", "temporary_folder"]
 
 Result = TypeVar("Result")
 
@@ -67,6 +67,39 @@ def replace(path: str | os.PathLike, write: Callable[[Path], Result]) -> Result:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+    return result
+
+
+def replace_folder(path: str | os.PathLike, write: Callable[[Path], Result]) -> Result:
+    """Calls `write` with a temporary folder next to `path`, then renames it to `path`.
+
+    Readers see the complete new folder, the old one, or, for a moment between two
+    renamings, no folder.
+
+    Args:
+      path: The folder to write; the folder that holds it must exist.
+      write: Writes the files of the folder that it is given, which exists.
+
+    Returns:
+      The result of `write`.
+
+    Raises:
+      OSError: If the folder cannot be written; `path` is unchanged.
+    """
+    path = Path(path)
+    try:
+        with temporary_folder(path.parent) as temporary:
+            new = temporary / path.name
+            new.mkdir()
+            result = write(new)
+            if path.exists():
+                os.replace(path, temporary / "old")
+            os.replace(new, path)
+    except OSError as error:
+        raise OSError(
+            f"The disk must have room for {path.name} and let it be written. "
+            f"Received: {error}."
+        ) from error
     return result
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import keras
 
+from tfflowdn.checks import check_finite_result
+
 __all__ = ["FORMAT_VERSION", "RECORD", "Versioned", "check_version", "versions"]
 
 FORMAT_VERSION = 1
@@ -34,6 +36,18 @@ class Versioned(keras.Model):
         shapes = {name: value for name, value in config.items() if name != RECORD}
         if shapes:
             super().build_from_config(shapes)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns the outputs for batches, see `keras.Model.predict`.
+
+        Raises:
+          ValueError: If an output is not finite.
+        """
+        outputs = super().predict(*args, **kwargs)
+        cause = "inputs and weights must be finite"
+        for output in keras.tree.flatten(outputs):
+            check_finite_result("predictions", cause, output)
+        return outputs
 
 
 def versions() -> dict[str, Any]:

@@ -12,7 +12,8 @@ tries many inputs of strangers and failures of machines:
 - `requests`: threads ask a served model; a third of the requests is hostile.
 - `answers`: the client of a server most of whose answers are wrong.
 
-The exit code is 1 if there was a traceback, a partial or lost file or a wrong answer.
+The exit code is 1 if there was a traceback, a partial or lost file, a wrong answer, or
+memory that grows. One run takes about an hour on two cores.
 """
 
 from __future__ import annotations
@@ -20,16 +21,19 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import harness
+import numpy as np
 import psutil
 from absl import flags
 
 FLAGS = flags.FLAGS
 PARTS = ("pictures", "models", "requests", "answers", "kills")
-FAULTS = ("tracebacks", "partial", "lost", "wrong", "failed", "leftovers")
+FAULTS = ("tracebacks", "partial", "lost", "wrong", "failed", "leftovers", "unbounded")
+_GROWTH, _SLACK_MIB = 1.1, 64  # Of the last quarter, relative to the second one.
 
 
 def _pictures(folder):
@@ -79,18 +83,44 @@ def _faults(report):
     return inner + sum(int(report.get(name, 0)) for name in FAULTS)
 
 
+class _Memory(threading.Thread):
+    """Measures the memory of this process."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self._end, self._samples = threading.Event(), []
+
+    def run(self):
+        while not self._end.wait(0.5):
+            self._samples.append(psutil.Process().memory_info().rss / 2**20)
+
+    def report(self):
+        """Ends the measurement and returns its results."""
+        self._end.set()
+        self.join()
+        if len(self._samples) < 8:
+            return {}
+        parts = np.array_split(self._samples, 4)
+        quarters = [round(float(np.median(part))) for part in parts]
+        is_unbounded = quarters[3] > _GROWTH * quarters[1] + _SLACK_MIB
+        return {
+            "memory_mib_by_quarter": quarters,
+            "peak_mib": round(max(self._samples)),
+            "unbounded": int(is_unbounded),
+        }
+
+
 def _main():
     tasks = dict(zip(PARTS, (_pictures, _models, _requests, _answers, _kills)))  # noqa: B905
-    report = harness.load(FLAGS.output) if FLAGS.output else {}
+    report = {"faults": 0}
     for name in FLAGS.parts or PARTS:
         with tempfile.TemporaryDirectory() as folder:
-            start = time.monotonic()
-            report[name] = tasks[name](Path(folder) / name)
+            start, memory = time.monotonic(), _Memory()
+            memory.start()
+            report[name] = tasks[name](Path(folder) / name) | memory.report()
             report[name]["seconds_in_all"] = round(time.monotonic() - start)
         print(f"{name}: {report[name]}", flush=True)
-        peak = psutil.Process().memory_info().rss / 2**20
-        report[name]["memory_mib_after"] = round(peak)
-        report["faults"] = sum(_faults(report[n]) for n in PARTS if n in report)
+        report["faults"] = _faults({n: report[n] for n in PARTS if n in report})
         harness.save(report, FLAGS.output)
     sys.exit(report["faults"] > 0)
 

@@ -49,7 +49,7 @@ def find_files(spec: str | Path, left_out: Collection[Path] = ()) -> list[Path]:
       ValueError: If there is none.
     """
     path = Path(spec)
-    if path.is_file():
+    if data.is_picture(path):
         return [path]
     found = []
     if path.is_dir():

@@ -22,11 +22,13 @@ from tfflowdn.data.images import (
     read_image,
     read_metadata,
     read_pages,
+    result_name,
     write_image,
 )
 from tfflowdn.data.listing import (
     PICTURE_SUFFIXES,
     check_folder,
+    is_picture,
     list_pictures,
     log_omitted,
 )
@@ -74,6 +76,7 @@ __all__ = [
     "image_batches",
     "image_header",
     "is_stack_or_large",
+    "is_picture",
     "list_pictures",
     "log_omitted",
     "map_array",
@@ -90,6 +93,7 @@ __all__ = [
     "read_image",
     "read_metadata",
     "read_pages",
+    "result_name",
     "split_alpha",
     "split_pictures",
     "to_float",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["find_planes", "split_pictures"]
+__all__ = ["check_axes", "find_planes", "split_pictures"]
 
 _MOST_CHANNELS = 4
 
@@ -41,19 +41,32 @@ def find_planes(image: np.ndarray, axes: str) -> list[np.ndarray]:
     Raises:
       ValueError: If the axes do not fit the array.
     """
-    distinct = len(set(axes)) == len(axes) == image.ndim
-    if not distinct or not set("YX") <= set(axes) or 0 in image.shape:
-        raise ValueError(
-            "axes must name each axis of image by a different letter, among them Y and "
-            f"X, and no axis may be empty. Received: {axes=}, {image.shape=}."
-        )
+    check_axes(axes, image.shape)
     inner = [axes.index(name) for name in "YXS" if name in axes]
     outer = [axis for axis in range(image.ndim) if axis not in inner]
     planes = np.transpose(image, outer + inner)
     planes = planes if "S" in axes else planes[..., np.newaxis]
-    if planes.shape[-1] > _MOST_CHANNELS:
+    return [planes[index] for index in np.ndindex(planes.shape[:-3])]
+
+
+def check_axes(axes: str, shape: tuple[int, ...]) -> None:
+    """Checks that the axes of an array have different names and fit its shape.
+
+    Args:
+      axes: One letter for each axis, in upper case.
+      shape: The shape of the array.
+
+    Raises:
+      ValueError: If they do not.
+    """
+    distinct = len(set(axes)) == len(axes) == len(shape)
+    if not distinct or not set("YX") <= set(axes) or 0 in shape:
+        raise ValueError(
+            "axes must name each axis of image by a different letter, among them Y and "
+            f"X, and no axis may be empty. Received: {axes=}, image.shape={shape}."
+        )
+    if "S" in axes and shape[axes.index("S")] > _MOST_CHANNELS:
         raise ValueError(
             "S, the axis of the channels, must have a length of 1 to 4. "
-            f"Received: {axes=}, {image.shape=}."
+            f"Received: {axes=}, image.shape={shape}."
         )
-    return [planes[index] for index in np.ndindex(planes.shape[:-3])]

@@ -11,6 +11,7 @@ from PIL import Image
 
 from tfflowdn import files
 from tfflowdn.data.formats import (
+    FOLDER_SUFFIXES,
     IMAGE_SUFFIXES,
     ImageHeader,
     ImageReadError,
@@ -18,6 +19,7 @@ from tfflowdn.data.formats import (
     PageFunction,
     codec_of_suffix,
     open_picture,
+    result_name,
 )
 from tfflowdn.data.formats.pillow import pillow_pixels
 from tfflowdn.data.pixel_range import check_finite
@@ -37,6 +39,7 @@ __all__ = [
     "read_image",
     "read_metadata",
     "read_pages",
+    "result_name",
     "write_image",
 ]
 
@@ -130,10 +133,10 @@ def map_pages(
     Raises:
       ImageReadError: If the file is broken, or of an unsupported kind.
     """
+    is_folder = Path(target).suffix.lower() in FOLDER_SUFFIXES
+    replace = files.replace_folder if is_folder else files.replace
     with open_picture(source) as picture:
-        return files.replace(
-            target, lambda file: picture.map_pages(file, function, dtype)
-        )
+        return replace(target, lambda file: picture.map_pages(file, function, dtype))
 
 
 def map_array(

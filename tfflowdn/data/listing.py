@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 from absl import logging
 
-from tfflowdn.data.formats import FORMATS, RAW_SUFFIXES
+from tfflowdn.data.formats import FOLDER_SUFFIXES, FORMATS, RAW_SUFFIXES
 
 __all__ = [
     "PICTURE_SUFFIXES",
     "Listing",
     "check_folder",
+    "is_picture",
     "list_pictures",
     "log_omitted",
 ]
@@ -55,6 +56,11 @@ def check_folder(output: str | os.PathLike) -> None:
             "output must be a folder; the pictures in it keep the names of the inputs. "
             f"Received: output={str(output)!r}, the name of a picture file."
         )
+
+
+def is_picture(path: Path) -> bool:
+    """Returns whether a path is a file, or a folder that holds one picture."""
+    return path.is_file() or path.suffix.lower() in FOLDER_SUFFIXES and path.is_dir()
 
 
 def list_pictures(folder: Path, left_out: Collection[Path] = ()) -> Listing:
@@ -113,10 +119,10 @@ def _walk(
         path = folder / entry.name
         if entry.name.startswith("."):
             continue
-        if path.is_dir():
-            yield from _walk(path, (*parents, real), left_out)
-        elif path.is_file():
+        if is_picture(path):
             yield path, None
+        elif path.is_dir():
+            yield from _walk(path, (*parents, real), left_out)
         else:
             is_link = path.is_symlink()
             yield path, "a link to nothing" if is_link else "not a regular file"

@@ -21,7 +21,12 @@ from tfflowdn.data import pixel_range as ranges
 from tfflowdn.data.formats import ImageHeader, Picture
 from tfflowdn.data.formats.base import reading
 from tfflowdn.data.image_source import ImageSource, check_channels
-from tfflowdn.data.listing import PICTURE_SUFFIXES, list_pictures, log_omitted
+from tfflowdn.data.listing import (
+    PICTURE_SUFFIXES,
+    is_picture,
+    list_pictures,
+    log_omitted,
+)
 from tfflowdn.data.tfds_source import open_tfds
 
 __all__ = ["FileSource", "open_source"]
@@ -264,7 +269,7 @@ def _each(items: Sequence[Item], function: Callable[[Item], Result]) -> list[Res
 
 def _find(spec: str) -> tuple[Path, list[Path]]:
     path = Path(spec)
-    if path.is_dir():
+    if path.is_dir() and not is_picture(path):
         listing = list_pictures(path)
         log_omitted(listing.omitted)
         root, found = path, listing.pictures
@@ -278,7 +283,7 @@ def _find(spec: str) -> tuple[Path, list[Path]]:
             "The source must be an existing folder or file, a glob pattern, or "
             f"tfds:NAME[:SPLIT]. Received: {spec=}."
         )
-    paths = [p for p in found if _is_picture(p.relative_to(root)) and p.is_file()]
+    paths = [p for p in found if _is_picture(p.relative_to(root)) and is_picture(p)]
     if not paths:
         raise ValueError(
             f"The source must hold a picture, a file that ends in one of "

@@ -120,8 +120,9 @@ class Asinh(Transform):
         cls, blocks: Blocks, gain: float | None, offset: float | None
     ) -> Asinh:
         """See `Transform`."""
-        middle = float(np.median(blocks.mean))
-        return cls(_scale(blocks, gain), middle if offset is None else offset)
+        if offset is None:
+            offset = float(np.median(blocks.mean))
+        return cls(_scale(blocks, gain), offset)
 
     def forward(self, values: np.ndarray) -> np.ndarray:
         """See `Transform`."""
@@ -144,8 +145,9 @@ class Log(Transform):
         cls, blocks: Blocks, gain: float | None, offset: float | None
     ) -> Log:
         """See `Transform`."""
-        dark = float(np.quantile(blocks.mean, 0.01))
-        return cls(_scale(blocks, gain), dark if offset is None else offset)
+        if offset is None:
+            offset = float(np.quantile(blocks.mean, 0.01))
+        return cls(_scale(blocks, gain), offset)
 
     def forward(self, values: np.ndarray) -> np.ndarray:
         """See `Transform`."""

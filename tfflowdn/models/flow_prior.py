@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfflowdn.checks import check_choice
+from tfflowdn.checks import check_choice, check_finite_result
 from tfflowdn.data import check_range
 from tfflowdn.flows import FLOWS, flow_name
 from tfflowdn.metrics import bits_per_dim
@@ -178,6 +178,7 @@ class FlowPrior(GuardedModel):
         temperature: float = 1.0,
         seed: int | None = None,
         image_shape: tuple[int, int, int] | None = None,
+        allow_nonfinite: bool = False,
     ) -> tf.Tensor:
         """Draws images.
 
@@ -186,13 +187,15 @@ class FlowPrior(GuardedModel):
           temperature: Factor on the latents' standard deviation, 0 or more.
           seed: Seed of the latents; None draws anew.
           image_shape: (H, W, C) of the images; by default as in the training.
+          allow_nonfinite: Whether pixels that are not finite are returned.
 
         Returns:
           Images [num_samples, H, W, C], not clipped to [0, 1].
 
         Raises:
-          ValueError: If the shape or a number is not valid; in a graph, an invalid
-            number is a tf.errors.InvalidArgumentError.
+          ValueError: If the shape or a number is not valid, or a pixel is not finite
+            (the temperature is too high, or a weight is not finite). In a graph, the
+            last two are a tf.errors.InvalidArgumentError.
         """
         num_samples = check_not_negative(
             "num_samples", tf.convert_to_tensor(num_samples)
@@ -202,7 +205,7 @@ class FlowPrior(GuardedModel):
         image_shape = tuple(image_shape or self.image_shape)
         self.check_images(tf.TensorSpec((None, *image_shape)), divisible=True)
         seed = None if seed is None else tf.constant([seed, 0])
-        return self._density.sample(
+        images = self._density.sample(
             num_samples,
             image_shape,
             temperature=temperature,
@@ -210,6 +213,7 @@ class FlowPrior(GuardedModel):
             num_shards=self.num_shards,
             trainable=self.trainable,
         )
+        return images if allow_nonfinite else _finite_samples(images)
 
     def call(self, images: Any, training: bool | None = None) -> tf.Tensor:
         """Returns `log_prob(images)`, [batch]."""
@@ -294,6 +298,17 @@ class FlowPrior(GuardedModel):
         self.loss_tracker.update_state((bits - 8) * math.log(2), weight)
         trackers = self.loss_tracker, self.bits_per_dim_tracker
         return {tracker.name: tracker.result() for tracker in trackers}
+
+
+def _finite_samples(images: tf.Tensor) -> tf.Tensor:
+    """Returns images; an error if a pixel is not finite, in a graph by an assertion."""
+    cause = "the temperature must be low enough, and the weights of the prior finite"
+    if not tf.executing_eagerly():
+        return tf.debugging.check_numerics(
+            images, f"The samples must be finite; {cause}"
+        )
+    check_finite_result("samples", cause, images)
+    return images
 
 
 def _num_dims(images, dtype=tf.float32):

@@ -18,6 +18,7 @@ from tfflowdn.bijectors import (
     SignalSkew,
     SpectralFilter,
 )
+from tfflowdn.checks import check_finite_result
 from tfflowdn.layers import (
     Cepstrum,
     NoiseLevel,
@@ -144,8 +145,17 @@ class NoiseModel(GuardedModel):
           noise: [batch, H, W, C] in [0, 1] units.
           signal: The clean pictures, of the same shape.
           log_level: As for `distribution`; None averages over `log_levels`.
+
+        Raises:
+          ValueError: If finite pictures have a density that is not finite (a graph
+            returns it).
         """
         noise = tf.identity(tf.convert_to_tensor(noise, self.variable_dtype))
+        log_prob = self._log_prob(noise, signal, log_level)
+        _check_finite("log-densities", log_prob, noise, signal)
+        return log_prob
+
+    def _log_prob(self, noise, signal, log_level):
         if log_level is not None:
             return self.distribution(signal, log_level).log_prob(noise)
         of_levels = tf.map_fn(
@@ -176,12 +186,14 @@ class NoiseModel(GuardedModel):
           Noise of the shape of `signal`.
 
         Raises:
-          ValueError: If `level_range` is not two positive numbers in order.
+          ValueError: If `level_range` is not two positive numbers in order, or finite
+            pictures get noise that is not finite (a graph returns it).
         """
         low, high = level_range
-        if not 0 < low <= high:
+        if not 0 < low <= high < np.inf:
             raise ValueError(
-                f"level_range must be 0 < low <= high. Received: {level_range=}."
+                "level_range must be 0 < low <= high, both finite. "
+                f"Received: {level_range=}."
             )
         signal = tf.convert_to_tensor(signal, self.variable_dtype)
         level_seed, noise_seed, gain_seed = tf.unstack(tf.random.split(seed, 3))
@@ -197,7 +209,9 @@ class NoiseModel(GuardedModel):
             tf.shape(signal), noise_seed, dtype=signal.dtype
         )
         bijector = self.distribution(signal, log_level).bijector
-        return bijector.forward(tf.ensure_shape(latents, signal.shape))
+        noise = bijector.forward(tf.ensure_shape(latents, signal.shape))
+        _check_finite("samples", noise, signal)
+        return noise
 
     def call(
         self,
@@ -217,7 +231,7 @@ class NoiseModel(GuardedModel):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in variables])
             levels = tf.gather(tf.convert_to_tensor(self.log_levels), index)
-            log_prob = self.log_prob(noise, signal, levels)
+            log_prob = self._log_prob(tf.identity(noise), signal, levels)
             nats = -weight * log_prob / tf.cast(tf.size(noise[0]), noise.dtype)
             curves = self.noise_level, self.noise_skew
             penalty = self.smoothness * sum(curve.roughness() for curve in curves)
@@ -240,7 +254,7 @@ class NoiseModel(GuardedModel):
         relative = np.exp(keras.ops.convert_to_numpy(self.noise_level.values()))
         # The noise of a channel is the product of the latents with its column.
         norm = np.sqrt(np.sum(self._columns() ** 2, axis=0))
-        return self._brightness(), level * relative * norm
+        return self._brightness(), _finite(level * relative * norm)
 
     def skewness_curve(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns the skewness of the noise by brightness.
@@ -262,7 +276,7 @@ class NoiseModel(GuardedModel):
         moments = np.einsum("n,nkc->kc", weights, np.float64(skewed)[:, 0] ** 3)
         columns = self._columns()
         norm = np.sum(columns**2, axis=0) ** 1.5
-        return self._brightness(), moments @ columns**3 / norm
+        return self._brightness(), _finite(moments @ columns**3 / norm)
 
     def autocorrelation(self, size: int = 32) -> np.ndarray:
         """Returns the correlation at lags 0 to size // 2, [lags, lags, C]."""
@@ -274,7 +288,7 @@ class NoiseModel(GuardedModel):
             _, axes, _ = self.colors(grid)
             share = (np.float64(axes) @ self._columns()) ** 2
         correlation = correlation @ (share / share.sum(0))
-        return correlation[: size // 2 + 1, : size // 2 + 1]
+        return _finite(correlation[: size // 2 + 1, : size // 2 + 1])
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
@@ -300,6 +314,21 @@ class NoiseModel(GuardedModel):
     def _flow_layers(self):
         layers = [self.noise_level, self.cepstrum, self.mixing, self.noise_skew]
         return [layer for layer in layers if layer is not None]
+
+
+def _finite(curve):
+    """Returns a curve of the noise; ValueError if a value is not finite."""
+    check_finite_result("curves", "the weights of the model must be finite", curve)
+    return curve
+
+
+def _check_finite(what, result, *pictures):
+    """Checks eagerly that finite pictures have a finite result."""
+    if not tf.executing_eagerly():
+        return
+    if all(np.isfinite(keras.ops.convert_to_numpy(one)).all() for one in pictures):
+        cause = "pictures must be near [0, 1], and the weights of the model finite"
+        check_finite_result(what, cause, result)
 
 
 def _with_floor(log_amplitude, floor):

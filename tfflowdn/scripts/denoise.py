@@ -29,7 +29,7 @@ from absl import flags, logging
 import tfflowdn
 from tfflowdn.scripts import command, comparison, denoise_queue, failures
 from tfflowdn.scripts.denoise_one import denoise_one
-from tfflowdn.scripts.denoise_plan import check_outputs, plan
+from tfflowdn.scripts.denoise_plan import check_outputs, log_renamed, plan
 
 __all__ = ["denoise_files", "main"]
 
@@ -147,6 +147,7 @@ def denoise_files(
             else:
                 written.append(job.target)
     tfflowdn.data.log_omitted(omitted)
+    log_renamed(pairs, written)
     failed.raise_any(len(pairs), output)
     return written
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+
+from absl import logging
 
 import tfflowdn
 
-__all__ = ["check_outputs", "plan"]
+__all__ = ["check_outputs", "log_renamed", "plan"]
 
 
 def plan(
@@ -21,8 +23,8 @@ def plan(
     """
     pairs, omitted = [], {}
     for path in map(Path, inputs):
-        if path.is_file():
-            pairs.append((path, output / path.name))
+        if tfflowdn.data.is_picture(path):
+            pairs.append((path, output / tfflowdn.data.result_name(path.name)))
             continue
         # An output folder below the input holds results of an earlier run.
         is_inside = output.resolve() != path.resolve()
@@ -36,7 +38,10 @@ def plan(
                 f"({', '.join(tfflowdn.data.PICTURE_SUFFIXES)}). "
                 f"Received: {str(path)!r}."
             )
-        pairs += [(file, output / file.relative_to(path)) for file in listing.pictures]
+        pairs += [
+            (file, output / tfflowdn.data.result_name(file.relative_to(path)))
+            for file in listing.pictures
+        ]
     return pairs, omitted
 
 
@@ -55,4 +60,24 @@ def check_outputs(targets: Sequence[Path], overwrite: bool) -> None:
         raise ValueError(
             "Outputs must not exist, or --overwrite must be set. "
             f"Received: {existing[:3]}, {len(existing)} in all."
+        )
+
+
+def log_renamed(
+    pairs: Sequence[tuple[Path, Path]], written: Collection[Path]
+) -> None:
+    """Logs the results that have another format than their inputs."""
+    written = set(written)
+    renamed = [
+        f"  {source} as {target.name}"
+        for source, target in pairs
+        if source.name != target.name and target in written
+    ]
+    if renamed:
+        noun = "result is an" if len(renamed) == 1 else "results are"
+        logging.info(
+            "%d %s OME-TIFF, because no library writes the format of the input:\n%s",
+            len(renamed),
+            noun,
+            "\n".join(renamed),
         )

@@ -207,7 +207,7 @@ def _add_prior_endpoints(archive, prior):
         return {"bits_per_dim": _finite(prior.bits_per_dim(_finite_pixels(images)))}
 
     def sample(num_samples, temperature):
-        return {"images": _finite(prior.sample(num_samples, temperature))}
+        return {"images": prior.sample(num_samples, temperature)}
 
     images = [_pictures(prior.channels, "images")]
     archive.add_endpoint("log_prob", log_prob, images)

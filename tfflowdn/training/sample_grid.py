@@ -42,7 +42,8 @@ class SampleGrid(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Draws the samples and writes the grid."""
         del logs
-        samples = np.nan_to_num(self.model.sample(*self._arguments))
+        samples = self.model.sample(*self._arguments, allow_nonfinite=True)
+        samples = np.nan_to_num(samples)
         grid = _grid(from_float(samples, np.uint8), self._side)
         folder = self._directory / "samples"
         folder.mkdir(exist_ok=True)

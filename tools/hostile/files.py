@@ -4,46 +4,24 @@ from __future__ import annotations
 
 import io
 import json
-import struct
 import zipfile
-import zlib
 from pathlib import Path
 
 import harness
 import numpy as np
+from hostile.bombs import bombs
+from hostile.valid import Content, valid_files, write_content
 
-__all__ = ["damaged", "damaged_models", "damaged_pictures", "png_bomb", "valid_files"]
+__all__ = ["damaged", "damaged_models", "damaged_pictures"]
 
 data = harness.lazy("tfflowdn.data")
 denoise_script = harness.lazy("tfflowdn.scripts.denoise")
 failures = harness.lazy("tfflowdn.scripts.failures")
 inference = harness.lazy("tfflowdn.inference")
 models = harness.lazy("tfflowdn.models")
-tifffile = harness.lazy("tifffile")
 tfflowdn = harness.lazy("tfflowdn")
 
 BATCH = 60
-
-
-def valid_files(folder: Path) -> dict[str, bytes]:
-    """Returns the content of a valid file of every kind that is read, by its name."""
-    rng = np.random.default_rng(0)
-    gray = rng.integers(256, size=(14, 19, 1), dtype=np.uint8)
-    color = rng.integers(256, size=(14, 19, 3), dtype=np.uint8)
-    deep = rng.integers(65536, size=(14, 19, 3), dtype=np.uint16)
-    pictures = {
-        **{f"color.{suffix}": color for suffix in ("png", "jpg", "webp", "bmp", "gif")},
-        **{f"gray.{suffix}": gray for suffix in ("png", "jpg", "tif", "bmp", "gif")},
-        **{"deep.png": deep, "deep.tif": deep, "float.tif": np.float32(color / 255)},
-    }
-    for name, pixels in pictures.items():
-        data.write_image(folder / name, pixels)
-    options = {"photometric": "minisblack"}
-    tifffile.imwrite(folder / "stack.tif", deep[..., 0][None].repeat(3, 0), **options)
-    options = {"tile": (16, 16), "compression": "zlib", "photometric": "rgb"}
-    tifffile.imwrite(folder / "tiled.tif", color, **options)
-    np.save(folder / "array.npy", np.float32(gray[..., 0]))
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def damaged(content: bytes, rng: np.random.Generator) -> bytes:
@@ -65,49 +43,13 @@ def damaged(content: bytes, rng: np.random.Generator) -> bytes:
     return bytes(content)
 
 
-def png_bomb(side: int) -> bytes:
-    """Returns a small valid PNG of side x side black pixels."""
-
-    def chunk(kind, content):
-        check = zlib.crc32(kind + content)
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
-        )
-
-    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    compressor = zlib.compressobj(9)
-    row = bytes(side + 1)
-    pixels = b"".join(compressor.compress(row) for _ in range(side))
-    pixels += compressor.flush()
-    chunks = (b"IHDR", header), (b"IDAT", pixels), (b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*pair) for pair in chunks)
-
-
-def _bombs():
-    """Returns files that declare far more pixels than they hold, and no pictures."""
-    from PIL import Image
-
-    bombs = {}
-    for kind, place, size, order in (
-        ("jpg", b"\xff\xc0", 2, "big"),
-        ("gif", 6, 2, "little"),
-        ("bmp", 18, 4, "little"),
-    ):
-        file = io.BytesIO()
-        Image.new("L", (16, 16)).save(file, {"jpg": "JPEG"}.get(kind, kind))
-        content = bytearray(file.getvalue())
-        start = place if isinstance(place, int) else content.index(place) + 5
-        for offset in (start, start + size):
-            content[offset : offset + size] = (20_000).to_bytes(size, order)
-        bombs[f"bomb.{kind}"] = bytes(content)
-    bombs["bomb.png"] = png_bomb(16)[:16] + b"\0\x1e\x84\x80" * 2 + png_bomb(16)[24:]
-    archive = io.BytesIO()
-    np.savez(archive, a=np.zeros(3))
-    bombs["archive.npy"] = archive.getvalue()
-    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (99999999, 99999), }\n"
-    bombs["bomb.npy"] = b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header
-    bombs.update({"empty.png": b"", "text.jpg": b"no picture", "empty.npy": b""})
-    return bombs
+def _damaged_content(content: Content, rng: np.random.Generator) -> Content:
+    """Returns a damaged file, or a folder in which one file is damaged or missing."""
+    if isinstance(content, bytes):
+        return damaged(content, rng)
+    name = sorted(content)[rng.integers(len(content))]
+    member = damaged(content[name], rng) if content[name] else b"x"
+    return {**content, name: member}
 
 
 def damaged_pictures(folder: Path, num_files: int, seed: int = 0) -> dict:
@@ -120,17 +62,21 @@ def damaged_pictures(folder: Path, num_files: int, seed: int = 0) -> dict:
     """
     rng = np.random.default_rng(seed)
     (folder / "valid").mkdir(parents=True)
-    valid, bombs = valid_files(folder / "valid"), _bombs()
+    valid = valid_files(folder / "valid")
     network = models.ResNetDenoiser(1, num_blocks=1, hidden_channels=2)
     for weight in network.trainable_weights:
         weight.assign(0.1 * rng.standard_normal(weight.shape))
     denoiser = tfflowdn.Denoiser(network)
     names = [name for _ in range(-(-num_files // len(valid))) for name in valid]
-    jobs = [(name, damaged(valid[name], rng)) for name in names[:num_files]]
-    jobs += bombs.items()
+    jobs = [(name, _damaged_content(valid[name], rng)) for name in names[:num_files]]
+    num_mutated = len(jobs)
+    jobs += bombs(valid, folder).items()
     totals = {
         "files": len(jobs),
+        "mutated": num_mutated,
+        "bombs": len(jobs) - num_mutated,
         "formats": len({Path(name).suffix for name, _ in jobs}),
+        "kinds": len(valid),
         **dict.fromkeys(("written", "refused", "lost", "tracebacks", "partial"), 0),
         "wrong": 0,
         "errors": [],
@@ -146,7 +92,7 @@ def _denoise_batch(folder, jobs, denoiser, totals):
     source, target = folder / "in", folder / "out"
     source.mkdir(parents=True)
     for index, (name, content) in enumerate(jobs):
-        (source / f"{index}_{name}").write_bytes(content)
+        write_content(source / f"{index}_{name}", content)
     message = ""
     try:
         denoise_script.denoise_files([str(source)], str(target), denoiser)
@@ -156,15 +102,15 @@ def _denoise_batch(folder, jobs, denoiser, totals):
         totals["tracebacks"] += 1
         totals["errors"].append(repr(error)[:300])
     for path in sorted(source.iterdir()):
-        result = target / path.name
+        result = target / data.result_name(path.name)
         is_named = f"{path}:" in message
         totals["refused"] += is_named
         totals["written"] += result.exists()
         totals["lost"] += is_named == result.exists()
         if result.exists():
             _check_result(path, result, denoiser, totals)
-    known = {path.name for path in source.iterdir()}
-    totals["partial"] += sum(p.name not in known for p in target.rglob("*"))
+    known = {data.result_name(path).name for path in source.iterdir()}
+    totals["partial"] += sum(p.name not in known for p in target.glob("*"))
 
 
 def _check_result(path, result, denoiser, totals):
@@ -173,11 +119,10 @@ def _check_result(path, result, denoiser, totals):
         if path.suffix == ".npy":
             before, after = np.load(path), np.load(result)
         elif data.is_stack_or_large(path):
-            before, after = (
-                np.concatenate([np.ravel(a) for a in data.read_pages(p, path.parent)])
-                for p in (path, result)
-            )
-            totals["partial"] += before.shape != after.shape
+            before, after = (_facts(p, path.parent) for p in (path, result))
+            totals["partial"] += before != after
+            if before != after:
+                totals["errors"].append(f"{path.name}: {before} {after}"[:300])
             return
         else:
             before, after = data.read_image(path), data.read_image(result)
@@ -192,6 +137,11 @@ def _check_result(path, result, denoiser, totals):
     if not is_same and not is_lossy:
         totals["wrong"] += 1
         totals["errors"].append(f"{path.name}: {before.shape} {after.shape}")
+
+
+def _facts(path, folder):
+    """Returns the shapes and dtypes of all pages, whose pixels are read."""
+    return [(page.shape, page.dtype) for page in data.read_pages(path, folder)]
 
 
 def damaged_models(folder: Path, num_files: int, seed: int = 0) -> dict:

@@ -89,12 +89,30 @@ def _export_model(folder, output):
     tfflowdn.export_model(network, output, "denoiser")
 
 
+def _adapt(folder, output):
+    """Runs `adapt` with few steps, whose number does not depend on the time."""
+    from tfflowdn.adapt import run
+    from tfflowdn.scripts import adapt
+
+    run.NOISE, run.MIN_STEPS, run.MAX_STEPS = "noise:smoke", 8, 8
+    run.NOISE_PICTURES, run.CLEAN_SIDE, run.NUM_CLEAN = 2, 96, 4
+    run._seconds_per_step = lambda *_: 1.0
+    adapt.adapt(
+        str(folder / "adapt" / "noisy"),
+        str(output / "out"),
+        str(output / "run"),
+        clean=str(folder / "adapt" / "clean"),
+        overrides={"start": str(folder / "denoiser.keras")},
+    )
+
+
 COMMANDS = {
     "denoise": _denoise,
     "export_model": _export_model,
     "train_prior": _train_prior,
     "train_denoiser": _train_denoiser,
     "train_noise": _train_noise,
+    "adapt": _adapt,
 }
 
 
@@ -104,9 +122,23 @@ def run_command(name: str, folder: Path, output: Path) -> None:
     COMMANDS[name](folder, output)
 
 
+def _write_large_pictures(folder):
+    """Writes pictures that are large enough for estimates of their noise."""
+    rng = np.random.default_rng(0)
+    ramp = np.linspace(0, 1, 96)[:, None, None] * np.ones((1, 96, 1))
+    for index in range(4):
+        (folder / "noisy").mkdir(parents=True, exist_ok=True)
+        (folder / "clean").mkdir(exist_ok=True)
+        counts = np.uint16(rng.poisson(50 + 400 * ramp))
+        data.write_image(folder / "noisy" / f"{index}.tif", counts)
+        clean = np.uint16(ramp * 900 + index)
+        data.write_image(folder / "clean" / f"{index}.tif", clean)
+
+
 def prepare(folder: Path) -> None:
     """Writes the pictures and the models that the commands read."""
     _write_pictures(folder)
+    _write_large_pictures(folder / "adapt")
     models.ResNetDenoiser(num_blocks=1, hidden_channels=4).save(
         folder / "denoiser.keras"
     )
@@ -191,18 +223,23 @@ def _is_same(name, whole, killed):
         return all(
             inference.load_denoiser(version).channels == 1 for version in versions
         )
-    kind = "*.tif" if name == "denoise" else "*.keras"
+    kinds = {"denoise": ("*.tif",), "adapt": ("*.tif", "*.keras")}
     ours, others = (
-        {path.relative_to(root) for path in root.rglob(kind)}
+        {
+            path.relative_to(root)
+            for kind in kinds.get(name, ("*.keras",))
+            for path in root.rglob(kind)
+        }
         for root in (whole, killed)
     )
     return ours == others and all(
-        _same_file(name, whole / path, killed / path) for path in ours
+        _same_file(whole / path, killed / path) for path in ours
     )
 
 
-def _same_file(name, one, other):
-    if name == "denoise":
-        return one.read_bytes() == other.read_bytes()
+def _same_file(one, other):
+    if one.suffix == ".tif":
+        before, after = (data.read_image(path) for path in (one, other))
+        return np.allclose(before, after, atol=1e-3 if before.dtype == "f4" else 1)
     weights = (inference.load_keras_file(path).get_weights() for path in (one, other))
     return all(np.allclose(a, b, atol=1e-5) for a, b in zip(*weights, strict=True))

@@ -6,6 +6,7 @@ A new format is one module with a `Codec`, and one entry in `FORMATS`.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from tfflowdn.data.formats.base import (
     Codec,
@@ -26,8 +27,10 @@ from tfflowdn.data.formats.npy import NPY
 from tfflowdn.data.formats.png import PNG
 from tfflowdn.data.formats.tiff import TIFF
 from tfflowdn.data.formats.webp import WEBP
+from tfflowdn.data.formats.zarr import ZARR
 
 __all__ = [
+    "FOLDER_SUFFIXES",
     "FORMATS",
     "IMAGE_SUFFIXES",
     "RAW_SUFFIXES",
@@ -39,9 +42,13 @@ __all__ = [
     "Picture",
     "codec_of_suffix",
     "open_picture",
+    "result_name",
 ]
 
-FORMATS = (PNG, JPEG, WEBP, TIFF, BMP, GIF, NPY, MRC, FITS, DICOM)
+FORMATS = (PNG, JPEG, WEBP, TIFF, BMP, GIF, NPY, MRC, FITS, DICOM, ZARR)
+FOLDER_SUFFIXES = tuple(
+    s for codec in FORMATS if codec.is_folder for s in codec.suffixes
+)
 IMAGE_SUFFIXES = tuple(s for codec in FORMATS if codec.kinds for s in codec.suffixes)
 
 RAW_SUFFIXES = (
@@ -64,6 +71,8 @@ def open_picture(path: str | os.PathLike) -> Picture:
       ImageReadError: If the file is missing, broken, or of an unsupported kind.
     """
     with reading(path):
+        if os.path.isdir(path):
+            return _codec_of_folder(path).open(path, None)
         file = open(path, "rb")  # noqa: SIM115, the picture closes it.
         try:
             start = file.read(_NUM_MAGIC_BYTES)
@@ -90,12 +99,33 @@ def codec_of_suffix(path: str | os.PathLike) -> Codec:
     )
 
 
+def result_name(path: str | os.PathLike) -> Path:
+    """Returns the path of the result of a picture: `a.nd2` becomes `a.ome.tif`.
+
+    Only pictures in formats that no library writes get another suffix.
+    """
+    path, suffix = Path(path), os.path.splitext(path)[1].lower()
+    for codec in FORMATS:
+        if suffix in codec.suffixes and codec.result_suffix:
+            return path.with_suffix(codec.result_suffix)
+    return path
+
+
 def _codec_of_content(start: bytes) -> Codec:
     for codec in FORMATS:
         if codec.recognizes(start):
             return codec
     names = ", ".join(codec.name for codec in FORMATS)
     raise ValueError(f"cannot identify the file; it must be one of {names}.")
+
+
+def _codec_of_folder(path: str | os.PathLike) -> Codec:
+    suffix = os.path.splitext(os.path.normpath(path))[1].lower()
+    for codec in FORMATS:
+        if codec.is_folder and suffix in codec.suffixes:
+            return codec
+    names = ", ".join(s for c in FORMATS if c.is_folder for s in c.suffixes)
+    raise ValueError(f"a folder with a picture must end in {names}.")
 
 
 def _check_not_raw(path: str | os.PathLike, start: bytes) -> None:

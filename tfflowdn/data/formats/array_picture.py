@@ -1,4 +1,4 @@
-"""Shared parts of the formats whose files hold one array of planes."""
+"""Shared parts of the formats whose files hold planes of one size and dtype."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,15 +20,36 @@ from tfflowdn.data.formats.base import (
     Picture,
     reading,
 )
+from tfflowdn.data.memory import check_fits
 from tfflowdn.data.pixel_range import check_finite
 
-__all__ = ["ArrayPicture", "import_extra"]
+__all__ = ["ArrayPicture", "Form", "import_extra"]
+
+
+class Form(NamedTuple):
+    """The planes of a file.
+
+    Attributes:
+      count: Their number.
+      height: Their rows.
+      width: Their columns.
+      channels: 1 (gray) or 3 (RGB), or the number of independent channels.
+      dtype: The dtype of their pixels.
+      is_independent: Whether the channels are pictures of their own.
+    """
+
+    count: int
+    height: int
+    width: int
+    channels: int
+    dtype: np.dtype
+    is_independent: bool = False
 
 
 class ArrayPicture(Picture):
-    """A file with an array [..., H, W] or [..., H, W, 3].
+    """A file with planes [H, W, C], each read and written when it is needed.
 
-    A format implements `_array` and `_write_like`.
+    A format implements `_read_form`, `_plane` and `_write_planes`.
     """
 
     is_stack_or_large = True
@@ -36,38 +58,52 @@ class ArrayPicture(Picture):
     def num_pages(self) -> int:
         """The number of planes."""
         with reading(self.path):
-            return len(self._planes)
+            return self._form.count
 
     @functools.cached_property
-    def _planes(self) -> np.ndarray:
-        """The planes [n, H, W, C], on disk where possible."""
-        array, has_colors = self._array()
-        array = array if has_colors else array[..., np.newaxis]
-        if array.ndim < 3 or 0 in array.shape or array.dtype.kind not in "iuf":
+    def _form(self) -> Form:
+        """The planes, which the file is large enough for."""
+        form = self._read_form()
+        if min(form[:4]) < 1 or np.dtype(form.dtype).kind not in "iuf":
             raise ValueError(
-                "the file must hold planes of numbers. "
-                f"Received: {array.shape=}, {array.dtype=!s}."
+                f"the file must hold planes of numbers. Received: {tuple(form)}."
             )
-        return array.reshape(-1, *array.shape[-3:])
+        form = form._replace(dtype=np.dtype(form.dtype).newbyteorder("="))
+        self._check_ratio(self._layout_of(form), form.count)
+        return form
 
     @abc.abstractmethod
-    def _array(self) -> tuple[np.ndarray, bool]:
-        """Returns the array, and whether its last axis holds the colors."""
+    def _read_form(self) -> Form:
+        """Returns the number, size and kind of the planes; no pixel is decoded."""
 
     @abc.abstractmethod
-    def _write_like(self, target: Path, planes: np.ndarray) -> None:
-        """Writes a file with other planes [n, H, W, C] and the same header."""
+    def _plane(self, index: int) -> np.ndarray:
+        """Returns a plane [H, W, C] of any byte order, on disk where possible."""
+
+    @abc.abstractmethod
+    def _write_planes(
+        self, target: Path, dtype: np.dtype, planes: Iterator[np.ndarray]
+    ) -> None:
+        """Writes a file with other planes and the header of this one.
+
+        Args:
+          target: The file.
+          dtype: The dtype of the planes.
+          planes: As many planes [H, W, C] as this file has, each computed when it is
+            asked for.
+        """
 
     def _layout(self) -> Layout:
-        if len(self._planes) != 1:
-            num_pages = len(self._planes)
+        num_pages = self._form.count
+        if num_pages != 1:
             raise ValueError(f"the file must hold one plane. Received: {num_pages=}.")
-        return self._page_layouts()[0]
+        return self._layout_of(self._form)
 
     def _page_layouts(self) -> list[Layout]:
-        dtype = self._planes.dtype.newbyteorder("=")
-        layout = Layout(*self._planes.shape[1:], dtype, 1)
-        return [layout] * len(self._planes)
+        return [self._layout_of(self._form)] * self._form.count
+
+    def _layout_of(self, form: Form) -> Layout:
+        return Layout(*form[1:4], np.dtype(form.dtype), 1, form.is_independent)
 
     def _pixels(self) -> np.ndarray:
         return self._view(0)
@@ -76,15 +112,23 @@ class ArrayPicture(Picture):
         return Metadata()
 
     def _view(self, index: int) -> np.ndarray:
-        return self._planes[index]
+        form = self._form
+        plane = self._plane(index)
+        if plane.shape != form[1:4]:
+            raise ValueError(
+                "every plane must have the declared size. "
+                f"Received: {plane.shape}, not {form[1:4]}."
+            )
+        return plane
 
     def _pages(
         self, folder: str | os.PathLike, indices: Sequence[int] | None
     ) -> Iterator[np.ndarray]:
-        del folder  # The pixels stay in the file.
-        native = self._planes.dtype.newbyteorder("=")
-        for index in range(len(self._planes)) if indices is None else indices:
-            yield np.array(self._planes[index], native)
+        del folder  # One plane must fit into memory.
+        form = self._form
+        check_fits(form[1:4], form.dtype)
+        for index in range(form.count) if indices is None else indices:
+            yield np.array(self._view(index), form.dtype)
 
     def _map_pages(
         self,
@@ -92,14 +136,17 @@ class ArrayPicture(Picture):
         function: PageFunction,
         dtype: np.typing.DTypeLike | None,
     ) -> int:
-        planes = self._planes
-        kind = np.dtype(planes.dtype.newbyteorder("=") if dtype is None else dtype)
-        results = np.empty(planes.shape, kind)
-        for result, plane in zip(results, self._pages("", None), strict=True):
+        form = self._form
+        kind = np.dtype(form.dtype if dtype is None else dtype)
+        self._write_planes(target, kind, self._results(function, kind))
+        return form.count * form.height * form.width
+
+    def _results(self, function: PageFunction, dtype: np.dtype) -> Iterator[np.ndarray]:
+        for plane in self._pages("", None):
             check_finite(plane)
+            result = np.empty(plane.shape, dtype)
             function(plane, result)
-        self._write_like(target, results)
-        return int(np.prod(planes.shape[:3]))
+            yield result
 
 
 def import_extra(module: str, extra: str) -> ModuleType:

@@ -2,53 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfflowdn.data.formats.array_picture import ArrayPicture, import_extra
-from tfflowdn.data.formats.base import Codec
+from tfflowdn.data.formats.array_picture import (
+    ArrayPicture,
+    Form,
+    import_extra,
+)
+from tfflowdn.data.formats.base import UNIFORM_PIXELS, UNIFORM_RATIO, Codec
 
 __all__ = ["DICOM"]
 
 _KINDS = ("MONOCHROME1", "MONOCHROME2", "RGB")
+_DEFERRED = 2**16  # Larger elements, such as the pixels, are read when they are used.
+_LARGEST = 2**32 - 2  # The length of an element has 32 bits.
 
 
 class _DicomPicture(ArrayPicture):
+    largest_ratio, unchecked_pixels = UNIFORM_RATIO, UNIFORM_PIXELS  # JPEG 2000.
+
+    @functools.cached_property
     def _dataset(self) -> Any:
+        """The elements; the pixels are not read."""
         library = import_extra("pydicom", "medical")
-        self._file.seek(0)
-        dataset = library.dcmread(self._file)
+        dataset = library.dcmread(self.path, defer_size=_DEFERRED)
         if (kind := dataset.PhotometricInterpretation) not in _KINDS:
             raise ValueError(f"the pixels must be gray or RGB. Received: {kind=}.")
+        if (bits := dataset.BitsAllocated) % 8:
+            raise ValueError(f"the pixels must be whole bytes. Received: {bits=}.")
         return dataset
 
-    def _array(self) -> tuple[np.ndarray, bool]:
-        dataset = self._dataset()
-        return dataset.pixel_array, dataset.SamplesPerPixel == 3
+    def _read_form(self) -> Form:
+        dataset = self._dataset
+        dtype = import_extra("pydicom.pixels.utils", "medical").pixel_dtype(
+            dataset, as_float="PixelData" not in dataset
+        )
+        count = int(dataset.get("NumberOfFrames") or 1)
+        size = int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)
+        return Form(count, *size, dtype)
 
-    def _write_like(self, target: Path, planes: np.ndarray) -> None:
-        dataset = self._dataset()
-        stored = dataset.pixel_array
-        if planes.dtype != stored.dtype:
+    def _plane(self, index: int) -> np.ndarray:
+        pixels = import_extra("pydicom.pixels", "medical")
+        plane = pixels.pixel_array(self.path, index=index)
+        return plane if plane.ndim == 3 else plane[..., np.newaxis]
+
+    def _write_planes(
+        self, target: Path, dtype: np.dtype, planes: Iterator[np.ndarray]
+    ) -> None:
+        form, dataset = self._form, self._dataset
+        if dtype != form.dtype or dtype.kind == "f":
             raise ValueError(
-                "a DICOM file must keep the type of its pixels. "
-                f"Received: dtype={planes.dtype}, not {stored.dtype}."
+                "a DICOM file must keep the type of its pixels, which must be integers."
+                f" Received: dtype={dtype}, not {form.dtype}."
             )
-        is_signed = dataset.PixelRepresentation == 1
-        bits = dataset.BitsStored - is_signed
-        low = -(2**bits) if is_signed else 0
-        pixels = np.clip(planes, low, 2**bits - 1).astype(stored.dtype)
+        num_bytes = int(np.prod(form[:4])) * dtype.itemsize
+        if num_bytes > _LARGEST:
+            raise ValueError(
+                f"a DICOM file must have less than 4 GiB. Received: {num_bytes} bytes."
+            )
+        limits = _limits(dataset)
+        with tempfile.TemporaryFile(dir=target.parent) as frames:
+            for plane in planes:
+                clipped = np.clip(plane, *limits).astype(dtype.newbyteorder("<"))
+                frames.write(clipped.tobytes())
+            frames.write(bytes(num_bytes % 2))
+            frames.seek(0)
+            self._save(target, frames)
+
+    def _save(self, target: Path, frames: Any) -> None:
+        """Writes the elements, with frames that are not compressed."""
+        dataset = self._dataset
         syntax = import_extra("pydicom.uid", "medical").ExplicitVRLittleEndian
         if dataset.SamplesPerPixel == 3:
             dataset.PlanarConfiguration = 0
-        dataset.PixelData = pixels.astype(stored.dtype.newbyteorder("<")).tobytes()
-        dataset["PixelData"].VR = "OB" if stored.dtype.itemsize == 1 else "OW"
+        dataset.PixelData = frames
+        dataset["PixelData"].VR = "OB" if dataset.BitsAllocated == 8 else "OW"
         dataset["PixelData"].is_undefined_length = False
         dataset.file_meta.TransferSyntaxUID = syntax
         dataset.save_as(target, implicit_vr=False, little_endian=True)
+        del self._dataset  # Its pixels are now the pixels of the result.
+
+
+def _limits(dataset: Any) -> tuple[int, int]:
+    """Returns the lowest and the highest value of the stored bits."""
+    is_signed = dataset.PixelRepresentation == 1
+    bits = dataset.BitsStored - is_signed
+    return -(2**bits) if is_signed else 0, 2**bits - 1
 
 
 def _write(path: Path, array: np.ndarray, values: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ import tifffile
 
 from tfflowdn.data import memory
 from tfflowdn.data.formats import tiff_tags
-from tfflowdn.data.formats.base import Layout
+from tfflowdn.data.formats.base import UNIFORM_PIXELS, UNIFORM_RATIO, Layout
 from tfflowdn.data.orientation import ORIENTATION_TAG, orient, valid_orientation
 
 __all__ = [
@@ -138,7 +138,10 @@ def pixels(page: tifffile.TiffPage, folder: str | None = None) -> np.ndarray:
     """
     stays_on_disk = folder is not None and memory.is_large(page.nbytes)
     num_stored = sum(page.databytecounts)
-    if stays_on_disk and page.nbytes > _LARGEST_RATIO * num_stored:
+    ratio, unchecked = (
+        (_LARGEST_RATIO, 0) if stays_on_disk else (UNIFORM_RATIO, UNIFORM_PIXELS)
+    )
+    if page.nbytes > max(unchecked, ratio * num_stored):
         raise ValueError(
             f"a page of {page.imagelength} x {page.imagewidth} pixels must have more "
             f"data. Received: {num_stored} bytes."

@@ -12,7 +12,12 @@ import numpy as np
 from PIL import WebPImagePlugin
 
 from tfflowdn.data.formats import pillow
-from tfflowdn.data.formats.base import Codec, Metadata
+from tfflowdn.data.formats.base import (
+    UNIFORM_PIXELS,
+    UNIFORM_RATIO,
+    Codec,
+    Metadata,
+)
 
 __all__ = ["WEBP"]
 
@@ -22,6 +27,7 @@ _QUALITY = 95
 
 class _WebpPicture(pillow.PillowPicture):
     opener = WebPImagePlugin.WebPImageFile
+    largest_ratio, unchecked_pixels = UNIFORM_RATIO, UNIFORM_PIXELS
 
     def __init__(self, path: str | os.PathLike, file: BinaryIO) -> None:
         self._is_lossy = _is_lossy(file)
