@@ -41,7 +41,7 @@ DOCS = [  # the site, and the notebook that a test runs
 FORMATS = {  # Libraries of file formats, each imported when a file needs it.
     "astronomy": ["astropy>=6.1"],  # FITS
     "medical": ["pydicom>=3.0"],  # DICOM
-    "microscopy": ["mrcfile>=1.5"],  # MRC
+    "microscopy": ["mrcfile>=1.5", "zarr>=3.0"],  # MRC, Zarr
 }
 ONNX = ["onnx>=1.17", "tf2onnx>=1.16.1"]
 SERVING = ["tensorflow-serving-api>=2.19"]  # Requests of the client, also by gRPC.

@@ -132,8 +132,14 @@ def _change(path, **values):
 
 
 BAD = {
-    "pickle as codec": ({"compressor": {"id": "pickle"}}, "codecs must be|No Zarr data type"),
-    "pickle as filter": ({"filters": [{"id": "pickle"}]}, "codecs must be|No Zarr data type"),
+    "pickle as codec": (
+        {"compressor": {"id": "pickle"}},
+        "codecs must be|No Zarr data type",
+    ),
+    "pickle as filter": (
+        {"filters": [{"id": "pickle"}]},
+        "codecs must be|No Zarr data type",
+    ),
     "an unknown codec": ({"compressor": {"id": "jenkins_lookup3"}}, "codecs must be"),
     "objects": ({"dtype": "|O", "filters": [{"id": "json2"}]}, "Received"),
     "far more pixels": ({"shape": [2, 3, 10**6, 10**6]}, "must have more data"),

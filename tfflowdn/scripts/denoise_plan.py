@@ -63,9 +63,7 @@ def check_outputs(targets: Sequence[Path], overwrite: bool) -> None:
         )
 
 
-def log_renamed(
-    pairs: Sequence[tuple[Path, Path]], written: Collection[Path]
-) -> None:
+def log_renamed(pairs: Sequence[tuple[Path, Path]], written: Collection[Path]) -> None:
     """Logs the results that have another format than their inputs."""
     written = set(written)
     renamed = [
