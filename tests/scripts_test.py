@@ -109,6 +109,8 @@ def test_train_prior_writes_its_outputs(prior_path):
     }
     assert tags == {"samples"}
     assert not list(workdir.rglob(".tmp.*"))
+    page = (workdir / "report.html").read_text("utf-8")
+    assert "bits/dim on the validation pictures" in page and "epoch 0002" in page
 
 
 def test_train_prior_resumes_where_it_was(prior_path, pictures, tmp_path):
@@ -202,8 +204,39 @@ def test_train_denoiser_trains_both_parts(denoiser_path):
         assert len(_history(workdir / part)) == 3
         assert "val_psnr" in _history(workdir / part)[0]
     assert "rehearsal_mse" in _history(workdir / "objective")[0]
+    page = (workdir / "report.html").read_text("utf-8")
+    parts = ("start: psnr", "objective: psnr", "Samples of the prior", "the mean PSNR")
+    assert all(part in page for part in parts)
+    assert page.count("<tr><td data-value") == 3 and "network.num_blocks" in page
     network = keras.models.load_model(denoiser_path, compile=False)
     assert any(np.any(weights) for weights in network.tail.get_weights())
+
+
+def _events(folder):
+    """Returns the values of TensorBoard's events: (tag, step) and the value."""
+    (path,) = folder.glob("*tfevents*")
+    return {
+        (value.tag, event.step): value
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+    }
+
+
+def test_tensorboard_shows_how_a_denoiser_trains(denoiser_path):
+    logs = denoiser_path.parent / "start" / "logs"
+    pictures = _events(logs / "pictures")
+    for step in (0, 2, 4):  # Before the training and after each epoch.
+        assert np.isfinite(float(tf.make_ndarray(pictures["psnr", step].tensor)))
+        for index in range(3):
+            values = tf.make_ndarray(pictures[f"noisy_denoised_{index}", step].tensor)
+            sheet = tf.io.decode_png(values[2])
+            assert sheet.shape == (20, 3 * 24 + 2 * 4, 1)
+    steps = _events(logs / "steps")
+    for tag in ("loss", "learning_rate", "seconds_per_step"):
+        for step in (1, 2, 3, 4):
+            assert float(tf.make_ndarray(steps[tag, step].tensor)) > 0
+    text = tf.make_ndarray(steps["configuration", 0].tensor).item().decode()
+    assert "| network.num_blocks |" in text and "| start.training.num_steps |" in text
 
 
 def test_the_objective_without_rehearsal_needs_no_clean_pictures(
@@ -343,6 +376,9 @@ def test_train_noise_learns_a_model_and_reports_it(noise_path):
     assert learned["level_quantiles"][-1] == pytest.approx(levels.max())
     assert "true" not in report
     assert (noise_path.parent / "noise.png").exists()
+    page = (noise_path.parent / "report.html").read_text("utf-8")
+    parts = ("drawn from the learned noise", "Spectrum", "fit 2", "brightness, units")
+    assert all(part in page for part in parts)
 
 
 def test_train_noise_shows_the_truth_where_it_is_known(
@@ -355,6 +391,7 @@ def test_train_noise_shows_the_truth_where_it_is_known(
     truth = json.loads((tmp_path / "noise.json").read_text())["true"]
     known = [level for (level,) in truth["std"] if level is not None]
     assert known == pytest.approx([0.1] * len(known), rel=0.2)
+    assert "true, gray" in (tmp_path / "report.html").read_text("utf-8")
 
 
 def test_train_noise_of_calm_places_needs_the_noisy_pictures_alone(pictures, tmp_path):
@@ -387,6 +424,7 @@ def test_distillation_goes_on_with_the_denoiser(
     )
     changes = [np.abs(a - b).max() for a, b in zip(before, after, strict=True)]
     assert 0 < max(changes) < 0.1
+    assert "Noise: removed" in (tmp_path / "report.html").read_text("utf-8")
 
 
 def test_the_objective_with_the_likelihood_of_the_learned_noise(

@@ -35,6 +35,12 @@ __all__ = ["Adaptation"]
 SHARE_OF_REST = 0.15  # Of the minutes, for denoising and the report.
 FAR = 2.0  # Ratio of the learned noise to the noise of calm places.
 DARK = 0.2  # Photographs have a higher median brightness.
+SCRIPTS = {
+    "noise": "train_noise",
+    "denoiser": "train_denoiser",
+    "own": "train_denoiser",
+}
+"""The commands of the trainings."""
 
 
 class Adaptation:
@@ -118,15 +124,7 @@ class Adaptation:
 
     def commands(self) -> list[str]:
         """Returns the commands that repeat the trainings."""
-        return [
-            command_of(script, stage["config"], stage["changes"], self.workdir / name)
-            for name, script in (
-                ("noise", "train_noise"),
-                ("denoiser", "train_denoiser"),
-                ("own", "train_denoiser"),
-            )
-            if (stage := self._record.get(name))
-        ]
+        return [self._command(name) for name in SCRIPTS if name in self._record]
 
     def check_planes(self) -> list[np.ndarray]:
         """Returns the noisy planes of the comparison, float32 in [0, 1] units."""
@@ -167,6 +165,11 @@ class Adaptation:
 
     # Trainings.
 
+    def _command(self, name: str) -> str:
+        stage = self._record[name]
+        workdir = self.workdir / name
+        return command_of(SCRIPTS[name], stage["config"], stage["changes"], workdir)
+
     def _train_noise(self) -> Path:
         made = self.decisions
         prepare_clean(
@@ -179,7 +182,8 @@ class Adaptation:
         path = self.workdir / "noise" / "noise.keras"
         stage = self._record.setdefault("noise", plan_noise(self.workdir, made))
         if not path.exists():
-            stages.train_noise(config_of(stage), path.parent)
+            commands = [self._command("noise")]
+            stages.train_noise(config_of(stage), path.parent, commands=commands)
         return path
 
     def _check_noise(self, noise: Path) -> None:
@@ -215,7 +219,10 @@ class Adaptation:
         path = self.workdir / name / "denoiser.keras"
         if not path.exists():
             stages.train_denoiser(
-                config_of(self._record[name]), path.parent, stop=self._stop
+                config_of(self._record[name]),
+                path.parent,
+                stop=self._stop,
+                commands=[self._command(name)],
             )
         return path
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,15 +13,20 @@ from tfflowdn.adapt.describe import unit_name
 from tfflowdn.adapt.look import Look
 from tfflowdn.adapt.run import Adaptation
 from tfflowdn.noise import NoiseModel
-from tfflowdn.noise.curves import NoiseCurves, curves_of_model
-from tfflowdn.report import Curve, Report, Row, write_report
+from tfflowdn.noise.curves import curves_of_model
+from tfflowdn.report import (
+    Report,
+    Row,
+    Units,
+    history_plots,
+    noise_pictures,
+    noise_plots,
+    write_report,
+)
 
 __all__ = ["write_summary"]
 
-COLORS = {1: ("accent",), 3: ("red", "green", "blue")}
-NAMES = {1: ("gray",), 3: ("red", "green", "blue")}
 SAMPLE = 128
-SEED = (0, 7)
 
 
 def write_summary(run: Adaptation, sentence: str) -> Path:
@@ -93,86 +97,28 @@ def _expected(run: Adaptation, denoise, noise: NoiseModel) -> str:
 
 
 def _noise_plots(look: Look, noise: NoiseModel) -> dict:
-    curves = curves_of_model(noise)
-    unit = unit_name(look)
-    brightness = look.origin + look.unit * curves.brightness
-    channels = range(curves.std.shape[1])
-    levels = [
-        Curve(
-            f"learned, {NAMES[len(channels)][c]}",
-            brightness,
-            look.unit * curves.std[:, c],
-            COLORS[len(channels)][c],
-        )
-        for c in channels
-    ]
-    calm = Curve("calm places", look.brightness, look.noise, "gray", points=True)
-    return {
-        "Noise by brightness": (
-            f"brightness, {unit}",
-            f"standard deviation, {unit}",
-            [*levels, calm],
-        ),
-        "Correlation of the noise": _correlation_plot(curves),
-        "Lean of the noise": (
-            f"brightness, {unit}",
-            "skewness",
-            _lines(brightness, curves.skewness),
-        ),
-        "Spectrum of the noise": _spectrum_plot(curves),
-    }
-
-
-def _lines(x: np.ndarray, values: np.ndarray) -> list[Curve]:
-    count = values.shape[1]
-    return [
-        Curve(NAMES[count][c], x, values[:, c], COLORS[count][c]) for c in range(count)
-    ]
-
-
-def _correlation_plot(curves: NoiseCurves) -> tuple:
-    lags = np.arange(len(curves.autocorrelation))
-    return "distance, pixels", "correlation", _lines(lags, curves.autocorrelation)
-
-
-def _spectrum_plot(curves: NoiseCurves) -> tuple:
-    """Returns the power along rows and columns, from the correlation."""
-    correlation = curves.autocorrelation
-    frequency = np.linspace(0, 0.5, 33)
-    waves = 2 * np.cos(2 * np.pi * np.outer(frequency, np.arange(len(correlation))))
-    waves[:, 0] = 1
-    power = waves @ correlation
-    return "frequency, cycles per pixel", "power", _lines(frequency, power)
+    units = Units(unit_name(look), look.origin, look.unit)
+    curves = {"learned": curves_of_model(noise)}
+    return noise_plots(curves, units, (look.brightness, look.noise))
 
 
 def _training_plots(workdir: Path) -> dict:
-    plots = {}
-    for name, stage in (("denoiser", "distill"), ("own", "recorrupt")):
-        path = workdir / name / stage / "history.csv"
-        if not path.exists():
-            continue
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        key = "psnr" if "psnr" in rows[0] else "loss"
-        epochs = [int(row["epoch"]) + 1 for row in rows]
-        values = [float(row[key]) for row in rows]
-        plots[f"Training: {stage}"] = ("epoch", key, [Curve(key, epochs, values)])
-    return plots
+    stages = {"denoiser": "distill", "own": "recorrupt"}
+    return history_plots(
+        {
+            f"Training, {stage}": workdir / name / stage / "history.csv"
+            for name, stage in stages.items()
+        }
+    )
 
 
 def _noise_gallery(rows: Sequence[Row], noise: NoiseModel) -> dict[str, np.ndarray]:
     """Returns removed noise of the calmest picture next to noise of the model."""
     row = min(rows, key=lambda row: row.scores["removed structure, %"])
     window = np.s_[:SAMPLE, :SAMPLE]
-    removed = (row.noisy - row.denoised)[window]
-    signal = np.float32(np.clip(row.denoised[window], 0, 1))
-    drawn = noise.sample(signal[np.newaxis], SEED)[0].numpy()
-    scale = 6 * float(drawn.std()) + 1e-9
-    return {
-        "removed from a picture": 0.5 + removed / scale,
-        "drawn from the learned noise": 0.5 + drawn / scale,
-        "the denoised picture": row.denoised[window],
-    }
+    signal = row.denoised[window]
+    removed = row.noisy[window] - signal
+    return noise_pictures(signal[np.newaxis], removed[np.newaxis], noise)
 
 
 def _decisions(run: Adaptation) -> list[tuple[str, str, str]]:

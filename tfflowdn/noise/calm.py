@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import keras
 import numpy as np
 from absl import logging
 
 from tfflowdn.noise.fit import NoiseCrops, check_pictures, fit_noise, tapered
 from tfflowdn.noise.noise_model import NoiseModel
 
-__all__ = ["estimate_calm_noise"]
+__all__ = ["calm_crops", "estimate_calm_noise"]
 
 CLIPPED_SHARE = 0.1  # Crops with a larger share of extreme pixels are not used.
 
@@ -26,6 +27,7 @@ def estimate_calm_noise(
     num_steps: int = 300,
     learning_rate: float = 0.03,
     model_options: Mapping[str, float] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> NoiseModel:
     """Learns the noise from the flattest crops of the pictures.
 
@@ -49,6 +51,7 @@ def estimate_calm_noise(
       num_steps: Steps of a fit.
       learning_rate: Initial learning rate of Adam; it falls along a cosine.
       model_options: Further arguments of NoiseModel.
+      callbacks: Callbacks of the fits, see `fit_noise`.
 
     Returns:
       The model, with the level of each picture that has kept crops.
@@ -59,7 +62,7 @@ def estimate_calm_noise(
     """
     check_pictures(noisy, crop_size, "noisy")
     _check_shares(calm_share=calm_share, kept_share=kept_share)
-    calm = _calm_crops(noisy, crop_size, calm_share)
+    calm = calm_crops(noisy, crop_size, calm_share)
 
     def fit(crops):
         pictures, index = np.unique(crops.index, return_inverse=True)
@@ -67,7 +70,7 @@ def estimate_calm_noise(
         model = NoiseModel(
             noisy[0].shape[-1], num_pictures=len(pictures), **(model_options or {})
         )
-        fit_noise(model, crops, num_steps, batch_size, learning_rate)
+        fit_noise(model, crops, num_steps, batch_size, learning_rate, callbacks)
         return model
 
     logging.info("Fitting %d calm crops of %d pictures", len(calm.index), len(noisy))
@@ -78,13 +81,17 @@ def estimate_calm_noise(
     return model
 
 
-def _check_shares(**shares):
-    for name, share in shares.items():
-        if not 0 < share <= 1:
-            raise ValueError(f"{name} must be in (0, 1]. Received: {name}={share}.")
+def calm_crops(pictures: Sequence[np.ndarray], size: int, share: float) -> NoiseCrops:
+    """Returns the flattest crops of pictures, and the plane that fits each.
 
+    Args:
+      pictures: Noisy pictures, float32 [H, W, C].
+      size: Height and width of the crops, in pixels.
+      share: Share of the crops of each picture that are taken.
 
-def _calm_crops(pictures, size, share):
+    Raises:
+      ValueError: If all crops are clipped or constant.
+    """
     index, signal, noise = [], [], []
     for i, picture in enumerate(pictures):
         crops = _without_clipped(_grid(picture, size), picture)
@@ -105,6 +112,12 @@ def _calm_crops(pictures, size, share):
     index = np.int32(np.concatenate(index))
     weight = np.ones(len(index), np.float32)
     return NoiseCrops(index, np.concatenate(signal), np.concatenate(noise), weight)
+
+
+def _check_shares(**shares):
+    for name, share in shares.items():
+        if not 0 < share <= 1:
+            raise ValueError(f"{name} must be in (0, 1]. Received: {name}={share}.")
 
 
 def _grid(picture, size):

@@ -61,6 +61,7 @@ def fit_noise(
     num_steps: int,
     batch_size: int,
     learning_rate: float,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
     """Fits a model to crops by maximum likelihood.
 
@@ -70,13 +71,16 @@ def fit_noise(
       num_steps: Steps of Adam.
       batch_size: Crops per step.
       learning_rate: Initial learning rate; it falls along a cosine.
+      callbacks: Callbacks of the two parts of the fit.
     """
     model.log_levels.assign(_log_levels(crops, model.num_pictures))
     skew = model.noise_skew.weights
     others = [w for w in model.trainable_weights if all(w is not s for s in skew)]
     # Tapered noise is often near zero, which would hide the skewness.
     for weights, part in ((others, tapered(crops)), (skew, crops)):
-        _fit_weights(model, weights, part, num_steps, batch_size, learning_rate)
+        _fit_weights(
+            model, weights, part, num_steps, batch_size, learning_rate, callbacks
+        )
     for weight in (*others, *skew):
         weight.trainable = True
 
@@ -106,7 +110,9 @@ def _taper(size):
     return np.float32(window[:, np.newaxis] * window)[..., np.newaxis]
 
 
-def _fit_weights(model, weights, crops, num_steps, batch_size, learning_rate):
+def _fit_weights(
+    model, weights, crops, num_steps, batch_size, learning_rate, callbacks
+):
     """Fits some of the weights; the others stay the same."""
     for weight in model.weights:
         weight.trainable = any(weight is w for w in weights)
@@ -125,5 +131,5 @@ def _fit_weights(model, weights, crops, num_steps, batch_size, learning_rate):
         steps_per_epoch=num_steps,
         shuffle=False,
         verbose=0,
-        callbacks=[StepProgress(num_steps, "Noise", show_epochs=False)],
+        callbacks=[StepProgress(num_steps, "Noise", show_epochs=False), *callbacks],
     )

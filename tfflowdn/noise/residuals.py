@@ -31,6 +31,7 @@ def estimate_noise(
     learning_rate: float = 0.03,
     seed: int = 0,
     model_options: Mapping[str, float] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> NoiseModel:
     """Learns the noise of pictures from the residuals of a denoiser, without pairs.
 
@@ -65,6 +66,7 @@ def estimate_noise(
       learning_rate: Initial learning rate of Adam; it falls along a cosine.
       seed: Seed of crops and noise.
       model_options: Further arguments of NoiseModel.
+      callbacks: Callbacks of the fits, see `fit_noise`.
 
     Returns:
       The model, with the level of each noisy picture.
@@ -83,7 +85,7 @@ def estimate_noise(
         model = NoiseModel(
             channels, num_pictures=len(pictures), **(model_options or {})
         )
-        fit_noise(model, crops, num_steps, batch_size, learning_rate)
+        fit_noise(model, crops, num_steps, batch_size, learning_rate, callbacks)
         return model
 
     logging.info("Fitting the residuals of %d noisy pictures", len(noisy))

@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 import runpy
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tfflowdn.config_files import configurations
 __all__ = [
     "UsageError",
     "check_overrides",
+    "command_line",
     "configurations",
     "list_keys",
     "nearest",
@@ -67,6 +69,23 @@ def check_overrides(arguments: Iterable[str], config: str) -> None:
     section = _load(config)
     for path in paths:
         _check_path(section, path)
+
+
+def command_line(argv: Iterable[str]) -> str:
+    """Returns a command line for a shell, with configurations of the package by name.
+
+    Args:
+      argv: The program and its arguments, with `--config=FILE[:VARIANT]`.
+    """
+    names = {str(path): name for name, path in configurations().items()}
+    words = []
+    for word in argv:
+        flag, _, value = word.partition("=")
+        file, colon, variant = value.partition(":")
+        known = flag == "--config" and file in names
+        words.append(f"{flag}={names[file]}{colon}{variant}" if known else word)
+    program, *rest = words
+    return shlex.join([Path(program).stem, *rest])
 
 
 def list_keys(config: str) -> list[str]:

@@ -12,8 +12,9 @@ The configuration has a section for each stage that runs, in this order:
 
 --config.denoiser=DENOISER continues with the weights of a trained denoiser.
 
-WORKDIR/denoiser.keras is the trained network; start/, objective/ and distill/ hold
-checkpoints, history.csv and logs/ for TensorBoard. After SIGTERM the command writes a
+WORKDIR/denoiser.keras is the trained network, and report.html is a page with pictures
+and curves. start/, objective/ and distill/ hold checkpoints, history.csv and logs/ for
+TensorBoard, with pictures after each epoch. After SIGTERM the command writes a
 checkpoint and exits with code 143; the same command continues the training.
 
 Example:
@@ -23,10 +24,12 @@ Example:
 
 from __future__ import annotations
 
+import sys
+
 from absl import flags
 
 import tfflowdn
-from tfflowdn.scripts import command
+from tfflowdn.scripts import command, configuration
 
 __all__ = ["main"]
 
@@ -43,6 +46,7 @@ def _main(argv):
         num_shards=num_shards,
         strategy=tfflowdn.devices.make_strategy(FLAGS.strategy),
         stop=command.sigterm_flag(),
+        commands=[configuration.command_line(sys.argv)],
     )
 
 

@@ -14,10 +14,11 @@ fits it to the calmest places of the noisy pictures, and needs nothing else. Use
 form if a denoiser leaves much of the noise, for example for a camera whose noise is
 correlated over many pixels, or if you have no clean pictures of a similar kind.
 
-WORKDIR gets noise.keras, for the stage `distill` of `train_denoiser`, and noise.png and
-noise.json: the standard deviation and the skewness against brightness, and the
-autocorrelation. --config.reference=CLEAN_SIDES adds the curves of the true noise. The
-fit takes minutes; a run that was killed begins again.
+WORKDIR gets noise.keras, for the stage `distill` of `train_denoiser`, and report.html,
+a page with curves and pictures of the noise. noise.png and noise.json have the standard
+deviation and the skewness against brightness, and the autocorrelation.
+--config.reference=CLEAN_SIDES adds the curves of the true noise. The fit takes minutes;
+a run that was killed begins again.
 
 Example:
     train_noise --config noise --config.noisy.spec=noisy --config.clean.spec=clean \
@@ -26,10 +27,12 @@ Example:
 
 from __future__ import annotations
 
+import sys
+
 from absl import flags
 
 import tfflowdn
-from tfflowdn.scripts import command
+from tfflowdn.scripts import command, configuration
 
 __all__ = ["main"]
 
@@ -39,7 +42,8 @@ FLAGS = flags.FLAGS
 def _main(argv):
     del argv
     command.make_deterministic(FLAGS.config, FLAGS.seed)
-    tfflowdn.stages.train_noise(FLAGS.config, FLAGS.workdir)
+    commands = [configuration.command_line(sys.argv)]
+    tfflowdn.stages.train_noise(FLAGS.config, FLAGS.workdir, commands=commands)
 
 
 def main() -> None:

@@ -4,7 +4,8 @@
         --config.validation.spec=HELD_OUT --workdir WORKDIR
 
 writes WORKDIR/best.keras (the prior with the lowest validation bits/dim),
-checkpoint.npz (to continue from), samples/, history.csv and logs/ for TensorBoard.
+checkpoint.npz (to continue from), samples/, history.csv, report.html and logs/ for
+TensorBoard.
 After SIGTERM the command writes a checkpoint and exits with code 143; the same command
 continues the training.
 
@@ -15,10 +16,12 @@ Example:
 
 from __future__ import annotations
 
+import sys
+
 from absl import flags
 
 import tfflowdn
-from tfflowdn.scripts import command
+from tfflowdn.scripts import command, configuration
 
 __all__ = ["main"]
 
@@ -39,6 +42,7 @@ def _main(argv):
         patch_gradients=tfflowdn.devices.patches_pay(),
         strategy=strategy,
         stop=command.sigterm_flag(),
+        commands=[configuration.command_line(sys.argv)],
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -10,7 +10,10 @@ from absl import logging
 from ml_collections import config_dict
 
 from tfflowdn import devices, training
+from tfflowdn.report import config_markdown
+from tfflowdn.stages.denoiser_report import write_denoiser_report
 from tfflowdn.stages.distill import distill
+from tfflowdn.stages.examples import examples
 from tfflowdn.stages.noise2void import noise2void
 from tfflowdn.stages.objective import objective
 from tfflowdn.stages.recorrupt import recorrupt
@@ -18,6 +21,8 @@ from tfflowdn.stages.run import Run, Work
 from tfflowdn.stages.start import start
 
 __all__ = ["STAGES", "train_denoiser"]
+
+SHOWN_SIDE = 256  # TensorBoard gets pictures at each epoch.
 
 STAGES: dict[str, Callable[[config_dict.ConfigDict, Run], Work]] = {
     "start": start,
@@ -41,6 +46,7 @@ def train_denoiser(
     num_shards: int = 1,
     strategy: tf.distribute.Strategy | None = None,
     stop: Callable[[], bool] | None = None,
+    commands: Sequence[str] = (),
 ) -> Path:
     """Trains the denoiser of a configuration, in the stages that it has sections for.
 
@@ -59,6 +65,7 @@ def train_denoiser(
       strategy: The devices; by default `devices.make_strategy()`.
       stop: Called after each step; training stops when it returns True, see
         `training.fit`.
+      commands: Commands that repeat the training, for the report.
 
     Returns:
       The path of the trained network, `denoiser.keras`.
@@ -83,6 +90,7 @@ def train_denoiser(
     validation = run.validation
     if run.is_chief:
         _prepare(directory, run, works)
+    shown = examples(run, works, SHOWN_SIDE) if run.is_chief else []
     for name, work in works.items():
         logging.info("Stage: %s", name)
         training.fit(
@@ -92,14 +100,27 @@ def train_denoiser(
             validation=validation,
             batch_names=work.names,
             stop=stop,
+            callbacks=[_pictures(directory / name, run, shown, config[name])],
+            text=config_markdown(config),
             **config[name].training,
             **work.compile_options,
         )
     path = directory / "denoiser.keras"
     if run.is_chief:
         training.save_copy(run.network, path, precision="float32")
+        write_denoiser_report(directory, run, works, commands)
         logging.info("The denoiser is in %s", path)
     return path
+
+
+def _pictures(
+    directory: Path,
+    run: Run,
+    shown: Sequence[training.Example],
+    section: config_dict.ConfigDict,
+) -> training.DenoisedPictures:
+    steps = section.training.steps_per_epoch
+    return training.DenoisedPictures(directory, run.network, shown, steps)
 
 
 def _prepare(directory: Path, run: Run, works: dict[str, Work]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,24 @@ from ml_collections import config_dict
 from tfflowdn import data, files, inference, training
 from tfflowdn.checks import check_choice
 from tfflowdn.noise import NoiseModel, estimate_calm_noise, estimate_noise
-from tfflowdn.noise.curves import curves_of_model, curves_of_pairs, plot_curves
+from tfflowdn.noise.curves import (
+    NoiseCurves,
+    curves_of_model,
+    curves_of_pairs,
+    plot_curves,
+)
+from tfflowdn.stages.noise_report import Losses, write_noise_report
 from tfflowdn.stages.pictures import check_given, open_pictures
 
 __all__ = ["train_noise"]
 
-Estimate = tuple[Callable[..., NoiseModel], int]
+Estimate = tuple[Callable[..., NoiseModel], list[np.ndarray]]
 DECILES = np.linspace(0, 1, 11)
 
 
-def train_noise(config: config_dict.ConfigDict, workdir: str | Path) -> Path:
+def train_noise(
+    config: config_dict.ConfigDict, workdir: str | Path, *, commands: Sequence[str] = ()
+) -> Path:
     """Learns the noise of a configuration; each section is a function's arguments.
 
     Args:
@@ -38,6 +46,7 @@ def train_noise(config: config_dict.ConfigDict, workdir: str | Path) -> Path:
         path of the clean versions of the noisy pictures, or None; it is used for a
         comparison only.
       workdir: The directory of the outputs.
+      commands: Commands that repeat the training, for the report.
 
     Returns:
       The path of the trained model, `noise.keras`.
@@ -47,13 +56,15 @@ def train_noise(config: config_dict.ConfigDict, workdir: str | Path) -> Path:
         does not fit the pictures.
     """
     check_choice("evidence", config.evidence, EVIDENCE)
-    estimate, channels = EVIDENCE[config.evidence](config)
-    truth = _truth(config, channels)
+    estimate, pictures = EVIDENCE[config.evidence](config)
+    truth = _truth(config, pictures[0].shape[-1])
 
-    directory = Path(workdir)
+    directory, losses = Path(workdir), Losses()
     with files.locked(directory):
-        model = estimate(model_options=config.model)
-        _write_report(model, truth, directory)
+        model = estimate(model_options=config.model, callbacks=[losses])
+        curves = {"learned": curves_of_model(model), **truth}
+        _write_curves(model, curves, directory)
+        write_noise_report(directory, config, model, curves, pictures, losses, commands)
         path = directory / "noise.keras"
         training.save_copy(model, path)
     logging.info("The noise is in %s", path)
@@ -61,7 +72,7 @@ def train_noise(config: config_dict.ConfigDict, workdir: str | Path) -> Path:
 
 
 def _from_residuals(config: config_dict.ConfigDict) -> Estimate:
-    """Returns a function that makes the estimate, and the channels of the pictures."""
+    """Returns a function that makes the estimate, and the noisy pictures."""
     reason = "the noise is learned from the residuals of a denoiser"
     check_given("denoiser", config.denoiser, "DENOISER.keras", reason)
     denoiser = inference.Denoiser.from_pretrained(config.denoiser)
@@ -71,13 +82,13 @@ def _from_residuals(config: config_dict.ConfigDict) -> Estimate:
 
     pools = [_pictures(name, denoiser.channels, config) for name in ("noisy", "clean")]
     estimate = functools.partial(estimate_noise, denoise, *pools, **config.residuals)
-    return estimate, denoiser.channels
+    return estimate, pools[0]
 
 
 def _from_calm(config: config_dict.ConfigDict) -> Estimate:
     noisy = _pictures("noisy", None, config)
     estimate = functools.partial(estimate_calm_noise, noisy, **config.calm)
-    return estimate, noisy[0].shape[-1]
+    return estimate, noisy
 
 
 EVIDENCE = {"residuals": _from_residuals, "calm": _from_calm}
@@ -114,8 +125,9 @@ def _truth(config: config_dict.ConfigDict, channels: int) -> dict[str, Any]:
     return {"true": curves_of_pairs(pairs.as_numpy_iterator())}
 
 
-def _write_report(model: NoiseModel, truth: dict[str, Any], directory: Path) -> None:
-    curves = {"learned": curves_of_model(model), **truth}
+def _write_curves(
+    model: NoiseModel, curves: dict[str, NoiseCurves], directory: Path
+) -> None:
     plain = {name: _plain(dataclasses.asdict(c)) for name, c in curves.items()}
     levels = np.exp(model.log_levels.numpy())
     plain["learned"]["level_quantiles"] = np.quantile(levels, DECILES).tolist()

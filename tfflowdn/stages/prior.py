@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -12,7 +12,9 @@ from ml_collections import config_dict
 
 from tfflowdn import data, devices, files, training
 from tfflowdn.models import FlowPrior
+from tfflowdn.report import config_markdown
 from tfflowdn.stages.pictures import open_pictures
+from tfflowdn.stages.prior_report import write_prior_report
 
 __all__ = [
     "train_prior",
@@ -28,6 +30,7 @@ def train_prior(
     patch_gradients: bool = False,
     strategy: tf.distribute.Strategy | None = None,
     stop: Callable[[], bool] | None = None,
+    commands: Sequence[str] = (),
 ) -> Path:
     """Trains the prior of a configuration; each section is a function's arguments.
 
@@ -47,6 +50,7 @@ def train_prior(
       strategy: The devices; by default `devices.make_strategy()`.
       stop: Called after each step; training stops when it returns True, see
         `training.fit`.
+      commands: Commands that repeat the training, for the report.
 
     Returns:
       The path of the trained prior, `best.keras`.
@@ -111,9 +115,12 @@ def train_prior(
         callbacks=[training.SampleGrid(directory)],
         batch_names=crops.names,
         stop=stop,
+        text=config_markdown(config),
         **config.training,
     )
     best = directory / "best.keras"
+    if devices.is_chief(strategy):
+        write_prior_report(directory, config, commands)
     logging.info("The prior is in %s", best)
     return best
 

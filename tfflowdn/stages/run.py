@@ -190,6 +190,10 @@ class Run:
         pool.verify()
         return pool
 
+    def opened(self, name: str) -> data.PicturePool | None:
+        """Returns the pictures that `pictures` has opened; None if no stage did."""
+        return self._pools.get(name)
+
     def digest(self, key: str) -> str:
         """Returns the hash of the file of a model that `config[key]` names."""
         path = Path(inference.find_model(self.config[key]))

@@ -20,6 +20,7 @@ from tfflowdn.training.history import History, SaveBest
 from tfflowdn.training.optimizer import OPTIMIZERS
 from tfflowdn.training.save_checkpoint import SaveCheckpoint
 from tfflowdn.training.state import Progress, TrainingState
+from tfflowdn.training.step_summaries import StepSummaries
 
 __all__ = ["check_steps", "fit"]
 
@@ -59,6 +60,7 @@ def fit(
     stop: Callable[[], bool] | None = None,
     loss: str | keras.losses.Loss | None = None,
     metrics: Sequence[keras.metrics.Metric] | None = None,
+    text: str = "",
 ) -> None:
     """Trains for a number of steps, or continues a training up to that step.
 
@@ -102,6 +104,7 @@ def fit(
         last checkpoint.
       loss: Loss for `compile`, if the model has no `train_step` of its own.
       metrics: Metrics for `compile`, likewise; they are means over batches.
+      text: The configuration in Markdown, for TensorBoard.
 
     Raises:
       ValueError: If an argument is not valid, `num_steps` is not a multiple of
@@ -156,6 +159,7 @@ def fit(
             epoch = state.step // steps_per_epoch
             all_callbacks += callbacks
             all_callbacks += _writers(directory, epoch, monitor, save_best)
+            all_callbacks.append(StepSummaries(directory, state, steps_per_epoch, text))
             all_callbacks.append(StepProgress(num_steps, done=state.step))
         all_callbacks.append(last_callback)
         # The rest of an interrupted epoch needs a call of its own.
