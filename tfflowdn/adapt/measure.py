@@ -10,6 +10,7 @@ from tfflowdn.adapt.pictures import Plane
 
 __all__ = [
     "BLOCK",
+    "blockiness",
     "calm_noise",
     "clipped_shares",
     "color_correlation",
@@ -103,11 +104,15 @@ def is_jpeg(planes: Sequence[Plane], pictures: Sequence[np.ndarray]) -> bool:
     names = {plane.path.suffix.lower() for plane in planes}
     if names <= {".jpg", ".jpeg", ".jfif", ".jpe"}:
         return True
-    return float(np.median([_blockiness(picture) for picture in pictures])) > BLOCKY
+    return float(np.median([blockiness(picture) for picture in pictures])) > BLOCKY
 
 
-def _blockiness(picture: np.ndarray) -> float:
-    """Returns the steps at multiples of 8 pixels over the other steps."""
+def blockiness(picture: np.ndarray) -> float:
+    """Returns the steps at multiples of 8 pixels over the other steps.
+
+    Args:
+      picture: [H, W, C]; its first pixel must be the first one of a JPEG block.
+    """
     steps = [np.abs(np.diff(picture, axis=axis)).mean((1 - axis, 2)) for axis in (0, 1)]
     edges = np.mean([step[7::8].mean() for step in steps])
     others = [np.delete(step, np.s_[7::8]).mean() for step in steps]

@@ -10,7 +10,10 @@ training of the model, or by --range, and scaled back. A file that cannot be den
 does not stop the others; it is named at the end, and the exit code is 1. Files of a
 folder that are not read, such as RAW files, are also named at the end.
 
-Example: all pictures of a folder, with the general model:
+Without --model each picture is looked at: JPEG photographs at the camera's own size get
+denoiser_camera, and all others get the general model.
+
+Example: all pictures of a folder:
 
     denoise photos --output denoised
 """
@@ -18,7 +21,7 @@ Example: all pictures of a folder, with the general model:
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,8 +33,9 @@ import tfflowdn
 from tfflowdn.scripts import command, comparison, denoise_queue, failures
 from tfflowdn.scripts.denoise_one import denoise_one
 from tfflowdn.scripts.denoise_plan import check_outputs, log_renamed, plan
+from tfflowdn.scripts.model_picker import AUTO, ModelPicker
 
-__all__ = ["denoise_files", "main"]
+__all__ = ["denoise_files", "main", "summary_line"]
 
 FLAGS = flags.FLAGS
 DTYPES = (
@@ -45,7 +49,7 @@ NUM_THREADS = 4
 def denoise_files(
     inputs: list[str],
     output: str,
-    model: str | tfflowdn.Denoiser = GENERAL,
+    model: str | tfflowdn.Denoiser | ModelPicker = GENERAL,
     *,
     overwrite: bool = False,
     skip_existing: bool = False,
@@ -71,7 +75,8 @@ def denoise_files(
       inputs: Files and folders.
       output: Folder to write, made if it is absent.
       model: A denoiser, or the name or path of one, see
-        `inference.Denoiser.from_pretrained`.
+        `inference.Denoiser.from_pretrained`; a `ModelPicker`, or "auto", looks at each
+        picture.
       overwrite: Whether files in `output` may be replaced.
       skip_existing: Whether files that already have an output are left out.
       max_pixels: Pixels to give to the network at once, see `inference.Denoiser`;
@@ -107,8 +112,11 @@ def denoise_files(
     if skip_existing:
         pairs = [(source, target) for source, target in pairs if not target.exists()]
     check_outputs([target for _, target in pairs], overwrite)
-    denoiser = model
-    if not isinstance(model, tfflowdn.Denoiser):
+    picker = ModelPicker(max_pixels) if model == AUTO else model
+    denoiser = picker
+    if isinstance(picker, ModelPicker):
+        denoiser = picker.general
+    elif not isinstance(model, tfflowdn.Denoiser):
         denoiser = tfflowdn.Denoiser.from_pretrained(
             model, max_pixels=max_pixels, trust=trust
         )
@@ -126,15 +134,21 @@ def denoise_files(
     ):
         logging.warning("--axes is for .npy files; each page of a TIFF is a picture.")
     progress = tfflowdn.progress.Progress(len(pairs), "picture")
-    denoise = functools.partial(
-        denoise_one,
-        denoise=functools.partial(denoiser, dtype=dtype, **options),
-        find_scaling=functools.partial(denoiser.find_scaling, dtype=dtype),
-        scaling_options=scaling_options,
-        axes=axes,
-        channels=channels,
-        progress=progress,
-    )
+
+    def denoise(job: denoise_queue.Job) -> Callable[[], None]:
+        chosen = denoiser
+        if isinstance(picker, ModelPicker) and channels == "auto":
+            chosen = picker(job.source, job.future)
+        return denoise_one(
+            job,
+            denoise=functools.partial(chosen, dtype=dtype, **options),
+            find_scaling=functools.partial(chosen.find_scaling, dtype=dtype),
+            scaling_options=scaling_options,
+            axes=axes,
+            channels=channels,
+            progress=progress,
+        )
+
     written, failed = [], failures.Failures()
     with ThreadPoolExecutor(NUM_THREADS) as pool, progress:
         for job in denoise_queue.in_turn(pool, pairs, denoise):
@@ -152,12 +166,14 @@ def denoise_files(
     return written
 
 
-def _tell(source, target):
+def _tell(source, target, picker):
     """Prints a line about a picture and writes its contact sheet, as the flags say."""
     if source.resolve() == target.resolve():
         return  # The input was replaced.
     if FLAGS.verbose:
         line = comparison.describe_pair(source, target, FLAGS.axes)
+        if picker is not None and picker.describe(source):
+            line = f"{line}; by {picker.describe(source)}"
         with tqdm.tqdm.external_write_mode():
             logging.info("%s", line)
     if FLAGS.compare:
@@ -166,10 +182,11 @@ def _tell(source, target):
 
 
 def _main(argv):
+    picker = ModelPicker(FLAGS.max_pixels) if FLAGS.model == AUTO else None
     written = denoise_files(
         argv[1:],
         FLAGS.output,
-        FLAGS.model,
+        picker or FLAGS.model,
         overwrite=FLAGS.overwrite,
         skip_existing=FLAGS.skip_existing,
         max_pixels=FLAGS.max_pixels,
@@ -178,20 +195,30 @@ def _main(argv):
         percentiles_by=FLAGS.percentiles_by,
         channels=FLAGS.channels,
         trust=FLAGS.trust_saved_model,
-        on_written=_tell,
+        on_written=functools.partial(_tell, picker=picker),
         **command.denoiser_options(FLAGS),
     )
+    logging.info("%s", summary_line(written, FLAGS.output, picker))
+
+
+def summary_line(
+    written: Sequence[Path], output: str, picker: ModelPicker | None
+) -> str:
+    """Returns a sentence about the results and the models that were picked."""
     noun = "picture is" if len(written) == 1 else "pictures are"
-    logging.info("%d %s in %s", len(written), noun, FLAGS.output)
+    models = "; ".join(picker.summary()) if picker and written else ""
+    by_model = f" ({models})" if models else ""
+    return f"{len(written)} {noun} in {output}{by_model}"
 
 
 def main() -> None:
     """Runs the command."""
     flags.DEFINE_string(
         "model",
-        GENERAL,
-        "The denoiser: a .keras file, the folder of a SavedModel, or a name. The "
-        "general model, for gray and color pictures, knows many kinds of noise.",
+        AUTO,
+        "The denoiser: a .keras file, a SavedModel folder, or a name. auto looks "
+        "at each picture: JPEG photographs at the camera's own size get "
+        "denoiser_camera, and all others get the general model for gray and color.",
     )
     flags.DEFINE_string("output", None, "Folder to write.")
     flags.DEFINE_bool("overwrite", False, "Replace files in the output folder.")
