@@ -76,12 +76,22 @@ def _pools(folder: Path, photographs: list, suffix: str, level: float) -> None:
     _write(folder / "NOISY", noisy, suffix)
 
 
+def _photons(
+    photographs: list, count: int, seed: int, exposure: float = 1.0
+) -> Iterator:
+    """Yields pictures of 5 to 405 photons times 9, plus 100, uint16 [side, side, 1]."""
+    rng = np.random.default_rng(seed)
+    for picture in _crops(photographs, count, seed, 2 * SIDE):
+        photons = 5 + picture[..., :1] / 255 * 400
+        stored = rng.poisson(photons * exposure) / exposure * 9 + 100
+        yield np.uint16(np.clip(stored, 0, 4095))
+
+
 def _photographs(folder: Path, photographs: list) -> None:
     _pools(folder, [p[..., 1:2] for p in photographs], ".png", 20)
     shutil.copytree(folder / "NOISY", folder / "PICTURES")
     shutil.copy(folder / "NOISY/000.png", folder / "NOISY.png")
-    counts = (np.uint16(p[..., :1]) for p in _crops(photographs, 3, 4))
-    _write(folder / "COUNTS", counts, ".tif")
+    _write(folder / "COUNTS", _photons(photographs, 3, 4), ".tif")
 
 
 def _camera(folder: Path, photographs: list) -> None:
@@ -90,25 +100,19 @@ def _camera(folder: Path, photographs: list) -> None:
 
 
 def _counts(folder: Path, photographs: list) -> None:
-    """Writes what a camera of 12 bits stores, as gray TIFF files, stacks and arrays."""
-    rng = np.random.default_rng(0)
-
-    def counts(seed: int, gain: float) -> Iterator[np.ndarray]:
-        for picture in _crops(photographs, NUM_PICTURES, seed):
-            photons = 5 + picture[..., :1] / 255 * 400
-            stored = rng.poisson(photons * gain) / gain * 9 + 100
-            yield np.uint16(np.clip(stored, 0, 4095))
-
-    for name, seed, gain in (("NOISY", 1, 1.0), ("CLEAN", 2, 100.0)):
-        _write(folder / name, counts(seed, gain), ".tif")
+    """Writes the values of a camera of 12 bits: gray TIFF files, stacks and arrays."""
+    for name, seed, exposure in (("NOISY", 1, 1.0), ("CLEAN", 2, 100.0)):
+        pictures = _photons(photographs, NUM_PICTURES, seed, exposure)
+        _write(folder / name, pictures, ".tif")
     for name in ("COUNTS", "STARS"):
         shutil.copytree(folder / "NOISY", folder / name)
     (folder / "STACKS").mkdir()
     for index in range(2):
-        stack = np.stack([p[..., 0] for p in counts(5 + index, 1.0)])
+        stack = np.concatenate([*_photons(photographs, NUM_PICTURES, 5 + index)], -1)
+        stack = np.moveaxis(stack, -1, 0)
         path = folder / f"STACKS/{index}.tif"
         tifffile.imwrite(path, stack, photometric="minisblack")
-    array = stack.reshape(2, NUM_PICTURES // 2, SIDE, SIDE)
+    array = stack.reshape(2, NUM_PICTURES // 2, *stack.shape[1:])
     np.save(folder / "ARRAY.npy", array)
 
 
