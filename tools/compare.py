@@ -2,10 +2,10 @@
 
     python tools/compare.py --pictures PICTURES --runs RUNS --output compare.json
 
-PICTURES come from tools/prepare_protocol.py. A method first trains its models and
-RUNS does not have yet. `--tests` and `--methods` choose cells of the table; by default
-all are measured, which takes days. `--num_pictures 12` measures the first twelve
-pictures of each test only, for slow methods.
+PICTURES come from tools/prepare_protocol.py. A method first trains the models that RUNS
+does not have yet. `--tests` and `--methods` choose cells of the table; by default all
+are measured, which takes days. `--num_pictures 12` measures the first twelve pictures
+of each test only, for slow methods.
 
 RUNS/cells keeps the scores of each picture, and the denoised pictures as 8-bit PNG. The
 same command continues after a kill, and takes more pictures when it is asked for more.

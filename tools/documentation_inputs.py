@@ -1,4 +1,4 @@
-"""Small inputs for the commands of the documentation, from the package's photographs.
+"""Writes small inputs for the commands of the documentation, from photographs.
 
 The names are the placeholders of the documentation, such as NOISY and CLEAN. A kit is a
 folder with pictures of one kind, because the same name stands for other pictures on
@@ -21,7 +21,7 @@ tifffile = harness.lazy("tifffile")
 __all__ = ["KITS", "write_kit"]
 
 SIDE = 64
-NUM_PICTURES = 6
+NUM_PICTURES = 4
 POLYU = ("Canon5D2", "NikonD800", "Canon600D")  # Its cameras, which names begin with.
 
 

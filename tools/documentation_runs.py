@@ -1,4 +1,4 @@
-"""How each command of the documentation is run at its smallest size, or why it is not.
+"""Tells how each command of the documentation is made small, or why it is not run.
 
 The tables are explicit: a command that no line of them changes is run as it stands.
 """
@@ -94,7 +94,7 @@ SMALLER = (
     (r"(benchmark_engine.py.*)", r"\1 --fresh_processes 1"),
     (r"(benchmark_training.py.*)", r"\1 --rounds 1 --steps 2"),
     (r"(benchmark_input.py.*)", r"\1 --pictures 8 --steps 2"),
-    (r"(benchmark_scaling.py.*)", r"\1 --steps 2"),
+    (r"(benchmark_scaling.py.*)", r"\1 --steps 2 --variant smoke"),
     (r"(load_test.py.*)", r"\1 --threads 2 --seconds 2"),
     (r"(measure_memory.py.*)", r"\1 --megabytes 8"),
     (r"(check_trained_flow.py .*) DIR", r"\1 CLEAN --count 4"),
@@ -125,8 +125,12 @@ IN_ROOT = r"^(ruff|mkdocs|timeout 60 mkdocs|python -m pytest)"
 SLOW = r"tools/quickstart.py"
 """Commands that run after all others, because they cannot be made small."""
 
-ACCEPTED = ((r"^adapt ", 3), (r"^timeout ", 124))
-"""Exit codes other than 0 that a command may have: see docs/commands.md, timeout."""
+ACCEPTED = ((r"^adapt ", 3), (r"^timeout ", 124), (r"check_trained_flow", 1))
+"""Exit codes other than 0 that a command may have, without a traceback.
+
+3 is in docs/commands.md. `timeout` ends a server. A flow that is checked on pictures
+far from its training may fail the check.
+"""
 
 
 def kit_of(page: str) -> str:

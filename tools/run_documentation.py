@@ -171,8 +171,8 @@ def _result(
     line: str, done: subprocess.CompletedProcess, missing: list[str]
 ) -> str | dict[str, Any]:
     accepted = {0} | {c for p, c in documentation_runs.ACCEPTED if re.search(p, line)}
-    if done.returncode not in accepted:
-        text = done.stdout.replace(str(harness.ROOT), ".")
+    text = done.stdout.replace(str(harness.ROOT), ".")
+    if done.returncode not in accepted or (done.returncode and "Traceback" in text):
         return {"code": done.returncode, "output": text[-1500:]}
     if missing:
         return {"missing": missing}
