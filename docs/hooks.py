@@ -23,7 +23,7 @@ PICTURES = (
 def on_files(files: Any, config: Any) -> Any:
     """Adds the change log, the model cards, the notebook and the result pictures."""
     pages = {
-        "changes.md": (ROOT / "CHANGELOG.md").read_text("utf-8"),
+        "changes.md": changes(),
         "models.md": models(),
         "tutorial.md": notebook((ROOT / "docs/tutorial.ipynb").read_text("utf-8")),
     }
@@ -33,6 +33,11 @@ def on_files(files: Any, config: Any) -> Any:
         target = f"images/{Path(name).name}"
         files.append(File.generated(config, target, abs_src_path=str(ROOT / name)))
     return files
+
+
+def changes() -> str:
+    """Returns the change log with links as the pages have them."""
+    return (ROOT / "CHANGELOG.md").read_text("utf-8").replace("](docs/", "](")
 
 
 def models() -> str:

@@ -85,7 +85,7 @@ SMALLER = (
     (r"(tools/make_tables.py)$", r"\1 --check"),
     (r"(soak_hostile.py.*)", r"\1 --files 3 --models 3 --kills 1 --minutes 0.02"),
     (r"(soak_hostile.py.*)", r"\1 --threads 2 --commands denoise"),
-    (r"(soak_kills.py.*)", r"\1 --kills 1 --num_steps 8 --only prior"),
+    (r"(soak_kills.py.*)", r"\1 --kills 1 --num_steps 25 --only prior"),
     (r"(benchmark_inference.py.*)", r"\1 --megapixels 0.01 --folder_count 2"),
     (r"(benchmark_inference.py.*)", r"\1 --folder_side 64 --suffixes .png --rounds 1"),
     (r"(benchmark_inference.py.*)", r"\1 --compared_megapixels 0.02"),

@@ -144,7 +144,7 @@ def _outputs(line: str) -> Iterator[str]:
     for words in documented_commands.split_commands(line):
         values = dict(_flags(words))
         if words[0] == "export_model" and "name" in values:
-            yield f"{values.get('output', '.')}/{values['name']}"
+            yield f"{values.get('output', 'saved_models')}/{values['name']}"
         elif words[0] == "prepare_tfds":
             yield f"{values['data_dir']}/{values['name']}"
         elif words[0] == "adapt":
