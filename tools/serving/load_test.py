@@ -166,14 +166,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("model", help="Folder of the SavedModel.")
     parser.add_argument("--threads", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=120.0)
-    parser.add_argument(
-        "--output", type=Path, default=Path("tools/results/serving_load.json")
-    )
+    parser.add_argument("--output", type=Path, help="JSON file to write.")
     options = parser.parse_args(argv)
     report = load_test(options.model, options.threads, options.seconds)
     text = json.dumps(report, indent=1)
     print(text)
-    options.output.write_text(text + "\n")
+    if options.output:
+        options.output.write_text(text + "\n")
     return 1 if report["failed"] or report["wrong"] else 0
 
 
