@@ -70,7 +70,7 @@ def test_help_lists_the_own_flags_without_tensorflow(name):
 def test_help_shows_defaults_and_required_flags():
     text = " ".join(_run("denoise", "--help").stdout.split())
     assert "--output=TEXT Folder to write. (required)" in text
-    assert "knows many kinds of noise. (default: general)" in text
+    assert "the general model for gray and color. (default: auto)" in text
     assert (
         "--[no]overwrite Replace files in the output folder. (default: false)" in text
     )
