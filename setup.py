@@ -29,6 +29,7 @@ SCRIPTS = (
     "measure_softness",
     "prepare_tfds",
     "denoise_client",
+    "demo",
 )
 BEAM = ["apache-beam>=2.65"]
 DOCS = [  # the site, and the notebook that a test runs
@@ -43,6 +44,7 @@ FORMATS = {  # Libraries of file formats, each imported when a file needs it.
     "medical": ["pydicom>=3.0"],  # DICOM
     "microscopy": ["mrcfile>=1.5", "zarr>=3.0"],  # MRC, Zarr
 }
+DEMO = ["gradio>=6.0"]  # The page to try the denoisers.
 ONNX = ["onnx>=1.17", "tf2onnx>=1.16.1"]
 SERVING = ["tensorflow-serving-api>=2.19"]  # Requests of the client, also by gRPC.
 
@@ -85,6 +87,7 @@ setup(
     extras_require={
         **FORMATS,
         "beam": BEAM,
+        "demo": DEMO,
         "docs": DOCS,
         "onnx": ONNX,
         "quickstart": ["scikit-image>=0.25"],  # for the photographs in its wheel
