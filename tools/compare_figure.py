@@ -51,7 +51,16 @@ def draw(rows: Rows) -> Image.Image:
 
 
 def liveliest(picture: np.ndarray) -> np.ndarray:
-    """Returns the crop of a picture [H, W, C] with the largest variance."""
+    """Returns the crop of a picture [H, W, C] with the largest variance.
+
+    Raises:
+      ValueError: If the picture is smaller than a crop.
+    """
+    if min(picture.shape[:2]) < SIDE:
+        raise ValueError(
+            f"Pictures must be at least {SIDE} x {SIDE} pixels. "
+            f"Received: picture.shape={picture.shape}."
+        )
     tops, lefts = (range(0, size - SIDE + 1, 16) for size in picture.shape[:2])
     crops = [picture[i : i + SIDE, j : j + SIDE] for i in tops for j in lefts]
     return max(crops, key=lambda crop: float(np.var(crop)))
@@ -79,7 +88,7 @@ def _functions() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
 
 
 def _main() -> None:
-    paths = data.open_source(FLAGS.pictures).names[:COUNT]
+    paths = data.open_source(FLAGS.pictures, channels=None).names[:COUNT]
     clean = [_read(Path(FLAGS.pictures, name)) for name in paths]
     noisy = [
         noises.add_noise(

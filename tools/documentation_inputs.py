@@ -144,7 +144,7 @@ def _protocol(folder: Path, photographs: list) -> None:
         noisy = _with_noise(picture, index, 6)
         for ending, pixels in (("mean", picture), ("real", noisy)):
             data.write_image(root / f"polyu/{name}_{ending}.JPG", pixels)
-    _write(folder / "PHOTOGRAPHS", _crops(photographs, 4, 9, 2 * SIDE))
+    _write(folder / "PHOTOGRAPHS", _crops(photographs, 4, 9, 4 * SIDE))
     for name in ("BSD68", "CBSD68"):
         _write(folder / name, _crops(photographs, 3, 10))
 
