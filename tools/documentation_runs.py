@@ -26,6 +26,8 @@ KITS = {
     "tools/": "protocol",
 }
 
+KIT_OF_COMMAND = {r"^score PICTURES": "photographs"}  # Pictures of your own.
+
 NOT_RUN = (
     (r"^pip install|^PEERS/bin/pip", "It installs packages; .ci/run installs them."),
     (r"^python -m venv PEERS", "The environment is for PyTorch, which is not here."),
@@ -134,10 +136,13 @@ far from its training may fail the check.
 """
 
 
-def kit_of(page: str) -> str:
-    """Returns the kit of inputs of a page."""
-    kits = (kit for start, kit in KITS.items() if page.startswith(start))
-    return next(kits, "photographs")
+def kit_of(page: str, line: str) -> str:
+    """Returns the kit of inputs of a command of a page."""
+    kits = [kit for start, kit in KITS.items() if page.startswith(start)]
+    for pattern, kit in KIT_OF_COMMAND.items():
+        if re.search(pattern, line):
+            return kit
+    return next(iter(kits), "photographs")
 
 
 def reason_not_to_run(line: str) -> str | None:

@@ -222,7 +222,7 @@ def _entry(
     if reason:
         return {**entry, "not_run": reason}
     line = documentation_runs.as_run(command)
-    kind = documentation_runs.kit_of(page)
+    kind = documentation_runs.kit_of(page, command)
     if (kind, line) not in done:
         if kind not in kits:
             kits[kind] = Kit(kind, root)

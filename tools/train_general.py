@@ -18,6 +18,7 @@ started from: the average of both forgets less.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,10 @@ def _main() -> None:
     prepare_general.write_pictures(Path(FLAGS.data), pictures, channels, pools)
     config = make_config(FLAGS.kind, pictures)
     config.denoiser = FLAGS.denoiser or config.denoiser
-    config.start.training.num_steps = FLAGS.steps or config.start.training.num_steps
+    if FLAGS.steps:
+        fit = config.start.training
+        fit.num_steps = FLAGS.steps
+        fit.steps_per_epoch = math.gcd(FLAGS.steps, fit.steps_per_epoch)
     trained = stages.train_denoiser(
         config,
         folder / "training",
