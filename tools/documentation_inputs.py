@@ -30,7 +30,7 @@ def write_kit(kind: str, folder: Path) -> None:
 
     Args:
       kind: A key of `KITS`.
-      folder: The folder to write; it must be empty.
+      folder: The folder to write, without any of the inputs.
     """
     photographs = [data.read_image(p) for p in sorted(data.PHOTOGRAPHS.glob("*.webp"))]
     KITS[kind](folder, photographs)

@@ -29,7 +29,10 @@ KITS = {
 KIT_OF_COMMAND = {r"^score PICTURES": "photographs"}  # Pictures of your own.
 
 NOT_RUN = (
-    (r"^pip install|^PEERS/bin/pip", "It installs packages; .ci/run installs them."),
+    (
+        r"^(python3 -m |PEERS/bin/)?pip install",
+        "It installs packages; .ci/run does so.",
+    ),
     (r"^python -m venv PEERS", "The environment is for PyTorch, which is not here."),
     (r"^docker ", "It needs Docker and the image of TensorFlow Serving."),
     (r"gs://", "It needs a bucket and a cluster."),
@@ -68,6 +71,7 @@ SMALLER = (
     (r"(?<=--config denoiser_resnet)(?= )", ":smoke"),
     (r"denoiser_resnet:distill", "denoiser_resnet:smoke_distill"),
     (r"(?<=--config noise)(?= )", ":smoke"),
+    (r"(?<=--config uncertainty)(?= )", ":smoke"),
     (r"--output tools/results/[\w/]*?(?=\w+\.json)", "--output "),
     # Flags that are added to the command.
     (r"(camera_distill .*)", rf"\1 {TRAINING.format('distill')}"),
@@ -87,6 +91,8 @@ SMALLER = (
     (r"(tools/make_tables.py)$", r"\1 --check"),
     (r"(soak_hostile.py.*)", r"\1 --files 3 --models 3 --kills 1 --minutes 0.02"),
     (r"(soak_hostile.py.*)", r"\1 --threads 2 --commands denoise"),
+    # The memory of `pictures` still grows in a short trial.
+    (r"(soak_hostile.py.*)", r"\1 --parts models --parts requests --parts answers"),
     (r"(soak_kills.py.*)", r"\1 --kills 1 --num_steps 25 --only prior"),
     (r"(benchmark_inference.py.*)", r"\1 --megapixels 0.01 --folder_count 2"),
     (r"(benchmark_inference.py.*)", r"\1 --folder_side 64 --suffixes .png --rounds 1"),
@@ -111,6 +117,9 @@ SMALLER = (
     (r"(ablate_prior.py.*?) --minutes \d+", r"\1 --minutes 0.02 --only glow"),
     (r"(ablate_prior.py.*)", r"\1 --timed_steps 2 --size smoke"),
     (r"(train_general.py.*)", r"\1 --steps 2"),
+    (r"OUT.json", "OBJECTIVE.json"),
+    (r" --output engine.json", ""),
+    (r"(measure_choice.py.*)", r"\1 --every 20"),
     (r"(validate_no_reference.py.*)", r"\1 --stride 60 --test_stride 40"),
     (r"(validate_no_reference.py.*)", r"\1 --noise_steps 2"),
 )

@@ -1,11 +1,11 @@
 """Measures how well `denoise` chooses between the color models.
 
-    python tools/measure_choice.py --data DATA
+    python tools/measure_choice.py --data DATA --output tools/results/choice.json
 
 DATA holds polyu/, bsds400_color/ and clean_color/. The pictures are the JPEG files of
 PolyU's cameras (without the test camera) and validation pictures: the last 20 of BSDS
 and every tenth of clean_color, as they are and with white noise, as PNG and as JPEG
-files. `tools/results/choice.json` has for each kind how often a model was chosen, how
+files. The JSON file has for each kind how often a model was chosen, how
 often that was the better one, and the mean PSNR of the choice and of each model in the
 middle of the pictures.
 """
@@ -140,5 +140,5 @@ def main() -> None:
 if __name__ == "__main__":
     flags.DEFINE_string("data", None, "Folder of the pictures.", required=True)
     flags.DEFINE_integer("every", 1, "Every which sharp picture to use.", 1)
-    flags.DEFINE_string("output", "tools/results/choice.json", "File to write.")
+    flags.DEFINE_string("output", None, "JSON file to write.")
     harness.run(main)

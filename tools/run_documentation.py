@@ -50,13 +50,12 @@ class Kit:
 
     def __init__(self, kind: str, root: Path):
         self.folder = root / kind
+        _write_programs(self.folder / "bin")
         self._server = contextlib.ExitStack()
         self._port: int | None = None
-        if not self.folder.exists():
-            self.folder.mkdir(parents=True)
+        if not (self.folder / "CLEAN").exists():
             documentation_inputs.write_kit(kind, self.folder)
             (self.folder / "tools").symlink_to(harness.ROOT / "tools")
-            _write_programs(self.folder / "bin")
 
     def run(self, line: str) -> dict[str, Any]:
         """Runs a command and returns the entries of the record."""
@@ -128,7 +127,7 @@ def documented() -> list[dict[str, str]]:
 
 def _write_programs(folder: Path) -> None:
     """Writes the commands of this clone as programs, without an installation."""
-    folder.mkdir()
+    folder.mkdir(parents=True, exist_ok=True)
     programs = {n: f"-m tfflowdn.scripts.{n}" for n in documented_commands.SCRIPTS}
     for name, arguments in {**programs, "python": ""}.items():
         path = folder / name
@@ -184,6 +183,25 @@ def key(entry: dict[str, Any]) -> tuple[str, str]:
     return entry["page"], entry["command"]
 
 
+def _place(entry: dict[str, Any]) -> tuple[str, str]:
+    """Returns the kit of an entry, and the command as it was run."""
+    kit = documentation_runs.kit_of(*key(entry))
+    return kit, entry.get("as_run", "")
+
+
+def _outcome(entry: dict[str, Any]) -> dict[str, Any]:
+    return {n: v for n, v in entry.items() if n not in ("page", "command")}
+
+
+def is_done(entry: dict[str, Any]) -> bool:
+    """Returns whether an entry has a success, or the reason of a command."""
+    reason = documentation_runs.reason_not_to_run(entry["command"])
+    if reason:
+        return entry.get("not_run") == reason
+    is_same = entry.get("as_run") == documentation_runs.as_run(entry["command"])
+    return is_same and entry.get("result") == "success"
+
+
 def _is_slow(entry: dict[str, Any]) -> bool:
     return bool(re.search(documentation_runs.SLOW, entry["command"]))
 
@@ -194,16 +212,16 @@ def _main() -> None:
     with contextlib.ExitStack() as stack:
         root = FLAGS.folder or stack.enter_context(tempfile.TemporaryDirectory())
         kits: dict[str, Kit] = {}
-        done: dict[tuple[str, str], dict[str, Any]] = {}
+        done = {_place(e): _outcome(e) for e in known.values() if is_done(e)}
         entries = {key(c): known.get(key(c), c) for c in documented()}
         for entry in sorted(entries.values(), key=_is_slow):
-            if entry.get("result") != "success":
+            if not is_done(entry):
                 entries[key(entry)] = _entry(entry, kits, done, Path(root))
                 logging.info("%s", entries[key(entry)])
                 harness.save({"commands": [*entries.values()]}, FLAGS.output)
         for kit in kits.values():
             kit.close()
-    failed = [e for e in entries.values() if e.get("result", "success") != "success"]
+    failed = [entry for entry in entries.values() if not is_done(entry)]
     run = sum("result" in entry for entry in entries.values())
     print(f"{len(entries)} commands, {run} run, {len(failed)} failed.")
     sys.exit(bool(failed))
