@@ -31,5 +31,5 @@ def get_config(pick: variants.Pick) -> variants.Config:
             "num_trims": 2,
             "num_steps": 300,
         },
-        model={"num_knots": 17, "order": 6, "smoothness": 0.1},
+        model={"num_knots": 17, "order": 6, "smoothness": 0.1, "lines": True},
     )

@@ -19,6 +19,7 @@ from tfflowdn import bijectors
 from tfflowdn.layers import (
     ActNormParameters,
     Cepstrum,
+    LineVariance,
     NoiseLevel,
     NoiseSkew,
     NormalizedPLUParameters,
@@ -75,6 +76,10 @@ def _signal_skew(dtype):
     return bijectors.SignalSkew(_built(NoiseSkew(5, dtype=dtype)), signal)
 
 
+def _line_scale(dtype):
+    return bijectors.LineScale(_built(LineVariance(0.3, dtype=dtype)))
+
+
 def _spectral_filter(dtype):
     return bijectors.SpectralFilter(_built(Cepstrum(2, dtype=dtype)))
 
@@ -122,6 +127,7 @@ BIJECTORS = {
     "factor_out": (_factor_out, 2),
     "repeat": (_repeat, 3 * 2),
     "repeat_recompute": (lambda dtype: _repeat(dtype, recompute=True), 3 * 2),
+    "line_scale": (_line_scale, 0),
     "signal_scale": (_signal_scale, 0),
     "signal_skew": (_signal_skew, 0),
     "spectral_filter": (_spectral_filter, 0),

@@ -25,6 +25,7 @@ CLASSES = {
         "Conditioner",
         "Conv2D",
         "GaussianBlur",
+        "LineVariance",
         "NoiseLevel",
         "NoiseSkew",
         "NormalizedPLUParameters",

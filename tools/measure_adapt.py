@@ -84,7 +84,11 @@ TASKS = {
 
 
 def adapt(task: Task, folder: Path, minutes: float) -> dict[str, Any]:
-    """Runs the command, and returns the record of its run."""
+    """Runs the command, and returns the record of its run.
+
+    Raises:
+      RuntimeError: If the command fails.
+    """
     began = time.monotonic()
     command = [sys.executable, "-m", "tfflowdn.scripts.adapt", str(task.noisy)]
     command += [f"--output={folder / 'denoised'}", f"--workdir={folder / 'run'}"]

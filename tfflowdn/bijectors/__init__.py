@@ -15,6 +15,7 @@ from tfflowdn.bijectors.factor_out import FactorOut
 from tfflowdn.bijectors.haar import HaarSqueeze
 from tfflowdn.bijectors.image_bijector import ImageBijector
 from tfflowdn.bijectors.invertible_convolution import InvertibleConvolution
+from tfflowdn.bijectors.line_scale import LineScale
 from tfflowdn.bijectors.logit import PixelLogit
 from tfflowdn.bijectors.normalized_convolution import NormalizedConvolution
 from tfflowdn.bijectors.one_pass import OnePassBijector
@@ -33,6 +34,7 @@ __all__ = [
     "HaarSqueeze",
     "ImageBijector",
     "InvertibleConvolution",
+    "LineScale",
     "NormalizedConvolution",
     "OnePassBijector",
     "PixelLogit",

@@ -12,6 +12,7 @@ from tfflowdn.layers.conditioner import (
 )
 from tfflowdn.layers.conv2d import Conv2D
 from tfflowdn.layers.gaussian_blur import GaussianBlur
+from tfflowdn.layers.line_variance import LineVariance
 from tfflowdn.layers.local_noise import bound_change, local_noise
 from tfflowdn.layers.normalized_plu import NormalizedPLUParameters
 from tfflowdn.layers.opponent_colors import OpponentColors
@@ -30,6 +31,7 @@ __all__ = [
     "Conditioner",
     "Conv2D",
     "GaussianBlur",
+    "LineVariance",
     "NoiseLevel",
     "NoiseSkew",
     "NormalizedPLUParameters",

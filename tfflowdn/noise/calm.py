@@ -8,7 +8,9 @@ import keras
 import numpy as np
 from absl import logging
 
-from tfflowdn.noise.fit import NoiseCrops, check_pictures, fit_noise, tapered
+from tfflowdn.noise.crops import NoiseCrops, tapered
+from tfflowdn.noise.fit import check_pictures, fit_noise
+from tfflowdn.noise.lines import without_lines
 from tfflowdn.noise.noise_model import NoiseModel
 
 __all__ = ["calm_crops", "estimate_calm_noise"]
@@ -98,7 +100,7 @@ def calm_crops(pictures: Sequence[np.ndarray], size: int, share: float) -> Noise
         if not len(crops):
             continue
         planes = _planes(crops)
-        variance = np.mean((crops - planes) ** 2, (1, 2, 3))
+        variance = _variance_within_lines(crops - planes)
         calmest = np.argsort(variance)[: max(1, round(share * len(crops)))]
         calmest = calmest[variance[calmest] > 0]
         index.append(np.full(len(calmest), i))
@@ -144,6 +146,15 @@ def _planes(crops):
     return mean + sum(slope)
 
 
+def _variance_within_lines(noise):
+    """Returns the variance of each crop [n] without the means of rows and columns.
+
+    Else the crops in which these are small would be taken as calm.
+    """
+    rest = noise - noise.mean(1, keepdims=True)
+    return np.mean((rest - rest.mean(2, keepdims=True)) ** 2, (1, 2, 3))
+
+
 def _whiteness(model, crops):
     """Returns the logarithm of the spectral flatness of the latents of each crop, [n].
 
@@ -158,7 +169,8 @@ def _whiteness(model, crops):
 
 def _log_flatness(model, crops):
     # The flow scales by the brightness; the level of the picture does not matter.
-    flow = model.distribution(crops.signal).bijector
+    crops = without_lines(crops, model.line_variances())
+    flow = model.distribution(crops.signal, with_lines=False).bijector
     latents = flow.inverse(tapered(crops).noise).numpy()
     power = np.abs(np.fft.fft2(latents, axes=(1, 2))) ** 2 + 1e-12
     return np.log(power).mean((1, 2, 3)) - np.log(power.mean((1, 2, 3)))

@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfflowdn.noise.crops import NoiseCrops, tapered
+from tfflowdn.noise.lines import line_variances, without_lines
 from tfflowdn.noise.noise_model import NoiseModel
 from tfflowdn.progress import StepProgress
 
-__all__ = ["NoiseCrops", "check_pictures", "fit_noise", "tapered"]
-
-
-@dataclasses.dataclass(frozen=True)
-class NoiseCrops:
-    """Crops of noise and of the pictures without noise.
-
-    Attributes:
-      index: Number of the picture of each crop, int32 [n].
-      signal: Crops without noise, float32 [n, H, W, C] in [0, 1] units.
-      noise: Noise of the same shape.
-      weight: Weight of each crop in the fit, float32 [n].
-    """
-
-    index: np.ndarray
-    signal: np.ndarray
-    noise: np.ndarray
-    weight: np.ndarray
-
-    def __getitem__(self, chosen: slice | np.ndarray) -> NoiseCrops:
-        """Returns the crops that a slice, a mask or an array of numbers selects."""
-        fields = dataclasses.fields(self)
-        return NoiseCrops(*(getattr(self, field.name)[chosen] for field in fields))
-
-    def renumbered(self, index: np.ndarray) -> NoiseCrops:
-        """Returns the same crops with new numbers of their pictures."""
-        return dataclasses.replace(self, index=index)
+__all__ = ["check_pictures", "fit_noise"]
 
 
 def check_pictures(pictures: Sequence[np.ndarray], crop_size: int, name: str) -> None:
@@ -65,6 +40,9 @@ def fit_noise(
 ) -> None:
     """Fits a model to crops by maximum likelihood.
 
+    The common parts of rows and columns are estimated first, by moments, and are
+    removed for the rest of the fit.
+
     Args:
       model: The model; its levels are initialized with the levels of the crops.
       crops: Crops of the pictures of the model.
@@ -73,26 +51,23 @@ def fit_noise(
       learning_rate: Initial learning rate; it falls along a cosine.
       callbacks: Callbacks of the two parts of the fit.
     """
+    lines = line_variances(crops) if model.lines else None
+    if lines is not None:
+        crops = without_lines(crops, lines)
+        model.set_line_variances(0 * lines)
     model.log_levels.assign(_log_levels(crops, model.num_pictures))
     skew = model.noise_skew.weights
-    others = [w for w in model.trainable_weights if all(w is not s for s in skew)]
+    fixed = [*skew, *(model.line_variance.weights if model.lines else [])]
+    others = [w for w in model.trainable_weights if all(w is not f for f in fixed)]
     # Tapered noise is often near zero, which would hide the skewness.
     for weights, part in ((others, tapered(crops)), (skew, crops)):
         _fit_weights(
             model, weights, part, num_steps, batch_size, learning_rate, callbacks
         )
-    for weight in (*others, *skew):
+    for weight in (*others, *fixed):
         weight.trainable = True
-
-
-def tapered(crops: NoiseCrops) -> NoiseCrops:
-    """Returns crops whose noise fades out toward the borders, at the same mean power.
-
-    The correlation of the flow is periodic; without a taper the step between opposite
-    borders of a crop would hide how smooth correlated noise is.
-    """
-    taper = _taper(crops.noise.shape[1])
-    return dataclasses.replace(crops, noise=crops.noise * taper)
+    if lines is not None:
+        model.set_line_variances(lines)
 
 
 def _log_levels(crops, num_pictures):
@@ -101,13 +76,6 @@ def _log_levels(crops, num_pictures):
     total = np.bincount(crops.index, power, minlength=num_pictures)
     mean = np.where(count > 0, total / np.maximum(count, 1), power.mean())
     return np.float32(np.log(mean + 1e-12) / 2)
-
-
-def _taper(size):
-    """Returns a Hann window [size, size, 1] of mean power 1."""
-    window = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
-    window /= np.sqrt(np.mean(window**2))
-    return np.float32(window[:, np.newaxis] * window)[..., np.newaxis]
 
 
 def _fit_weights(

@@ -14,6 +14,7 @@ from tensorflow_probability import distributions as tfd
 from tfflowdn import flows
 from tfflowdn.bijectors import (
     InvertibleConvolution,
+    LineScale,
     SignalScale,
     SignalSkew,
     SpectralFilter,
@@ -21,6 +22,7 @@ from tfflowdn.bijectors import (
 from tfflowdn.checks import check_finite_result
 from tfflowdn.layers import (
     Cepstrum,
+    LineVariance,
     NoiseLevel,
     NoiseSkew,
     OpponentColors,
@@ -35,13 +37,15 @@ __all__ = ["NoiseModel"]
 class NoiseModel(GuardedModel):
     """Conditional flow of the noise given the clean picture.
 
-    The flow transforms white latents in four steps. SpectralFilter correlates
+    The flow transforms white latents in steps. SpectralFilter correlates
     neighboring pixels; in color pictures the gray and the opponent components have
     different correlations, since cameras and JPEG blur the latter more. SignalSkew adds
     a skewness that depends on the brightness of the picture: small photon counts have a
     positive skewness. InvertibleConvolution mixes the channels of color pictures.
     SignalScale multiplies by a function of the brightness and by the level of the
-    picture, which is one of `log_levels` with equal probability.
+    picture, which is one of `log_levels` with equal probability. With `lines`,
+    LineScale adds a common part to the pixels of each row and of each column, as
+    scanners and fast image sensors do.
 
     `fit` maximizes the likelihood. It takes ((index, signal), noise): the number of
     the picture that a crop is from, [batch]; the picture [batch, H, W, C] in [0, 1]
@@ -53,6 +57,7 @@ class NoiseModel(GuardedModel):
       num_knots: Number of knots of the functions of the brightness, see NoiseLevel.
       order: Largest lag of the log-spectrum in pixels, see Cepstrum.
       smoothness: Weight of the roughness of these functions in the loss.
+      lines: Whether the noise has a common part in each row and in each column.
     """
 
     def __init__(
@@ -63,10 +68,12 @@ class NoiseModel(GuardedModel):
         num_knots: int = 17,
         order: int = 6,
         smoothness: float = 0.1,
+        lines: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.channels = channels
+        self.lines = lines
         self.num_pictures = num_pictures
         self.num_knots = num_knots
         self.order = order
@@ -77,6 +84,7 @@ class NoiseModel(GuardedModel):
         self.cepstrum = Cepstrum(order, dtype=dtype)
         self.mixing = None if channels == 1 else SymmetricParameters(dtype=dtype)
         self.colors = OpponentColors(dtype=dtype) if channels == 3 else None
+        self.line_variance = LineVariance(dtype=dtype) if lines else None
         for layer in self._flow_layers():
             layer.build((None, None, None, channels))
         self.log_levels = self.add_weight(
@@ -91,6 +99,7 @@ class NoiseModel(GuardedModel):
         log_level: npt.ArrayLike | tf.Tensor = 0.0,
         *,
         spectral_floor: float = 0.0,
+        with_lines: bool = True,
     ) -> tfd.TransformedDistribution:
         """Returns the density of the noise of pictures with known levels.
 
@@ -100,12 +109,16 @@ class NoiseModel(GuardedModel):
             units) at the mean of the noise level function; [batch] or [].
           spectral_floor: Standard deviation of white noise, relative to the noise, that
             is mixed into it; the power of the mixture is the power of the noise.
+          with_lines: Whether the common parts of rows and columns belong to the noise.
         """
         signal = tf.convert_to_tensor(signal, self.variable_dtype)
         log_level = tf.convert_to_tensor(log_level, self.variable_dtype)
         if log_level.shape.rank:
             log_level = log_level[:, tf.newaxis, tf.newaxis, tf.newaxis]
-        chain = [SignalScale(self.noise_level, signal, log_level)]
+        chain = []
+        if self.lines and with_lines:
+            chain.append(LineScale(self.line_variance))
+        chain.append(SignalScale(self.noise_level, signal, log_level))
         if self.mixing is not None:
             chain.append(InvertibleConvolution(self.mixing))
         chain.append(SignalSkew(self.noise_skew, signal))
@@ -131,6 +144,8 @@ class NoiseModel(GuardedModel):
         if self.mixing is not None:
             _, inverse, _ = self.mixing(None)
             power *= tf.reduce_sum(tf.convert_to_tensor(inverse) ** 2, 0)
+        if self.line_variance is not None:
+            power *= 1 + tf.reduce_sum(tf.exp(self.line_variance(None)), 0)
         return tf.exp(log_level) * tf.sqrt(tf.reduce_mean(power, -1))
 
     def log_prob(
@@ -254,7 +269,8 @@ class NoiseModel(GuardedModel):
         relative = np.exp(keras.ops.convert_to_numpy(self.noise_level.values()))
         # The noise of a channel is the product of the latents with its column.
         norm = np.sqrt(np.sum(self._columns() ** 2, axis=0))
-        return self._brightness(), _finite(level * relative * norm)
+        lines = np.sqrt(1 + self.line_variances().sum(0))
+        return self._brightness(), _finite(level * relative * norm * lines)
 
     def skewness_curve(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns the skewness of the noise by brightness.
@@ -276,10 +292,41 @@ class NoiseModel(GuardedModel):
         moments = np.einsum("n,nkc->kc", weights, np.float64(skewed)[:, 0] ** 3)
         columns = self._columns()
         norm = np.sum(columns**2, axis=0) ** 1.5
+        norm *= (1 + self.line_variances().sum(0)) ** 1.5
         return self._brightness(), _finite(moments @ columns**3 / norm)
 
-    def autocorrelation(self, size: int = 32) -> np.ndarray:
-        """Returns the correlation at lags 0 to size // 2, [lags, lags, C]."""
+    def line_variances(self) -> np.ndarray:
+        """Returns the variances of the common parts of rows and columns, [2, C].
+
+        They are relative to the variance of the noise without these parts.
+        """
+        if self.line_variance is None:
+            return np.zeros((2, self.channels))
+        return np.exp(keras.ops.convert_to_numpy(self.line_variance(None)))
+
+    def set_line_variances(self, variances: npt.ArrayLike) -> None:
+        """Sets the result of `line_variances`; 0 stands for no common part.
+
+        Args:
+          variances: [2, C], 0 or more.
+
+        Raises:
+          ValueError: If the noise has no `lines`.
+        """
+        if self.line_variance is None:
+            raise ValueError(
+                "lines must be True for variances of lines. Received: False."
+            )
+        log_variance = np.log(np.maximum(variances, 1e-9))
+        self.line_variance.log_variance.assign(log_variance)
+
+    def autocorrelation(self, size: int = 32, with_lines: bool = True) -> np.ndarray:
+        """Returns the correlation at lags 0 to size // 2, [lags, lags, C].
+
+        Args:
+          size: Height and width of the noise in pixels.
+          with_lines: Whether the common parts of rows and columns belong to the noise.
+        """
         grid = tf.zeros((1, size, size, self.channels), self.variable_dtype)
         power = np.exp(2 * keras.ops.convert_to_numpy(self.cepstrum(grid)))
         correlation = np.fft.ifft2(power, axes=(0, 1)).real
@@ -288,7 +335,13 @@ class NoiseModel(GuardedModel):
             _, axes, _ = self.colors(grid)
             share = (np.float64(axes) @ self._columns()) ** 2
         correlation = correlation @ (share / share.sum(0))
-        return _finite(correlation[: size // 2 + 1, : size // 2 + 1])
+        correlation = correlation[: size // 2 + 1, : size // 2 + 1]
+        if with_lines:
+            rows, columns = self.line_variances()
+            correlation[0] += rows
+            correlation[:, 0] += columns
+            correlation /= 1 + rows + columns
+        return _finite(correlation)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
@@ -298,6 +351,7 @@ class NoiseModel(GuardedModel):
             "num_knots": self.num_knots,
             "order": self.order,
             "smoothness": self.smoothness,
+            "lines": self.lines,
         }
         return {**super().get_config(), **config}
 
@@ -313,6 +367,7 @@ class NoiseModel(GuardedModel):
 
     def _flow_layers(self):
         layers = [self.noise_level, self.cepstrum, self.mixing, self.noise_skew]
+        layers.append(self.line_variance)
         return [layer for layer in layers if layer is not None]
 
 

@@ -8,12 +8,15 @@ import keras
 import numpy as np
 from absl import logging
 
-from tfflowdn.noise.fit import NoiseCrops, check_pictures, fit_noise
+from tfflowdn.noise.crops import NoiseCrops
+from tfflowdn.noise.fit import check_pictures, fit_noise
+from tfflowdn.noise.lines import MIN_VARIANCE
 from tfflowdn.noise.noise_model import NoiseModel
 
 __all__ = ["estimate_noise"]
 
 Pictures = Sequence[np.ndarray]
+MAX_CORRECTION = 4.0  # Of the variance of lines in a round.
 LEVEL_BANDWIDTH = 0.1  # Width of the kernel in the regression of levels, in nats.
 
 
@@ -150,7 +153,7 @@ def _white(model):
 
 
 def _largest_correlation(model):
-    correlation = np.abs(model.autocorrelation())
+    correlation = np.abs(model.autocorrelation(with_lines=False))
     correlation[0, 0] = 0
     return correlation.max()
 
@@ -164,6 +167,8 @@ def _corrected(estimate, observed, simulated, levels):
         target, *values = weights
         old, seen, simulation = (value.numpy() for value in values)
         target.assign(old + seen - simulation)
+    if result.lines:
+        result.set_line_variances(_corrected_lines(*models[1:]))
     seen, simulation = observed.log_levels.numpy(), simulated.log_levels.numpy()
     distance = (seen[:, np.newaxis] - simulation) / LEVEL_BANDWIDTH
     kernel = keras.ops.convert_to_numpy(keras.ops.softmax(-0.5 * distance**2))
@@ -171,9 +176,21 @@ def _corrected(estimate, observed, simulated, levels):
     return result
 
 
+def _corrected_lines(estimate, observed, simulated):
+    """Returns variances of lines; a denoiser removes a share of them."""
+    old, seen, simulation = (
+        m.line_variances() for m in (estimate, observed, simulated)
+    )
+    ratio = seen / np.maximum(simulation, MIN_VARIANCE)
+    corrected = old * np.clip(ratio, 1 / MAX_CORRECTION, MAX_CORRECTION)
+    return np.where(corrected < MIN_VARIANCE, 0, corrected)
+
+
 def _shared_weights(model):
-    """Returns the weights that do not belong to one picture."""
-    return [weight for weight in model.weights if weight is not model.log_levels]
+    """Returns the weights that do not belong to one picture or to lines."""
+    others = [model.log_levels]
+    others += model.line_variance.weights if model.lines else []
+    return [w for w in model.weights if all(w is not other for other in others)]
 
 
 def _summary(model):
