@@ -18,7 +18,7 @@ CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
 # Arguments that the trainings add to a section.
 FIT_GIVEN = (
     "model batches directory validation monitor save_best callbacks batch_names stop "
-    "loss metrics"
+    "loss metrics text"
 )
 SECTIONS = {
     "prior": {
