@@ -62,9 +62,9 @@ SECTIONS = {
         "clean": (data.open_source, "channels"),
         "residuals": (
             estimate_noise,
-            "denoise noisy clean model_options",
+            "denoise noisy clean model_options callbacks",
         ),
-        "calm": (estimate_calm_noise, "noisy model_options"),
+        "calm": (estimate_calm_noise, "noisy model_options callbacks"),
         "model": (noise.NoiseModel, "channels num_pictures kwargs"),
     },
     "uncertainty": {
