@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from documentation_runs import as_run, reason_not_to_run
+from documentation_runs import reason_not_to_run
 from documented_commands import (
     PAGES,
     ROOT,
@@ -24,6 +24,7 @@ from documented_commands import (
     split_commands,
 )
 from PIL import Image
+from run_documentation import documented, is_done
 
 from tfflowdn import models, noise, stages
 
@@ -75,16 +76,17 @@ def test_every_command_and_flag_exists(page):
 def not_run(entries: list[dict], commands: list[dict]) -> list[dict]:
     """Returns the commands without a success and without a reason in a record."""
     known = {(entry["page"], entry["command"]): entry for entry in entries}
-    missing = []
-    for command in commands:
-        line = command["command"]
-        expected = {"as_run": as_run(line), "result": "success"}
-        if reason := reason_not_to_run(line):
-            expected = {"not_run": reason}
-        entry = known.get((command["page"], line), {})
-        if {key: entry.get(key) for key in expected} != expected:
-            missing.append(command)
-    return missing
+    return [
+        command
+        for command in commands
+        if not is_done(known.get((command["page"], command["command"]), command))
+    ]
+
+
+def test_every_command_was_run_or_has_a_reason():
+    """A new command must be run: `python tools/run_documentation.py --missing`."""
+    record = json.loads((ROOT / "tools/results/documentation.json").read_text("utf-8"))
+    assert not_run(record["commands"], documented()) == []
 
 
 def test_a_command_that_was_not_run_or_failed_is_found():

@@ -1,4 +1,4 @@
-"""The predicted standard deviations: their scale, their reach and what trains them."""
+"""The predicted standard deviations: their scale, their reach and their training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training of an uncertainty from pictures to a file, and what it refuses."""
+"""The training of an uncertainty from pictures to a file, and the refused inputs."""
 
 from __future__ import annotations
 

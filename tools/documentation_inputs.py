@@ -145,8 +145,8 @@ def _protocol(folder: Path, photographs: list) -> None:
         for ending, pixels in (("mean", picture), ("real", noisy)):
             data.write_image(root / f"polyu/{name}_{ending}.JPG", pixels)
     _write(folder / "PHOTOGRAPHS", _crops(photographs, 4, 9, 4 * SIDE))
-    for name in ("BSD68", "CBSD68"):
-        _write(folder / name, _crops(photographs, 3, 10))
+    _write(folder / "BSD68", _crops([p[..., 1:2] for p in photographs], 3, 10))
+    _write(folder / "CBSD68", _crops(photographs, 3, 10))
 
 
 KITS = {

@@ -35,6 +35,7 @@ NOT_RUN = (
     ),
     (r"^python -m venv PEERS", "The environment is for PyTorch, which is not here."),
     (r"^docker ", "It needs Docker and the image of TensorFlow Serving."),
+    (r"^demo ", "It is a server, and needs the extra demo; its test starts it."),
     (r"gs://", "It needs a bucket and a cluster."),
     (r"^tfds build", "It downloads a data set."),
     (r"benchmark_flows|normflows_glow", "It needs PyTorch and the other libraries."),
@@ -102,8 +103,8 @@ SMALLER = (
     (r"(benchmark_engine.py.*)", r"\1 --fresh_processes 1"),
     (r"(benchmark_training.py.*)", r"\1 --rounds 1 --steps 2"),
     (r"(benchmark_input.py.*)", r"\1 --pictures 8 --steps 2"),
-    (r"(benchmark_scaling.py.*)", r"\1 --steps 2 --variant smoke"),
-    (r"(load_test.py.*)", r"\1 --threads 2 --seconds 2"),
+    (r"(benchmark_scaling.py.*)", r"\1 --steps 3 --variant smoke"),
+    (r"(load_test.py.*)", r"\1 --threads 2 --seconds 20"),
     (r"(measure_memory.py.*)", r"\1 --megabytes 8"),
     (r"(check_trained_flow.py .*) DIR", r"\1 CLEAN --count 4"),
     (r"(measure_quality.py.*)", r"\1 --num_steps 2"),
@@ -120,6 +121,7 @@ SMALLER = (
     (r"OUT.json", "OBJECTIVE.json"),
     (r" --output engine.json", ""),
     (r"(measure_choice.py.*)", r"\1 --every 20"),
+    (r"(measure_adapt.py.*)", r"\1 --minutes 0.1"),
     (r"(validate_no_reference.py.*)", r"\1 --stride 60 --test_stride 40"),
     (r"(validate_no_reference.py.*)", r"\1 --noise_steps 2"),
 )
@@ -134,7 +136,7 @@ CHANGED_PROGRAMS = {
 IN_ROOT = r"^(ruff|mkdocs|timeout 60 mkdocs|python -m pytest)"
 """Commands that run in the root of the repository, not in the folder of inputs."""
 
-SLOW = r"tools/quickstart.py"
+SLOW = r"tools/(quickstart|measure_adapt).py"
 """Commands that run after all others, because they cannot be made small."""
 
 ACCEPTED = ((r"^adapt ", 3), (r"^timeout ", 124), (r"check_trained_flow", 1))

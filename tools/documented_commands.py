@@ -34,7 +34,7 @@ TOOLS = sorted(
     for folder in ("tools", "tools/peers", "tools/serving")
     for path in (ROOT / folder).glob("*.py")
 )
-INLINE = ("mkdocs", "pip", "python", "ruff", "tensorboard", "tfds")  # The others stand in blocks.
+INLINE = ("mkdocs", "pip", "python", "ruff", "tensorboard", "tfds")
 
 
 def lines_of(text: str) -> list[str]:

@@ -138,7 +138,7 @@ def _main() -> None:
 if __name__ == "__main__":
     flags.DEFINE_string("data", None, "Folder of the data.", required=True)
     flags.DEFINE_string("runs", None, "Folder of the runs.", required=True)
-    flags.DEFINE_enum("task", None, list(TASKS), "What to adapt to.", required=True)
+    flags.DEFINE_enum("task", None, list(TASKS), "Pictures and noise.", required=True)
     flags.DEFINE_float("minutes", 15.0, "Time that adapt gets, in minutes.", 0.1)
     flags.DEFINE_string("output", None, "JSON file to write; none by default.")
     harness.run(_main)

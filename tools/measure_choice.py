@@ -39,7 +39,7 @@ class Case(NamedTuple):
     """A picture file and its clean version.
 
     Attributes:
-      kind: What it is.
+      kind: Its kind.
       path: The file.
       clean: [H, W, 3] in [0, 1] units.
     """

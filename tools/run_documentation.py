@@ -6,10 +6,12 @@ takes the commands of README.md, docs/, saved_models/ and the tools' docstrings,
 runs them in temporary folders with small pictures for NOISY, CLEAN and the other names
 in capitals. `tools/documentation_runs.py` has the changes that make a command small,
 and the reasons of the commands that are not run. A command must end with code 0 and
-write what its flags name. tools/results/documentation.json gets the page, the command,
-the command as it was run, the seconds and the result. `--missing` runs only commands
-without a success in the record; it needs the `--folder` of an earlier run if a command
-reads what another one wrote. It takes about an hour on two cores.
+write the files that its flags name.
+
+tools/results/documentation.json gets the page, the command, the command as it was run,
+the seconds and the result. `--missing` runs only commands without a success in the
+record; it needs the `--folder` of an earlier run if a command reads files of another
+one. All commands take about an hour on two cores.
 """
 
 from __future__ import annotations

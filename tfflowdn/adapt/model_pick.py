@@ -50,8 +50,9 @@ def pick_model(
     `denoiser_camera` is for JPEG photographs at the camera's own size. Their noise
     reaches over several pixels, and they are so soft that the borders of JPEG blocks
     stand out. On sharp pictures it removes texture, so a picture that looks like a
-    camera's is tried: what the model removes from small crops must be weak, and about
-    as strong everywhere. All others get the general denoiser for their channels.
+    camera's is tried: the part that the model removes from small crops must be weak,
+    and about as strong everywhere. All others get the general denoiser for their
+    channels.
 
     Args:
       path: The file.

@@ -3,7 +3,7 @@
     demo [--port 7860] [--host 127.0.0.1]
 
 The page takes a picture or a stack, a model and a strength. It shows the picture before
-and after with a divider, tells what the noise is like, and offers the result in the
+and after with a divider, describes the noise, and offers the result in the
 format of the picture, with its metadata. With noise added to a clean picture it shows
 the PSNR. It calls no other host. By default only this machine can open it; --host
 0.0.0.0 opens it to the network, without a password.

@@ -24,7 +24,7 @@ SEED = 0
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What one request may cost.
+    """Limits of one request.
 
     Attributes:
       megabytes: Size of a file.
@@ -44,7 +44,7 @@ class Outcome:
     Attributes:
       file: The denoised picture, with the name and format of the upload.
       page: A report as HTML, see `report.write_report`.
-      sentences: What was done.
+      sentences: Sentences about the work.
     """
 
     file: Path
@@ -93,7 +93,7 @@ def process(
       strength: Part of the correction to apply, 0 to 1.
       noise_sigma: Standard deviation of the noise to add before, in [0, 1] units; the
         upload then counts as clean, and the page has the PSNR.
-      limits: The limits; by default those of `Limits`.
+      limits: The limits; by default `Limits()`.
 
     Raises:
       ValueError: If the file cannot be read or is beyond a limit.
@@ -237,7 +237,7 @@ def _row(
 
 
 def _look(planes: Sequence[tfflowdn.adapt.Plane], pixel_range: str) -> tuple:
-    """Returns what `adapt` sees: sentences and a plot."""
+    """Returns the measurements of `adapt`: sentences and a plot."""
     try:
         look = tfflowdn.adapt.look_at(planes, 1, pixel_range)
     except ValueError:  # It is too small.
