@@ -11,6 +11,8 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = (
+    "tools/results/guide_camera.webp",
+    "tools/results/guide_stack.webp",
     "tools/results/quickstart.png",
     "tools/results/quality/noise_correlated.png",
     "tools/results/quality/noise_heteroscedastic.png",

@@ -34,6 +34,7 @@ NOT_RUN = (
         "It installs packages; .ci/run does so.",
     ),
     (r"^python -m venv PEERS", "The environment is for PyTorch, which is not here."),
+    (r"^demo ", "It serves until it is ended, and needs Gradio; a test uses it."),
     (r"^docker ", "It needs Docker and the image of TensorFlow Serving."),
     (r"^demo ", "It is a server, and needs the extra demo; its test starts it."),
     (r"gs://", "It needs a bucket and a cluster."),
