@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 from tensorflow_datasets import testing as tfds_testing
 
-from tfflowdn import data
+from tfflowdn import data, inference
 
 
 def _source(folder, sizes, channels=1, dtype="uint8"):
@@ -385,3 +385,65 @@ def test_a_batch_that_cannot_be_filled_is_an_error(tmp_path):
     source = _source(tmp_path, [(8, 8)])
     with pytest.raises(ValueError, match="Received: num_crops=1, batch_size=2"):
         data.image_batches(source, crop_size=8, batch_size=2, drop_remainder=True)
+
+
+def _gappy_source(tmp_path, stays_on_disk, monkeypatch):
+    picture = np.random.default_rng(0).random((40, 40), np.float32)
+    picture[20, 20] = picture[:, 9] = np.nan  # A dead pixel and a dead column.
+    picture[:14] = np.inf
+    tifffile.imwrite(tmp_path / "a.tif", picture)
+    np.save(tmp_path / "b.npy", picture[:, ::-1])
+    if stays_on_disk:
+        monkeypatch.setattr("tfflowdn.data.picture_pool.is_large", lambda _: True)
+    return data.open_source(str(tmp_path), channels=1)
+
+
+@pytest.mark.parametrize("stays_on_disk", [False, True])
+def test_crops_have_no_missing_pixels(tmp_path, monkeypatch, stays_on_disk):
+    source = _gappy_source(tmp_path, stays_on_disk, monkeypatch)
+    source.verify()
+    crops = data.RandomCrops(source, crop_size=12, batch_size=4)
+    batches = list(crops().take(6).as_numpy_iterator())
+    assert np.isfinite(batches).all() and np.std(batches) > 0.2
+    again = list(crops(3).take(1).as_numpy_iterator())
+    np.testing.assert_array_equal(again[0], batches[3])
+    grid = data.image_batches(source, crop_size=12, batch_size=3)
+    found = np.concatenate(list(grid.as_numpy_iterator()))
+    assert np.isfinite(found).all() and len(found) == 10
+    assert len(grid) == 4
+
+
+def test_pictures_without_a_whole_crop_are_refused(tmp_path):
+    picture = np.zeros((20, 20), np.float32)
+    picture[8:12] = np.nan
+    tifffile.imwrite(tmp_path / "a.tif", picture)
+    source = data.open_source(str(tmp_path), channels=1)
+    crops = data.RandomCrops(source, crop_size=12, batch_size=2)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="without missing pixels"):
+        next(iter(crops()))
+
+
+@pytest.mark.parametrize("gaps, shape", [("fill", (40, 40, 1)), ("cut", (26, 40, 1))])
+def test_pictures_are_filled_or_cut(tmp_path, monkeypatch, gaps, shape):
+    source = data.PicturePool(_gappy_source(tmp_path, False, monkeypatch))
+    for picture in source.with_gaps(gaps).dataset().as_numpy_iterator():
+        assert np.isfinite(picture).all() and abs(len(picture) - shape[0]) <= 1
+
+
+def test_pairs_keep_missing_pixels_or_are_cut(tmp_path):
+    for folder, rows in (("noisy", slice(0, 6)), ("clean", slice(30, 40))):
+        (tmp_path / folder).mkdir()
+        picture = np.random.default_rng(0).random((40, 30), np.float32)
+        picture[rows] = np.nan
+        tifffile.imwrite(tmp_path / folder / "a.tif", picture)
+    sources = [
+        data.open_source(str(tmp_path / name), channels=1)
+        for name in ("noisy", "clean")
+    ]
+    noisy, clean = next(data.paired_images(*sources).as_numpy_iterator())
+    assert np.isnan(noisy).sum() == 180 and np.isnan(clean).sum() == 300
+    (row,) = inference.score_pairs([(noisy + np.float32(0.1), clean)])
+    assert row["noisy_psnr"] > 19.9
+    noisy, clean = next(data.paired_images(*sources, cut=True).as_numpy_iterator())
+    assert noisy.shape == clean.shape == (24, 30, 1)
+    np.testing.assert_array_equal(noisy, clean)

@@ -196,3 +196,50 @@ def test_the_output_is_a_folder(denoiser, folder, name):
     (folder / name).mkdir()
     denoise_files([str(folder / "0.png")], str(folder / name), denoiser)
     assert (folder / name / "0.png").exists()
+
+
+def _with_gaps(*shape):
+    pixels = np.random.default_rng(0).random((*shape, 20, 24), np.float32)
+    pixels[..., 3, 4], pixels[..., 0] = np.nan, np.inf
+    return pixels
+
+
+@pytest.mark.parametrize("name, shape", [("a.tif", ()), ("b.tif", (2,)), ("c.npy", ())])
+def test_missing_pixels_of_files_are_kept_and_counted(
+    denoiser, tmp_path, caplog, name, shape
+):
+    pixels, path = _with_gaps(*shape), tmp_path / name
+    write = np.save if name.endswith("npy") else tifffile.imwrite
+    write(path, pixels)
+    with caplog.at_level("INFO"):
+        (written,) = denoise_files([str(path)], str(tmp_path / "out"), denoiser)
+    read = np.load if name.endswith("npy") else tifffile.imread
+    bad, result = ~np.isfinite(pixels), read(written)
+    np.testing.assert_array_equal(result[bad], pixels[bad])
+    assert np.isfinite(result[~bad]).all() and (result != pixels)[~bad].mean() > 0.9
+    assert f"{bad.sum()} of {pixels.size} values are missing" in caplog.text
+
+
+def test_a_file_that_is_mostly_missing_fails_by_itself(denoiser, folder):
+    tifffile.imwrite(folder / "a.tif", np.full((20, 24), np.nan, np.float32))
+    with pytest.raises(ValueError, match="1 of 3 pictures failed.*\n.*At least half"):
+        denoise_files([str(folder)], str(folder / "out"), denoiser)
+
+
+@pytest.mark.parametrize("pages", [1, 2])
+def test_outliers_of_files_are_replaced_on_demand(denoiser, tmp_path, caplog, pages):
+    pixels = np.full((pages, 20, 24), 100, np.uint8)
+    pixels[:, 9, 9] = 255
+    tifffile.imwrite(tmp_path / "a.tif", pixels.squeeze())
+    options = {"remove_outliers": True, "overwrite": True}
+    with caplog.at_level("INFO"):
+        denoise_files([str(tmp_path / "a.tif")], str(tmp_path / "o"), denoiser)
+        before = tifffile.imread(tmp_path / "o/a.tif")
+        assert "outliers" not in caplog.text
+        denoise_files(
+            [str(tmp_path / "a.tif")], str(tmp_path / "o"), denoiser, **options
+        )
+    after = tifffile.imread(tmp_path / "o/a.tif")
+    steps = [np.ptp(np.float64(one)) for one in (before, after)]
+    assert steps[0] > 20 and steps[1] < 3
+    assert f"{pages} of {480 * pages} values were isolated outliers" in caplog.text

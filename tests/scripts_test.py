@@ -696,7 +696,7 @@ def test_denoise_array_shapes_and_dtypes(denoiser_path):
         (np.zeros((3, 3, 7)), r"Received: image.shape=\(3, 3, 7\)"),
         (np.zeros((0, 3)), r"Received: image.shape=\(0, 3\)"),
         (np.zeros((3, 3), np.int64), "Received: dtype=int64"),
-        (np.full((3, 3), np.nan), "Received: num_bad=9"),
+        (np.full((3, 3), np.nan), "Received: num_missing=9"),
     ],
 )
 def test_denoise_refuses_bad_arrays(image, message, denoiser_path):

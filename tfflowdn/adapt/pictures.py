@@ -132,7 +132,8 @@ def _planes_of(
         num_pages = picture.num_pages
         indices = _spread(num_pages, count)
         for index, page in zip(indices, picture.pages(folder, indices), strict=True):
-            color, _ = data.split_alpha(page)
+            color, _ = data.split_alpha(page, picture.layout().has_alpha)
+            color = data.cut_gaps(color)
             name = path.name if num_pages == 1 else f"{path.name}, plane {index + 1}"
             cropped = color if side is None else middle(color, side)
             planes.append(Plane(name, path, np.array(cropped)))

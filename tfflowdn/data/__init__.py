@@ -6,6 +6,16 @@ from tfflowdn.data.axes import split_pictures
 from tfflowdn.data.clean_photographs import PHOTOGRAPHS, photographs
 from tfflowdn.data.crops import RandomCrops, image_batches
 from tfflowdn.data.formats import Picture
+from tfflowdn.data.gaps import (
+    as_float64,
+    count_gaps,
+    cut_gaps,
+    fill_gaps,
+    find_gaps,
+    mark_gaps,
+    present_values,
+    restore_gaps,
+)
 from tfflowdn.data.image_source import ImageSource
 from tfflowdn.data.images import (
     IMAGE_SUFFIXES,
@@ -64,11 +74,16 @@ __all__ = [
     "PicturePool",
     "RandomCrops",
     "TfdsSource",
+    "as_float64",
     "check_finite",
     "check_fits",
     "check_folder",
     "check_range",
+    "count_gaps",
+    "cut_gaps",
     "dtype_limits",
+    "fill_gaps",
+    "find_gaps",
     "find_limits",
     "free_memory",
     "from_float",
@@ -81,6 +96,7 @@ __all__ = [
     "log_omitted",
     "map_array",
     "map_pages",
+    "mark_gaps",
     "matching_zoom_range",
     "normalize",
     "num_pages",
@@ -90,9 +106,11 @@ __all__ = [
     "paired_images",
     "photographs",
     "pixels_of",
+    "present_values",
     "read_image",
     "read_metadata",
     "read_pages",
+    "restore_gaps",
     "result_name",
     "split_alpha",
     "split_pictures",

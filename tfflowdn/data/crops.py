@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +19,8 @@ __all__ = [
     "image_batches",
 ]
 
+_MOST_DRAWS = 64  # Of a crop without missing pixels.
+
 
 class RandomCrops:
     """Endless batches of random training crops, each a function of seed and step.
@@ -26,6 +30,9 @@ class RandomCrops:
     picture, in a new random order. Batch `step` is computed from the arguments and
     `step` only, so a training that is resumed at a step sees the same batches as one
     that was not interrupted, and no earlier batch is computed again.
+
+    A crop with missing pixels is replaced by another crop of its picture, or else by
+    one of the batch; single missing pixels are filled.
 
     Args:
       source: The pictures, such as a `PicturePool` that several RandomCrops share;
@@ -97,21 +104,12 @@ class RandomCrops:
         numbers, sizes, starts, pixels = pool
         picked = self._pick(step, tf.shape(sizes)[0])
         key = tf.stack([tf.constant(self._seed, tf.int64), step])
-        index = _crop_and_turn(
-            tf.gather(sizes, picked),
-            self._crop_size,
-            self._augment,
-            key,
-        )
-        if self._read_crop is None:
-            index = tf.cast(index, tf.int64) + tf.gather(starts, picked)[:, None, None]
-            crops = to_unit(tf.gather(pixels, index))
-        else:
-            widths = tf.gather(sizes, picked)[:, 1]
-            parts = [tf.gather(numbers, picked), widths, index]
-            crops = tf.numpy_function(self._from_disk, parts, pixels.dtype)
-            shape = [self._batch_size, *[self._crop_size] * 2, pixels.shape[-1]]
-            crops = to_unit(tf.ensure_shape(crops, shape))
+        chosen = [tf.gather(part, picked) for part in (numbers, sizes, starts)]
+        draw = functools.partial(self._draw, *chosen, pixels)
+        crops = draw(key)
+        if pixels.dtype == tf.float32:
+            crops = _without_gaps(crops, draw, key)
+        crops = to_unit(crops)
         if self._zoom_range != (1, 1):
             zoom = self._uniform(self._zoom_range, tf.random.fold_in(key, 2))
             crops = _enlarge_middle(crops, zoom)
@@ -120,6 +118,24 @@ class RandomCrops:
             mean = tf.reduce_mean(crops, axis=(1, 2), keepdims=True)
             crops = mean + contrast * (crops - mean)
         return crops
+
+    def _draw(
+        self,
+        numbers: tf.Tensor,
+        sizes: tf.Tensor,
+        starts: tf.Tensor,
+        pixels: tf.Tensor,
+        key: tf.Tensor,
+    ) -> tf.Tensor:
+        """Returns a crop of each picture, as it is stored."""
+        index = _crop_and_turn(sizes, self._crop_size, self._augment, key)
+        if self._read_crop is None:
+            index = tf.cast(index, tf.int64) + starts[:, tf.newaxis, tf.newaxis]
+            return tf.gather(pixels, index)
+        parts = [numbers, sizes[:, 1], index]
+        crops = tf.numpy_function(self._from_disk, parts, pixels.dtype)
+        shape = [self._batch_size, *[self._crop_size] * 2, pixels.shape[-1]]
+        return tf.ensure_shape(crops, shape)
 
     def _from_disk(
         self, numbers: np.ndarray, widths: np.ndarray, index: np.ndarray
@@ -163,7 +179,8 @@ def image_batches(
 ) -> tf.data.Dataset:
     """Returns one pass over fixed crops, for validation.
 
-    Each picture gives the crops of the largest grid without overlap, centred.
+    Each picture gives the crops of the largest grid without overlap, centred. Crops
+    with missing pixels are left out; single missing pixels are filled.
 
     Args:
       source: The pictures; those smaller than a crop are skipped with a warning.
@@ -179,6 +196,7 @@ def image_batches(
         is left out, or a number is below 1.
     """
     _check_positive(crop_size=crop_size, batch_size=batch_size)
+    source = source.with_gaps("mark")
 
     def grid(_, image: tf.Tensor) -> tf.Tensor:
         rows, cols = tf.shape(image)[0] // crop_size, tf.shape(image)[1] // crop_size
@@ -190,9 +208,14 @@ def image_batches(
         return tf.reshape(tiles, [-1, crop_size, crop_size, source.channels])
 
     crops = _large_enough(source, crop_size).map(grid).unbatch()
-    batches = crops.batch(batch_size, drop_remainder=drop_remainder)
+    num_crops = None
     if source.sizes is not None:  # Keras warns of a dataset without a length.
         num_crops = sum((h // crop_size) * (w // crop_size) for h, w in source.sizes)
+    if crops.element_spec.dtype == tf.float32:
+        crops = crops.filter(lambda crop: ~_has_gaps(crop[tf.newaxis])[0])
+        num_crops = num_crops and int(crops.reduce(0, lambda count, _: count + 1))
+    batches = crops.batch(batch_size, drop_remainder=drop_remainder)
+    if num_crops is not None:
         num_batches = num_crops / batch_size
         num_batches = int(num_batches) if drop_remainder else math.ceil(num_batches)
         if num_batches == 0:
@@ -286,6 +309,43 @@ def _crop_and_turn(
         turned = tf.transpose(index, [0, 2, 1])
         index = tf.where(uniform[4][..., tf.newaxis] < 0.5, index, turned)
     return index
+
+
+def _without_gaps(
+    crops: tf.Tensor, draw: Callable[[tf.Tensor], tf.Tensor], key: tf.Tensor
+) -> tf.Tensor:
+    """Returns crops [batch, size, size, C] without missing pixels.
+
+    Args:
+      crops: The crops that were drawn first.
+      draw: Draws crops of the same pictures, given a key.
+      key: The key of the first crops.
+    """
+
+    def again(count: tf.Tensor, crops: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        others = draw(tf.random.fold_in(key, 16 + count))
+        return count + 1, _replaced(crops, others)
+
+    def lacks(count: tf.Tensor, crops: tf.Tensor) -> tf.Tensor:
+        return (count < _MOST_DRAWS) & tf.reduce_any(_has_gaps(crops))
+
+    _, crops = tf.while_loop(lacks, again, (tf.constant(0), crops))
+    whole = tf.where(~_has_gaps(crops))[:, 0]
+    message = "Pictures must have crops of crop_size without missing pixels."
+    with tf.control_dependencies(
+        [tf.debugging.assert_positive(tf.size(whole), message)]
+    ):
+        turns = tf.range(tf.shape(crops)[0]) % tf.maximum(tf.size(whole), 1)
+    return _replaced(crops, tf.gather(crops, tf.gather(whole, turns)))
+
+
+def _has_gaps(crops: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_any(tf.math.is_nan(crops), axis=(1, 2, 3))
+
+
+def _replaced(crops: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    """Returns crops, or the others where a crop has missing pixels."""
+    return tf.where(_has_gaps(crops)[:, None, None, None], others, crops)
 
 
 def _enlarge_middle(crops: tf.Tensor, zoom: tf.Tensor) -> tf.Tensor:

@@ -15,7 +15,7 @@ class ImageSource(abc.ABC):
     """A fixed, ordered collection of pictures with one number of channels.
 
     Attributes:
-      channels: 1 (gray) or 3 (RGB), of every picture.
+      channels: 1 (gray), 3 (RGB) or another number up to 16, of every picture.
       pixel_range: The values that become 0 and 1, see `data.check_range`.
       names: The name of each picture, in the order of `dataset()`.
       sizes: (height, width) of each picture; None when unknown before decoding.
@@ -42,8 +42,20 @@ class ImageSource(abc.ABC):
         """Decodes every picture once, so that a broken one is found before any work.
 
         Raises:
-          ImageReadError: For all files whose pixels cannot be read.
+          ImageReadError: For all files whose pixels cannot be read, or are missing for
+            more than half.
         """
+
+    def with_gaps(self, gaps: str) -> ImageSource:
+        """Returns the source with another treatment of missing pixels.
+
+        Args:
+          gaps: "fill" (from neighbors), "mark" (NaN in wide gaps, for crops; the
+            pictures are then float32 if some have gaps) or "cut" (the largest part
+            without wide gaps).
+        """
+        del gaps  # No picture has missing pixels.
+        return self
 
     def read_crop(
         self, index: int, rows: np.ndarray, columns: np.ndarray

@@ -22,7 +22,6 @@ from tfflowdn.data.formats import (
     result_name,
 )
 from tfflowdn.data.formats.pillow import pillow_pixels
-from tfflowdn.data.pixel_range import check_finite
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -48,7 +47,7 @@ def pixels_of(image: np.typing.ArrayLike) -> np.ndarray:
     """Returns an array; a palette picture of Pillow becomes RGB or RGBA."""
     if isinstance(image, Image.Image) and image.mode in ("P", "PA"):
         return pillow_pixels(image)
-    return np.asarray(image)
+    return image if np.ma.isMaskedArray(image) else np.asarray(image)
 
 
 def image_header(path: str | os.PathLike) -> ImageHeader:
@@ -79,11 +78,12 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
 
     Returns:
       [H, W, C] of uint8, uint16 or, from a TIFF, any integer of up to 32 bits or
-      float; C is 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGB and alpha).
+      float; C is 1 (gray), 2 (gray and alpha), 3 (RGB), 4 (RGB and alpha), or the
+      number of channels without a meaning. Pixels may be missing, see `find_gaps`.
 
     Raises:
-      ImageReadError: If the file is missing, broken, or of an unsupported kind, does
-        not fit into memory, or has a pixel that is not a finite float32.
+      ImageReadError: If the file is missing, broken, or of an unsupported kind, or does
+        not fit into memory.
     """
     with open_picture(path) as picture:
         return picture.read()
@@ -203,12 +203,11 @@ def write_image(
         from a format of another family.
 
     Raises:
-      ValueError: If the format cannot hold the array, or a pixel is not finite.
+      ValueError: If the format cannot hold the array.
       OSError: If the file cannot be written.
     """
     if array.ndim != 3 or 0 in array.shape:
         raise ValueError(f"array must be [H, W, C]. Received: {array.shape=}.")
-    check_finite(array)
     codec, metadata = codec_of_suffix(path), metadata or Metadata()
     codec.check_kind(array, Path(path).suffix.lower())
     values = metadata.values if metadata.family == codec.family else {}

@@ -51,14 +51,16 @@ def reserve(file: int, num_bytes: int) -> None:
 
 
 def mapped_array(
-    shape: tuple[int, ...], dtype: np.typing.DTypeLike, folder: str | os.PathLike
+    shape: tuple[int, ...],
+    dtype: np.typing.DTypeLike,
+    folder: str | os.PathLike | None = None,
 ) -> np.memmap:
     """Returns an array in a temporary file that has no name and ends with the array.
 
     Args:
       shape: The shape of the array.
       dtype: The dtype of the array.
-      folder: The directory of the file.
+      folder: The directory of the file, by default the one for temporary files.
 
     Raises:
       OSError: If the disk has no room.

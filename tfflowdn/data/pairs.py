@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tfflowdn.data.pixel_range import split_alpha, to_float
+from tfflowdn.data import gaps
+from tfflowdn.data.pixel_range import to_float
 from tfflowdn.data.sources import FileSource
 
 __all__ = ["pair_sources", "paired_images"]
@@ -17,20 +18,40 @@ def paired_images(
     *,
     noisy_ending: str = "",
     clean_ending: str = "",
+    cut: bool = False,
 ) -> tf.data.Dataset:
     """Returns one pass over pairs (noisy, clean), each float32 [H, W, C].
 
     Both are in units of the noisy source's range; percentiles are the noisy picture's.
-    Arguments and errors are the same as in `pair_sources`.
+    Other arguments and errors are the same as in `pair_sources`.
+
+    Args:
+      noisy: Noisy pictures.
+      clean: Their references.
+      noisy_ending: See `pair_sources`.
+      clean_ending: See `pair_sources`.
+      cut: Whether pairs with missing pixels are cut to the largest part without them;
+        else these pixels are NaN.
     """
     noisy, clean = pair_sources(
         noisy, clean, noisy_ending=noisy_ending, clean_ending=clean_ending
     )
 
     def read(index: int) -> list[np.ndarray]:
-        pair = [split_alpha(one.stored(index))[0] for one in (noisy, clean)]
-        limits = noisy.limits(index)
-        return [to_float(picture, limits) for picture in pair]
+        pair, limits = (
+            [one.stored(index) for one in (noisy, clean)],
+            noisy.limits(index),
+        )
+        missing = [gaps.find_gaps(picture) for picture in pair]
+        units = [to_float(np.ma.getdata(picture), limits) for picture in pair]
+        missing = [np.False_ if one is None else one for one in missing]
+        if not cut:
+            return [
+                np.where(one, np.float32(np.nan), picture)
+                for one, picture in zip(missing, units, strict=True)
+            ]
+        mask = np.broadcast_to(missing[0] | missing[1], units[0].shape)
+        return [gaps.cut_gaps(np.ma.array(picture, mask=mask)) for picture in units]
 
     def load(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
         pair = tf.numpy_function(read, [index], [tf.float32] * 2, stateful=False)

@@ -46,16 +46,20 @@ class PicturePool(ImageSource):
         """See `ImageSource.dataset`; this decodes the pictures again."""
         return self.source.dataset()
 
+    def with_gaps(self, gaps: str) -> ImageSource:
+        """See `ImageSource.with_gaps`; this source is not kept in memory."""
+        return self.source.with_gaps(gaps)
+
     def pixels(self) -> tf.data.Dataset:
         """Returns one element, which is computed once: all pictures in one tensor.
 
         Returns:
           A dataset of one (sizes, starts, pixels). `sizes` [pictures, 2] are heights
           and widths. `starts` [pictures] are the rows of `pixels` [all pixels, C] at
-          which the pictures begin.
+          which the pictures begin. Wide gaps of missing pixels are NaN.
         """
         if self._pixels is None:
-            self._pixels = _pixels(self.source).cache()
+            self._pixels = _pixels(self.source.with_gaps("mark")).cache()
         return self._pixels
 
     def verify(self) -> None:

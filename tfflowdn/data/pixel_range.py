@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from tfflowdn.data.gaps import present_values
+
 __all__ = [
     "check_finite",
     "check_range",
@@ -45,7 +47,10 @@ def check_range(pixel_range: str | Sequence[float]) -> str:
 
 
 def find_limits(
-    pixel_range: str | Sequence[float], pictures: Iterable[np.ndarray], count: int = 1
+    pixel_range: str | Sequence[float],
+    pictures: Iterable[np.ndarray],
+    count: int = 1,
+    has_alpha: bool | None = None,
 ) -> tuple[float, float] | None:
     """Returns the values that become 0 and 1 in some pictures, or None for "dtype".
 
@@ -54,12 +59,14 @@ def find_limits(
 
     Args:
       pixel_range: See `check_range`.
-      pictures: Pixels [H, W, C], C with alpha, which does not count.
+      pictures: Pixels [H, W, C], C with alpha, which does not count; missing pixels
+        do not count either.
       count: Their number.
+      has_alpha: Whether the last channel is alpha; by default if C is 2 or 4.
 
     Raises:
-      ValueError: If the range is not valid, or has percentiles while a pixel is not
-        finite.
+      ValueError: If the range is not valid, or has percentiles while every pixel is
+        missing.
     """
     parsed = _parse(pixel_range)
     if parsed is None:
@@ -67,8 +74,10 @@ def find_limits(
     low, high, percent = parsed
     if not percent:
         return low, high
-    sample = np.concatenate([_sample(p, _LARGEST_SAMPLE // count) for p in pictures])
-    check_finite(sample)
+    most = _LARGEST_SAMPLE // count
+    sample = np.concatenate([_sample(p, most, has_alpha) for p in pictures])
+    if not sample.size:
+        raise ValueError("some pixels must be finite numbers. Received: none.")
     values = np.percentile(sample.astype(np.result_type(sample, "f4")), [low, high])
     if values[0] == values[1]:
         values = sample.min(), sample.max()
@@ -161,13 +170,16 @@ def from_float(
     return np.rint(values).astype(dtype)
 
 
-def split_alpha(array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Splits [..., C] into color and alpha [..., 1]; alpha is None unless C is 2 or 4.
+def split_alpha(
+    array: np.ndarray, has_alpha: bool | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Splits [..., C] into color and alpha [..., 1], or None if there is no alpha.
 
     Args:
-      array: [..., C] with C in 1..4.
+      array: [..., C].
+      has_alpha: Whether the last channel is alpha; by default if C is 2 or 4.
     """
-    if array.shape[-1] in (2, 4):
+    if array.shape[-1] in (2, 4) if has_alpha is None else has_alpha:
         return array[..., :-1], array[..., -1:]
     return array, None
 
@@ -230,10 +242,10 @@ def _next_limit(low: float) -> float:
     return low + max(1.0, 2.0 * float(np.spacing(np.float32(abs(low)))))
 
 
-def _sample(picture: np.ndarray, most: int) -> np.ndarray:
-    color, _ = split_alpha(picture)
+def _sample(picture: np.ndarray, most: int, has_alpha: bool | None) -> np.ndarray:
+    color, _ = split_alpha(picture, has_alpha)
     step = math.ceil(math.sqrt(color.shape[0] * color.shape[1] / max(most, 1)))
-    return np.ravel(color[::step, ::step])
+    return present_values(color[::step, ::step])
 
 
 def _limits(dtype: np.dtype, limits: tuple[float, float] | None) -> tuple[float, float]:

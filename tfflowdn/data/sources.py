@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfflowdn.checks import check_choice
-from tfflowdn.data import images
+from tfflowdn.data import gaps, images
 from tfflowdn.data import pixel_range as ranges
 from tfflowdn.data.formats import ImageHeader, Picture
 from tfflowdn.data.formats.base import reading
@@ -32,6 +32,12 @@ from tfflowdn.data.tfds_source import open_tfds
 __all__ = ["FileSource", "open_source"]
 
 _MOST_SAMPLED = 64  # Pages of a stack, for its percentiles.
+MOST_CHANNELS = 16
+_TREATMENTS = {
+    "fill": gaps.fill_gaps,
+    "mark": gaps.mark_gaps,
+    "cut": gaps.cut_gaps,
+}
 _OPEN = threading.local()
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,12 +52,13 @@ class FileSource(ImageSource):
       pages: The number of the page in its file.
       names: Their paths relative to the folder asked for, `/` between the parts; page
         7 of `a/b.tif` is `a/b/0007.tif` if there are several.
-      channels: 1 or 3.
+      channels: 1 to 16.
       sizes: (height, width) of each.
       dtype: "uint8", "uint16" or "float32", the dtype of `dataset()`.
       pixel_range: The values that become 0 and 1, see `data.check_range`.
       axes: The axes of `.npy` files.
       percentiles_by: "file" or "page".
+      gaps: The treatment of missing pixels, see `with_gaps`.
     """
 
     paths: tuple[Path, ...]
@@ -63,6 +70,7 @@ class FileSource(ImageSource):
     pixel_range: str
     axes: str | None = None
     percentiles_by: str = "file"
+    gaps: str = "fill"
 
     def dataset(self) -> tf.data.Dataset:
         """See `ImageSource.dataset`."""
@@ -71,8 +79,11 @@ class FileSource(ImageSource):
 
     def verify(self) -> None:
         """See `ImageSource.verify`."""
-        # The pixels are not kept.
-        _each(range(len(self.paths)), lambda index: self.stored(index).size)
+        _each(range(len(self.paths)), self._verify)
+
+    def with_gaps(self, gaps: str) -> FileSource:
+        """See `ImageSource.with_gaps`."""
+        return dataclasses.replace(self, gaps=gaps)
 
     def select(self, indices: list[int]) -> FileSource:
         """The source of the pictures at `indices`, in that order."""
@@ -83,43 +94,62 @@ class FileSource(ImageSource):
         return dataclasses.replace(self, **picked)
 
     def stored(self, index: int) -> np.ndarray:
-        """Returns the pixels [H, W, C] of a picture as they are stored, with alpha.
+        """Returns the pixels [H, W, C] of a picture as they are stored, without alpha.
 
         Raises:
-          ImageReadError: If the picture is broken, or a pixel is not finite.
+          ImageReadError: If the picture is broken.
         """
         path = self.paths[index]
-        with _opened(path, self.axes) as picture, reading(path):
-            pixels = np.array(picture.view(self.pages[index]))
-            ranges.check_finite(pixels)
-        return pixels
+        with self._opened(index) as picture, reading(path):
+            return _copy(self._color(picture.view(self.pages[index])))
+
+    def repaired(self, index: int) -> np.ndarray:
+        """Returns the stored pixels [H, W, C] with the treatment of missing pixels.
+
+        Raises:
+          ImageReadError: If the picture is broken, or more than half is missing.
+        """
+        with reading(self.paths[index]):
+            return _TREATMENTS[self.gaps](self.stored(index))
 
     def limits(self, index: int) -> tuple[float, float] | None:
         """Returns the values of a picture that become 0 and 1; None for "dtype"."""
         by_file = self.percentiles_by == "file"
         page = None if by_file else self.pages[index]
-        return _limits(self.paths[index], page, self.axes, self.pixel_range)
+        channels = self.channels
+        return _limits(self.paths[index], page, self.axes, channels, self.pixel_range)
 
     def read_crop(
         self, index: int, rows: np.ndarray, columns: np.ndarray
     ) -> np.ndarray:
         """See `ImageSource.read_crop`."""
         path = self.paths[index]
-        with _opened(path, self.axes) as picture, reading(path):
-            pixels = np.array(picture.view(self.pages[index])[rows, columns])
-            ranges.check_finite(pixels)
+        with self._opened(index) as picture, reading(path):
+            view = picture.view(self.pages[index])
+            pixels = gaps.mark_gaps(self._color(_copy(view[rows, columns])))
         return self._scaled(index, pixels)
+
+    def _opened(self, index: int) -> contextlib.AbstractContextManager[Picture]:
+        return _opened(self.paths[index], self.axes, self.channels)
+
+    def _verify(self, index: int) -> None:
+        """Decodes a picture, which is not kept."""
+        with reading(self.paths[index]):
+            gaps.count_gaps(self.stored(index))
+
+    def _color(self, pixels: np.ndarray) -> np.ndarray:
+        color, _ = ranges.split_alpha(pixels, pixels.shape[-1] > self.channels)
+        return color
 
     def _load(self, index: tf.Tensor) -> tf.Tensor:
         image = tf.numpy_function(self._read, [index], self.dtype, stateful=False)
         return tf.ensure_shape(image, [None, None, self.channels])
 
     def _read(self, index: int) -> np.ndarray:
-        return self._scaled(index, self.stored(index))
+        return self._scaled(index, self.repaired(index))
 
     def _scaled(self, index: int, pixels: np.ndarray) -> np.ndarray:
-        color, _ = ranges.split_alpha(pixels)
-        color = color.astype(color.dtype.newbyteorder("="), copy=False)
+        color = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
         if self.dtype == "float32":
             return ranges.to_float(color, self.limits(index))
         is_shallow = color.dtype == np.uint8 and self.dtype == "uint16"
@@ -127,14 +157,15 @@ class FileSource(ImageSource):
 
 
 @contextlib.contextmanager
-def _opened(path: Path, axes: str | None) -> Iterator[Picture]:
+def _opened(path: Path, axes: str | None, channels: int | None) -> Iterator[Picture]:
     """Yields a picture; a stack stays open until the thread opens another one."""
-    key = (path, axes, path.stat().st_mtime_ns) if path.exists() else None
+    options = (axes, channels)
+    key = (path, options, path.stat().st_mtime_ns) if path.exists() else None
     if key is not None and getattr(_OPEN, "key", None) == key:
         yield _OPEN.picture
         return
     picture = images.open_picture(path)
-    picture.axes = axes
+    picture.axes, picture.channels = axes, _together(channels, axes)
     try:
         is_stack = picture.num_pages > 1
         if is_stack:
@@ -147,16 +178,35 @@ def _opened(path: Path, axes: str | None) -> Iterator[Picture]:
 
 @functools.lru_cache(maxsize=4096)
 def _limits(
-    path: Path, page: int | None, axes: str | None, pixel_range: str
+    path: Path, page: int | None, axes: str | None, channels: int, pixel_range: str
 ) -> tuple[float, float] | None:
     """Returns the limits of a page, or of all pages if it is None."""
     if "%" not in pixel_range:
         return ranges.find_limits(pixel_range, [])
-    with _opened(path, axes) as picture:
+    with _opened(path, axes, channels) as picture:
         step = -(-picture.num_pages // _MOST_SAMPLED)
         pages = range(0, picture.num_pages, step) if page is None else [page]
         views = (picture.view(index) for index in pages)
-        return ranges.find_limits(pixel_range, views, len(pages))
+        has_alpha = picture.view(0).shape[-1] > channels
+        return ranges.find_limits(pixel_range, views, len(pages), has_alpha)
+
+
+def _copy(pixels: np.ndarray) -> np.ndarray:
+    """Returns pixels in memory, with their mask."""
+    return np.array(pixels, subok=np.ma.isMaskedArray(pixels))
+
+
+def _together(channels: int | None, axes: str | None) -> tuple[int, ...]:
+    """Returns the numbers of channels that an array may have, see `split_pictures`.
+
+    Where the pictures decide, 2 and 4 channels are gray and RGB with alpha, unless
+    there is an axis C.
+    """
+    if channels is not None:
+        return (channels,)
+    has_axis = axes is not None and "C" in axes.upper()
+    numbers = range(2, MOST_CHANNELS + 1)
+    return tuple(n for n in numbers if has_axis or n not in (2, 4))
 
 
 def open_source(
@@ -178,11 +228,13 @@ def open_source(
         are left out), a glob pattern (`**` allowed), one file, or
         `tfds:NAME[:SPLIT]` (split "train" by default) for a data set that TFDS
         has already prepared.
-      channels: The number of channels of every picture, 1 (gray) or 3 (RGB); by
-        default the number of the first one. Alpha is dropped.
+      channels: The number of channels of every picture, 1 (gray), 3 (RGB) or another
+        one up to 16; by default the number of the first one. Alpha is dropped: the last
+        channel of files that declare it, and of arrays with one channel more.
       data_dir: Where TFDS keeps its data sets; unused otherwise.
       pixel_range: The values that become 0 and 1, see `data.check_range`.
-      axes: The axes of `.npy` files, such as "TZYX"; see `Denoiser.__call__`.
+      axes: The axes of `.npy` files, such as "TZYX"; see `Denoiser.__call__`. C is
+        the axis of the channels unless `channels` is 1.
       percentiles_by: Whether percentiles are taken over a whole "file" (of at most 64
         of its pages, spread evenly) or of each "page".
 
@@ -195,15 +247,17 @@ def open_source(
         range of its own, or a bad range.
       ImageReadError: A file whose header cannot be read.
     """
-    if channels not in (1, 3, None):
-        raise ValueError(f"channels must be 1, 3 or None. Received: {channels=}.")
+    if channels is not None and channels not in range(1, MOST_CHANNELS + 1):
+        raise ValueError(
+            f"channels must be 1 to {MOST_CHANNELS}, or None. Received: {channels=}."
+        )
     pixel_range = ranges.check_range(pixel_range)
     if spec.startswith("tfds:"):
         return open_tfds(spec, channels, data_dir, pixel_range)
     check_choice("percentiles_by", percentiles_by, ("file", "page"))
     root, files = _find(spec)
     paths, pages, names, headers = [], [], [], []
-    of_files = _each(files, lambda path: _page_headers(path, axes))
+    of_files = _each(files, lambda path: _page_headers(path, axes, channels))
     for path, of_file in zip(files, of_files, strict=True):
         paths += [path] * len(of_file)
         pages += range(len(of_file))
@@ -230,9 +284,11 @@ def open_source(
     )
 
 
-def _page_headers(path: Path, axes: str | None) -> list[ImageHeader]:
+def _page_headers(
+    path: Path, axes: str | None, channels: int | None
+) -> list[ImageHeader]:
     with images.open_picture(path) as picture:
-        picture.axes = axes
+        picture.axes, picture.channels = axes, _together(channels, axes)
         return picture.page_headers()
 
 

@@ -17,6 +17,8 @@ from tfflowdn.inference.loading import (
 from tfflowdn.inference.model_files import load_keras_file
 from tfflowdn.inference.no_reference import expected_scores, score_without_references
 from tfflowdn.inference.one_call import denoise
+from tfflowdn.inference.outliers import replace_outliers
+from tfflowdn.inference.repairs import Repairs
 from tfflowdn.inference.risk import Risk, estimate_risk, match_level, middle, pool_risks
 from tfflowdn.inference.saved_network import FACTS, MANIFEST, SavedNetwork, checksums
 from tfflowdn.inference.scaling import Scaling, find_scaling
@@ -32,6 +34,7 @@ __all__ = [
     "Asinh",
     "Denoiser",
     "Log",
+    "Repairs",
     "Risk",
     "SavedNetwork",
     "Scaling",
@@ -51,6 +54,7 @@ __all__ = [
     "num_channels",
     "pool_risks",
     "pretrained_models",
+    "replace_outliers",
     "score_pairs",
     "score_without_references",
     "summarize",

@@ -18,9 +18,15 @@ from tfflowdn.devices import check_not_forked
 from tfflowdn.inference import tiling
 from tfflowdn.inference.in_graph import works_in_graphs
 from tfflowdn.inference.loading import GENERAL, GENERAL_DENOISERS, load_denoiser
-from tfflowdn.inference.local_mean import MEAN_RADIUS, RoundedTarget
+from tfflowdn.inference.local_mean import MEAN_RADIUS
 from tfflowdn.inference.network_set import Network, NetworkSet, on_luminance
-from tfflowdn.inference.scaled_batch import check_wide, denoised_batch
+from tfflowdn.inference.repairs import Repairs
+from tfflowdn.inference.scaled_batch import (
+    check_wide,
+    copy_pixels,
+    denoised_batch,
+    rounded_target,
+)
 from tfflowdn.inference.scaling import Scaling, find_scaling
 from tfflowdn.inference.transforms import Transform
 
@@ -41,15 +47,19 @@ class Denoiser:
     range that it was trained with. Values outside the range are kept. Results are
     mapped back, and are clipped only at the limits of their dtype.
 
+    Missing pixels (not finite, or masked) are filled from their neighbors for the
+    network, and are put back exactly.
+
     Args:
-      network: Built Keras model that maps [batch, H, W, C] to the same shape, with C 1
-        or 3. A model without `receptive_radius` has its receptive radius measured; a
-        model without `scale` (the product of its strides) must have strides whose
-        product divides 32.
-      *others: A second network, for the other number of channels. Each network
-        denoises the pictures that have its number of channels.
+      network: Built Keras model that maps [batch, H, W, C] to the same shape, with C
+        from 1 to 16. A model without `receptive_radius` has its receptive radius
+        measured; a model without `scale` (the product of its strides) must have strides
+        whose product divides 32.
+      *others: Networks for other numbers of channels. Each network denoises the
+        pictures that have its number of channels.
       max_pixels: Number of pixels that the network processes at once. The default
         needs at most 1 GiB and at most a quarter of the free memory.
+      remove_outliers: The default of the option of calls.
 
     Raises:
       ValueError: If a network is not a built model of this kind, or two networks have
@@ -61,6 +71,7 @@ class Denoiser:
         network: Network,
         *others: Network,
         max_pixels: int | None = None,
+        remove_outliers: bool = False,
     ) -> None:
         self._set = NetworkSet(network, *others)
         self.networks = self._set.networks
@@ -68,6 +79,7 @@ class Denoiser:
         self.multiple = self._set.multiple
         self.pixel_range = getattr(network, "pixel_range", "dtype")
         self._max_pixels = max_pixels
+        self._remove_outliers = remove_outliers
 
     @classmethod
     def from_pretrained(
@@ -95,6 +107,11 @@ class Denoiser:
         return cls(*networks, max_pixels=max_pixels)
 
     @property
+    def all_channels(self) -> tuple[int, ...]:
+        """The numbers of channels of the networks."""
+        return self._set.all_channels
+
+    @property
     def margin(self) -> int:
         """Largest distance in pixels at which a pixel affects a denoised pixel."""
         return self._set.margin
@@ -115,19 +132,24 @@ class Denoiser:
         offset: float | None = None,
         dtype: npt.DTypeLike | None = None,
         percentiles_by: str = "file",
+        remove_outliers: bool | None = None,
+        has_alpha: bool | None = None,
+        repairs: Repairs | None = None,
         on_pixels: Callable[[int], None] | None = None,
     ) -> np.ndarray | tf.Tensor:
         """Denoises a picture or a batch of pictures.
 
         Args:
-          image: [H, W], [H, W, C] or [batch, H, W, C], with C 1 or 3, plus one channel
-            if there is alpha, which is copied. An array or a tensor of integers of up
-            to 32 bits, floats or bools. The network computes in float32.
+          image: [H, W], [H, W, C] or [batch, H, W, C], with C 1, 3 or the number of a
+            network, plus one channel if there is alpha, which is copied. An array, a
+            masked array or a tensor of integers, floats or bools. The network computes
+            in float32.
           out: Array to fill and return, with the shape of the image and the dtype of
             the result, for instance a `np.memmap`. It cannot be a tensor.
           axes: One letter for each axis, such as "TZYX" or "TYXS". Y and X are the
             axes of a plane, S is the axis of the channels (C above), and each index
-            along the other axes is a plane.
+            along the other axes is a plane. C is also the axis of the channels if a
+            network takes so many, and none takes gray pictures.
           strength: Fraction of the correction to apply, 0 (the image is returned
             exactly) to 1.
           self_ensemble: Whether to average over the 8 flips and rotations.
@@ -151,15 +173,23 @@ class Denoiser:
             their step are rounded so that local means are kept, and a warning says so.
           percentiles_by: Whether the planes of an array with `axes` share their range
             and transform ("file") or have one each ("page").
+          remove_outliers: Whether isolated hot and dead pixels are replaced by the
+            median of their neighbors, see `outliers.replace_outliers`. The default is
+            the one of the constructor.
+          has_alpha: Whether the last channel is alpha; by default if there are 2 or 4
+            channels and no network for as many.
+          repairs: Counts the values that were replaced.
           on_pixels: Called after each batch of pictures, or tile of a picture, with
             the number of pixels that it denoised, for example to show the progress.
 
         Returns:
-          The denoised pictures, with the shape and kind of the input.
+          The denoised pictures, with the shape and kind of the input. A masked array
+          keeps its mask and the values below it.
 
         Raises:
           ValueError: If the shape, axes, dtype, values, range or strength is not valid,
-            or the network returns values that are not finite.
+            more than half of a picture is missing, or the network returns values that
+            are not finite.
         """
         check_not_forked()
         if not 0 <= strength <= 1:
@@ -168,43 +198,42 @@ class Denoiser:
         image = (
             keras.ops.convert_to_numpy(image) if is_tensor else data.pixels_of(image)
         )
-        sources = data.split_pictures(image, axes)
-        data.check_finite(image)
+        together = self._set.all_channels
+        sources = data.split_pictures(image, axes, together)
+        if has_alpha is None:
+            has_alpha = self._set.has_alpha(sources[0].shape[-1])
         dtype = np.dtype(image.dtype if dtype is None else dtype)
         options = {"transform": transform, "gain": gain, "offset": offset}
-        options["dtype"] = dtype
+        options |= {"dtype": dtype, "has_alpha": has_alpha}
         shared = axes is not None and percentiles_by == "file"
         scalings = self._scalings(sources, shared, pixel_range, options)
         check_wide(scalings, image.dtype, pixel_range)
         scalings[0].to_unit(sources[0][:1, :1])  # Checks the dtype early.
-        if out is None:
-            data.check_fits(image.shape, dtype)
-        result = np.empty(image.shape, dtype) if out is None else out
-        if (result.shape, result.dtype) != (image.shape, dtype):
-            raise ValueError(
-                "out must have the shape of the image and the dtype of the result. "
-                f"Received: {out.shape=}, {out.dtype=!s}, {image.shape=}, {dtype=!s}."
-            )
+        result = _result(image, dtype, out)
+        targets = data.split_pictures(np.ma.getdata(result), axes, together)
         if strength == 0:
-            result[...] = image
+            for source, target in zip(sources, targets, strict=True):
+                copy_pixels(source, target)
             return keras.ops.convert_to_tensor(result) if is_tensor else result
-
-        denoise_batch = functools.partial(
-            denoised_batch,
-            run=self._runner(self_ensemble, luminance_only),
-            dtype=dtype,
-            strength=strength,
-            pixel_range=pixel_range,
+        without = self._remove_outliers if remove_outliers is None else remove_outliers
+        repairs = Repairs() if repairs is None else repairs
+        self._denoise_pictures(
+            functools.partial(
+                denoised_batch,
+                run=self._runner(self_ensemble, luminance_only),
+                dtype=dtype,
+                strength=strength,
+                pixel_range=pixel_range,
+                has_alpha=has_alpha,
+            ),
+            functools.partial(
+                repairs.repaired, has_alpha=has_alpha, without_outliers=without
+            ),
+            sources,
+            targets,
+            scalings,
+            on_pixels,
         )
-        targets = [
-            RoundedTarget(target)
-            if scaling.is_low_count and dtype.kind in "iu"
-            else target
-            for target, scaling in zip(
-                data.split_pictures(result, axes), scalings, strict=True
-            )
-        ]
-        self._denoise_pictures(denoise_batch, sources, targets, scalings, on_pixels)
         return keras.ops.convert_to_tensor(result) if is_tensor else result
 
     def find_scaling(
@@ -240,31 +269,56 @@ class Denoiser:
             logging.warning("%s.", note[0].upper() + note[1:])
         return scalings * (len(pictures) if shared else 1)
 
-    def _denoise_pictures(self, function, sources, targets, scalings, on_pixels):
+    def _denoise_pictures(
+        self, function, repair, sources, targets, scalings, on_pixels
+    ):
         """Fills pictures [H, W, C] in batches or, if they are too large, in tiles."""
         height, width, _ = sources[0].shape
         max_pixels = self._max_pixels or self._affordable_pixels()
         count = max_pixels // (height * width)
-        if count:
-            for first in range(0, len(sources), count):
-                batch = slice(first, first + count)
-                results = function(np.stack(sources[batch]), scalings[batch])
-                for target, result in zip(targets[batch], results, strict=True):
+        for first in range(0, len(sources), max(1, count)):
+            batch = slice(first, first + max(1, count))
+            pictures = [repair(source) for source in sources[batch]]
+            rounded = list(map(rounded_target, targets[batch], scalings[batch]))
+            if count:
+                results = function(np.stack(pictures), scalings[batch])
+                for target, result in zip(rounded, results, strict=True):
                     target[:] = result
                 if on_pixels is not None:
                     on_pixels(len(results) * height * width)
-            return
-        for source, target, scaling in zip(sources, targets, scalings, strict=True):
-            tiling.apply_by_tiles(
-                lambda tile, one=scaling: function(tile[np.newaxis], [one])[0],
-                source,
-                target,
-                margin=self.margin + MEAN_RADIUS * scaling.is_low_count,
-                multiple=self.multiple,
-                max_pixels=max_pixels,
-                on_pixels=on_pixels,
-            )
+            else:
+                one = scalings[batch]
+                tiling.apply_by_tiles(
+                    functools.partial(_on_tile, function, one),
+                    *(pictures[0], rounded[0]),
+                    margin=self.margin + MEAN_RADIUS * one[0].is_low_count,
+                    multiple=self.multiple,
+                    max_pixels=max_pixels,
+                    on_pixels=on_pixels,
+                )
+            for source, target in zip(sources[batch], targets[batch], strict=True):
+                data.restore_gaps(target, source)
 
     def _affordable_pixels(self):
         free = min(MAX_BYTES, data.free_memory() // 4)
         return int(free / (4 * self._set.floats_per_pixel))
+
+
+def _on_tile(function, scalings, tile):
+    return function(tile[np.newaxis], scalings)[0]
+
+
+def _result(image, dtype, out):
+    """Returns `out`, or a new array with the mask of the image."""
+    if out is not None:
+        if (out.shape, out.dtype) != (image.shape, dtype):
+            raise ValueError(
+                "out must have the shape of the image and the dtype of the result. "
+                f"Received: {out.shape=}, {out.dtype=!s}, {image.shape=}, {dtype=!s}."
+            )
+        return out
+    data.check_fits(image.shape, dtype)
+    result = np.empty(image.shape, dtype)
+    if not np.ma.isMaskedArray(image):
+        return result
+    return np.ma.MaskedArray(result, np.ma.getmaskarray(image).copy())

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from tfflowdn import metrics
+from tfflowdn import data, metrics
 
 __all__ = ["score_pairs", "summarize"]
 
@@ -24,7 +24,8 @@ def score_pairs(
     Returns:
       A dictionary for each pair, with `noisy_psnr` (dB) and `noisy_ssim`, and with
       `denoise` also `psnr` and `ssim`. Pictures and references are clipped to [0, 1];
-      the data range is 1.
+      the data range is 1. Missing pixels (NaN) do not count in the PSNR, and are equal
+      to the reference in the SSIM.
     """
     rows = []
     for picture, reference in pairs:
@@ -41,8 +42,13 @@ def summarize(rows: list[dict[str, float]]) -> dict[str, float]:
 
 
 def _scores(reference, picture, prefix):
+    missing = np.isnan(picture) | np.isnan(reference)
+    reference = data.fill_gaps(np.where(missing, np.float32(np.nan), reference))
+    picture = np.where(missing, reference, picture)
     picture, reference = np.clip(picture, 0, 1), np.clip(reference, 0, 1)
+    gain = 10 * np.log10(1 - missing.mean())
+    psnr = float(metrics.psnr(reference, picture, data_range=1.0) + gain)
     return {
-        f"{prefix}psnr": float(metrics.psnr(reference, picture, data_range=1.0)),
+        f"{prefix}psnr": psnr,
         f"{prefix}ssim": float(metrics.ssim(reference, picture, data_range=1.0)),
     }

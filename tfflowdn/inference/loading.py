@@ -98,7 +98,7 @@ def load_noise(path: str | os.PathLike) -> NoiseModel:
 
 
 def num_channels(network: keras.Model | SavedNetwork) -> int:
-    """Returns the number of channels, 1 or 3, of the pictures a network takes.
+    """Returns the number of channels, 1 to 16, of the pictures a network takes.
 
     Raises:
       ValueError: If it is not a built model that maps pictures to the same shape.
@@ -111,12 +111,12 @@ def num_channels(network: keras.Model | SavedNetwork) -> int:
     except Exception:  # Keras raises errors of many kinds for models of users.
         raise ValueError(
             "A denoiser must be a built Keras model with one input [batch, H, W, C], C "
-            "1 or 3: not a function, a path (see Denoiser.from_pretrained), or a model "
-            f"that was never called on a picture. Received: {network!r}."
+            "1 to 16: not a function, a path (see Denoiser.from_pretrained), or a "
+            f"model that was never called on a picture. Received: {network!r}."
         ) from None
-    if channels not in (1, 3) or output != (1, 16, 16, channels):
+    if channels not in range(1, 17) or output != (1, 16, 16, channels):
         raise ValueError(
-            "A denoiser must map [batch, H, W, C] to the same shape, C 1 or 3. "
+            "A denoiser must map [batch, H, W, C] to the same shape, C 1 to 16. "
             f"Received: {network.name}, from C={channels} to {output}."
         )
     return channels

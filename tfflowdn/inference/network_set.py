@@ -56,16 +56,37 @@ class NetworkSet:
         """Estimated number of values that a network holds for each pixel."""
         return max(map(_floats_per_pixel, self.networks))
 
+    @property
+    def all_channels(self) -> tuple[int, ...]:
+        """The numbers of channels of the networks."""
+        return tuple(self._by_channels)
+
+    def has_alpha(self, channels: int) -> bool:
+        """Returns whether the last of 2 or 4 channels is alpha: no network takes it."""
+        return channels in (2, 4) and channels not in self._by_channels
+
     def run(self, noisy: np.ndarray) -> np.ndarray:
-        """Denoises float32 [n, H, W, C], C 1 or 3, with the network for C if any."""
+        """Denoises float32 [n, H, W, C] with the network for C channels.
+
+        Without one, a network for gray pictures denoises each channel, and a gray
+        picture is denoised as equal channels, whose results are averaged.
+
+        Raises:
+          ValueError: If no network can denoise C channels.
+        """
         channels = noisy.shape[-1]
         if channels in self._by_channels:
             return _apply(self._by_channels[channels], noisy)
-        network = self._by_channels[self.channels]
-        if self.channels == 1:
+        if 1 in self._by_channels:
             planes = np.concatenate(np.split(noisy, channels, axis=-1))
-            planes = _apply(network, planes)
+            planes = _apply(self._by_channels[1], planes)
             return np.concatenate(np.split(planes, channels), axis=-1)
+        if channels != 1:
+            raise ValueError(
+                "The pictures must have as many channels as the model, or 1. "
+                f"Received: {channels=}, models for {list(self._by_channels)}."
+            )
+        network = self._by_channels[self.channels]
         gray = _apply(network, np.repeat(noisy, self.channels, -1))
         return gray.mean(-1, keepdims=True)
 
@@ -85,9 +106,18 @@ class NetworkSet:
 def on_luminance(
     run: Callable[[np.ndarray], np.ndarray], noisy: np.ndarray
 ) -> np.ndarray:
-    """Adds the correction of the luminance [n, H, W, 1] to each channel of `noisy`."""
+    """Adds the correction of the luminance [n, H, W, 1] to each channel of `noisy`.
+
+    Raises:
+      ValueError: If the pictures have other channels than red, green and blue.
+    """
     if noisy.shape[-1] == 1:
         return run(noisy)
+    if noisy.shape[-1] != len(LUMINANCE):
+        raise ValueError(
+            "luminance_only must be given for pictures with red, green and blue. "
+            f"Received: channels={noisy.shape[-1]}."
+        )
     luminance = (noisy @ LUMINANCE)[..., np.newaxis]
     return noisy + (run(luminance) - luminance)
 
@@ -97,8 +127,8 @@ def _by_channels(networks):
     channels = [num_channels(network) for network in networks]
     if len(set(channels)) < len(channels):
         raise ValueError(
-            "The networks of a Denoiser must have different numbers of channels, 1 and "
-            f"3. Received: {channels=}."
+            "The networks of a Denoiser must have different numbers of channels, such "
+            f"as 1 and 3. Received: {channels=}."
         )
     return dict(zip(channels, networks, strict=True))
 

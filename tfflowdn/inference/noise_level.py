@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfflowdn import data
+
 __all__ = ["Blocks", "PhotonNoise", "block_statistics", "fit_photon_noise"]
 
 _SIDE = 6  # Of a block, pixels.
@@ -55,6 +57,7 @@ def block_statistics(picture: np.ndarray) -> Blocks:
 
     The variance is the mean square of the second differences along both axes
     (Immerkaer 1996), in which planes and ramps do not count. White noise is assumed.
+    Blocks with missing pixels are left out.
 
     Args:
       picture: Pixels [H, W, C] without alpha, of any dtype. Large pictures are reduced
@@ -68,7 +71,8 @@ def block_statistics(picture: np.ndarray) -> Blocks:
     strips = range(0, rows, step)
     parts = [_strip(picture, top * _SIDE, columns * _SIDE) for top in strips]
     mean, variance = (np.concatenate(values) for values in zip(*parts, strict=True))
-    return Blocks(mean, variance)
+    is_known = np.isfinite(mean + variance)
+    return Blocks(mean[is_known], variance[is_known])
 
 
 def fit_photon_noise(blocks: Blocks) -> PhotonNoise | None:
@@ -102,7 +106,7 @@ def fit_photon_noise(blocks: Blocks) -> PhotonNoise | None:
 
 def _strip(picture, top, width):
     """Returns mean and variance of the blocks of a strip, float64 [n] each."""
-    rows = picture[max(top - 1, 0) : top + _SIDE + 1, :width].astype(np.float64)
+    rows = data.as_float64(picture[max(top - 1, 0) : top + _SIDE + 1, :width])
     inner = rows[top - max(top - 1, 0) :][:_SIDE]
     second = np.diff(np.diff(rows, 2, 0), 2, 1) / 6
     usable = second[:, : second.shape[1] // _SIDE * _SIDE or None]

@@ -31,6 +31,7 @@ def denoise(
     pixel_range: str | Sequence[float] | Scaling | None = None,
     transform: str | Transform = "none",
     dtype: npt.DTypeLike | None = None,
+    remove_outliers: bool = False,
     trust: bool = False,
 ) -> np.ndarray | tf.Tensor:
     """Denoises a picture or a batch of pictures.
@@ -49,6 +50,7 @@ def denoise(
       pixel_range: The values that become 0 and 1.
       transform: The map under which the noise is uniform.
       dtype: The dtype of the result.
+      remove_outliers: Whether isolated hot and dead pixels are replaced.
       trust: Whether to load any SavedModel, which can run code.
 
     Returns:
@@ -72,6 +74,7 @@ def denoise(
         pixel_range=pixel_range,
         transform=transform,
         dtype=dtype,
+        remove_outliers=remove_outliers or None,
     )
 
 

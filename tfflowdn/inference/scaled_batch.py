@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from tfflowdn import data
-from tfflowdn.inference.local_mean import keep_local_mean
+from tfflowdn.inference.local_mean import RoundedTarget, keep_local_mean
 from tfflowdn.inference.scaling import Scaling
 
-__all__ = ["check_wide", "denoised_batch"]
+__all__ = ["check_wide", "copy_pixels", "denoised_batch", "rounded_target"]
 
 
 def denoised_batch(
@@ -22,6 +22,7 @@ def denoised_batch(
     dtype: np.dtype,
     strength: float,
     pixel_range: Any,
+    has_alpha: bool,
 ) -> np.ndarray:
     """Returns denoised pictures, with alpha as it was.
 
@@ -33,11 +34,12 @@ def denoised_batch(
         caller rounds them.
       strength: Fraction of the correction to apply.
       pixel_range: The range as it was given, for messages.
+      has_alpha: Whether the last channel is alpha.
 
     Raises:
       ValueError: If pixels or results are not finite in units of the range.
     """
-    color, alpha = data.split_alpha(batch)
+    color, alpha = data.split_alpha(batch, has_alpha)
     pairs = list(zip(color, scalings, strict=True))
     noisy = np.stack([scaling.to_unit(one) for one, scaling in pairs])
     _check_units(noisy, pixel_range)
@@ -52,6 +54,21 @@ def denoised_batch(
         ]
     )
     return denoised if alpha is None else np.concatenate([denoised, alpha], -1)
+
+
+def copy_pixels(source: np.ndarray, target: np.ndarray) -> None:
+    """Fills a picture [H, W, C] with pixels, rounded and clipped for its dtype."""
+    if source.dtype == target.dtype:
+        target[...] = np.ma.getdata(source)
+        return
+    target[...] = data.from_float(data.fill_gaps(source), target.dtype, (0, 1))
+    data.restore_gaps(target, source)
+
+
+def rounded_target(target: np.ndarray, scaling: Scaling) -> Any:
+    """Returns what `denoised_batch` fills: the target, or one that keeps means."""
+    is_rounded = scaling.is_low_count and target.dtype.kind in "iu"
+    return RoundedTarget(target) if is_rounded else target
 
 
 def check_wide(scalings: Sequence[Scaling], dtype: np.dtype, pixel_range: Any) -> None:

@@ -76,6 +76,7 @@ def find_scaling(
     transform: str | Transform = "none",
     gain: float | None = None,
     offset: float | None = None,
+    has_alpha: bool | None = None,
 ) -> Scaling:
     """Chooses one scaling for several pictures.
 
@@ -88,27 +89,28 @@ def find_scaling(
       transform: A transform, "none" or a key of `transforms.TRANSFORMS`.
       gain: The gain of the transform; None to estimate it.
       offset: The offset of the transform; None to estimate it.
+      has_alpha: Whether the last channel is alpha; by default if there are 2 or 4.
 
     Raises:
       ValueError: If the range or the transform is not valid or cannot be estimated.
     """
     source = pictures[0].dtype
     dtype = np.dtype(source if dtype is None else dtype)
-    blocks = _statistics(pictures)
+    blocks = _statistics(pictures, has_alpha)
     if isinstance(transform, str):
         transform = find_transform(transform, blocks, gain, offset)
     notes, words = [], default_range if pixel_range is None else pixel_range
     if transform is not None and pixel_range is None:
         words = SOUND
     elif pixel_range is None and (share := _share_outside(words, source, blocks)):
-        limits = data.find_limits(SOUND, pictures, len(pictures))
+        limits = data.find_limits(SOUND, pictures, len(pictures), has_alpha)
         notes.append(
             f"{share:.0%} of the pixels lie outside of the model's range, {words}; "
             f"--range={limits[0]:.6g},{limits[1]:.6g} is used ({SOUND}). Give --range "
             "to choose another one"
         )
         words = limits
-    limits = data.find_limits(words, pictures, len(pictures))
+    limits = data.find_limits(words, pictures, len(pictures), has_alpha)
     if transform is not None:
         low, high = transform.forward(limits or data.dtype_limits(source))
         limits = float(low), float(max(high, low + _LEAST_WIDTH))
@@ -124,10 +126,10 @@ def find_scaling(
     return Scaling(limits, transform, is_low_count, tuple(notes))
 
 
-def _statistics(pictures):
+def _statistics(pictures, has_alpha):
     count = len(pictures)
     indices = range(0, count, math.ceil(count / _MOST_STATISTICS))
-    colors = (data.split_alpha(pictures[index])[0] for index in indices)
+    colors = (data.split_alpha(pictures[index], has_alpha)[0] for index in indices)
     parts = [block_statistics(color) for color in colors if color.dtype.kind != "b"]
     parts = parts or [Blocks(np.zeros(0), np.zeros(0))]
     return Blocks(*map(np.concatenate, zip(*parts, strict=True)))

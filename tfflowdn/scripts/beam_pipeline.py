@@ -91,7 +91,7 @@ class _CutIntoTiles(beam.DoFn):
             ) as error:  # An error of a decoder is an error of this file.
                 yield _failure(path, error)
                 return
-            for page, pixels in enumerate(_pages(local)):
+            for page, pixels in enumerate(map(data.fill_gaps, _pages(local))):
                 size = pixels.shape[:2]
                 for row, column in tiling.tiles(*size, **self._grid):
                     tile = pixels[row.start : row.stop, column.start : column.stop]
@@ -100,7 +100,7 @@ class _CutIntoTiles(beam.DoFn):
 
     def _checked_limits(self, local):
         """Reads all pages, and returns the range of their pixels."""
-        pages = _pages(local)
+        pages = map(data.fill_gaps, _pages(local))
         count = data.num_pages(local) if data.is_stack_or_large(local) else 1
         limits = data.find_limits(self._pixel_range, pages, count)
         collections.deque(pages, maxlen=0)
@@ -217,11 +217,13 @@ def _write_result(local, result, pages):
     if data.is_stack_or_large(local):
         in_order = iter(sorted(pages))
 
-        def fill(_, out):
+        def fill(page, out):
             out[:] = pages[next(in_order)]
+            data.restore_gaps(out, page)
 
         data.map_pages(local, result, fill)
     else:
+        data.restore_gaps(pages[0], data.read_image(local))
         data.write_image(result, pages[0], data.read_metadata(local))
 
 

@@ -95,8 +95,8 @@ def denoise_files(
       trust: Whether to load any SavedModel, see `inference.SavedNetwork`.
       on_written: Called with each input and its output after the output is written.
         An error of this function is an error of the file.
-      **options: `strength`, `self_ensemble` and `luminance_only`, see
-        `inference.Denoiser`.
+      **options: `strength`, `self_ensemble`, `luminance_only` and `remove_outliers`,
+        see `inference.Denoiser`.
 
     Returns:
       The paths written.
@@ -134,6 +134,7 @@ def denoise_files(
     ):
         logging.warning("--axes is for .npy files; each page of a TIFF is a picture.")
     progress = tfflowdn.progress.Progress(len(pairs), "picture")
+    repairs = tfflowdn.inference.Repairs()
 
     def denoise(job: denoise_queue.Job) -> Callable[[], None]:
         chosen = denoiser
@@ -141,8 +142,8 @@ def denoise_files(
             chosen = picker(job.source, job.future)
         return denoise_one(
             job,
-            denoise=functools.partial(chosen, dtype=dtype, **options),
-            find_scaling=functools.partial(chosen.find_scaling, dtype=dtype),
+            chosen,
+            options={**options, "dtype": dtype, "repairs": repairs},
             scaling_options=scaling_options,
             axes=axes,
             channels=channels,
@@ -160,6 +161,8 @@ def denoise_files(
                 failed.add(job.source, error)
             else:
                 written.append(job.target)
+    for sentence in repairs.sentences():
+        logging.info("%s.", sentence)
     tfflowdn.data.log_omitted(omitted)
     log_renamed(pairs, written)
     failed.raise_any(len(pairs), output)

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from absl import logging
 
 import tfflowdn
@@ -14,13 +15,13 @@ from tfflowdn.scripts.denoise_queue import ARRAY_SUFFIX, Job
 
 __all__ = ["denoise_one"]
 
-INDEPENDENT = {"axes": "YXC", "percentiles_by": "page"}  # C counts gray planes.
+INDEPENDENT = {"axes": "YXI", "percentiles_by": "page"}  # I counts gray planes.
 
 
 def denoise_one(
     job: Job,
-    denoise: Callable[..., Any],
-    find_scaling: Callable[..., Any],
+    denoiser: tfflowdn.Denoiser,
+    options: dict[str, Any],
     scaling_options: dict[str, Any],
     axes: str | None,
     channels: str,
@@ -30,46 +31,56 @@ def denoise_one(
 
     Args:
       job: The file, whose pixels were read.
-      denoise: A denoiser with its options, `dtype` among them.
-      find_scaling: Its method of this name, with options.
+      denoiser: The denoiser.
+      options: Options of its calls, `dtype` among them.
       scaling_options: The range and transform, see `denoise_files`.
       axes: The axes of arrays.
       channels: "auto" or "independent".
       progress: Counts pictures.
     """
-    gray_options = {k: v for k, v in scaling_options.items() if k != "percentiles_by"}
     read, is_array = job.future.result(), job.source.suffix.lower() == ARRAY_SUFFIX
-
-    def find(pictures):
-        options = {k: v for k, v in scaling_options.items() if k != "percentiles_by"}
-        scaling = find_scaling(pictures, **options)
-        for note in scaling.notes:
-            logging.warning("%s: %s.", job.source, note)
-        return scaling
-
     with _one_picture(progress) as on_share:
         if read is None and is_array:
-            denoise = functools.partial(denoise, axes=axes, **scaling_options)
-            _denoise_array(job, denoise, axes, on_share)
+            options = {**options, "axes": axes, **scaling_options}
+            _denoise_array(job, functools.partial(denoiser, **options), axes, on_share)
             return lambda: None
         if read is None:
-            by_page = scaling_options["percentiles_by"] == "page"
-            if channels == "independent" or _has_independent_channels(job.source):
-                denoise = functools.partial(denoise, **INDEPENDENT, **gray_options)
-                find, by_page = None, True
+            with tfflowdn.data.open_picture(job.source) as picture:
+                layout = picture.layout()
+        else:
+            pixels, metadata, layout = read
+        is_joint = layout.channels in denoiser.all_channels
+        is_split = channels == "independent" or layout.is_independent and not is_joint
+        has_alpha = layout.has_alpha
+        by_page = scaling_options["percentiles_by"] == "page"
+        if is_split:
+            gray = {**scaling_options, **INDEPENDENT}
+            denoise = functools.partial(denoiser, **options, **gray)
+            find, by_page = None, True
+        else:
+            denoise = functools.partial(denoiser, has_alpha=has_alpha, **options)
+            find = functools.partial(
+                _find_scaling, job.source, denoiser, scaling_options, has_alpha, options
+            )
+        if read is None:
             _denoise_pages(job, denoise, find, by_page, on_share)
             return lambda: None
-        pixels, metadata, is_independent = read
         if metadata.conversion:
             logging.warning("%s is converted: %s.", job.source, metadata.conversion)
-        size = pixels.shape[0] * pixels.shape[1]
-        if is_independent or channels == "independent":
-            denoise = functools.partial(denoise, **INDEPENDENT, **gray_options)
-            size *= pixels.shape[-1]
-        else:
-            denoise = functools.partial(denoise, pixel_range=find([pixels]))
-        result = denoise(pixels, on_pixels=lambda n: on_share(n / size))
+        size = pixels.shape[0] * pixels.shape[1] * (pixels.shape[-1] if is_split else 1)
+        keywords = {} if find is None else {"pixel_range": find([pixels])}
+        result = denoise(pixels, on_pixels=lambda n: on_share(n / size), **keywords)
+        result = np.ma.getdata(result)
         return lambda: tfflowdn.data.write_image(job.target, result, metadata)
+
+
+def _find_scaling(source, denoiser, scaling_options, has_alpha, options, pictures):
+    keywords = {k: v for k, v in scaling_options.items() if k != "percentiles_by"}
+    keywords |= {"has_alpha": has_alpha, "dtype": options["dtype"]}
+    scaling = denoiser.find_scaling(pictures, **keywords)
+    for note in scaling.notes:
+        logging.warning("%s: %s.", source, note)
+    return scaling
 
 
 def _denoise_array(job, denoise, axes, on_share):
@@ -88,22 +99,15 @@ def _denoise_pages(job, denoise, find_scaling, by_page, on_share):
     shared = None if by_page else find_scaling(pages)
 
     def fill(page, out):
+        keywords = {}
         if find_scaling is not None:
-            scaling = shared or find_scaling([page])
-            keywords = {"pixel_range": scaling}
-        else:
-            keywords = {}
+            keywords["pixel_range"] = shared or find_scaling([page])
         size = len(pages) * page.shape[0] * page.shape[1]
         on_pixels = lambda n: on_share(n / size)  # noqa: E731
         denoise(page, out=out, on_pixels=on_pixels, **keywords)
 
     dtype = denoise.keywords["dtype"]
     tfflowdn.data.map_pages(job.source, job.target, fill, dtype)
-
-
-def _has_independent_channels(path):
-    with tfflowdn.data.open_picture(path) as picture:
-        return picture.has_independent_channels()
 
 
 class _Pages(Sequence):

@@ -82,4 +82,4 @@ def read(path: Path) -> tuple[Any, ...] | None:
         if picture.is_stack_or_large:
             return None
         metadata = picture.metadata()
-        return picture.read(), metadata, picture.has_independent_channels()
+        return picture.read(), metadata, picture.layout()

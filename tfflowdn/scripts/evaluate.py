@@ -145,7 +145,7 @@ def estimate(
     pixel_range = pixel_range or denoiser.pixel_range
     reading = {"pixel_range": pixel_range, "percentiles_by": percentiles_by}
     source = tfflowdn.data.open_source(noisy, channels=None, axes=axes, **reading)
-    pictures = [tfflowdn.data.to_float(p) for p in source.dataset().as_numpy_iterator()]
+    pictures = _units(source)
     apply = functools.partial(denoiser, pixel_range="dtype", **options)
     density = tfflowdn.load_noise(noise) if noise else _learned(pictures)
     rows = tfflowdn.inference.score_without_references(
@@ -159,10 +159,15 @@ def estimate(
     if clean:
         channels = source.channels
         pool = tfflowdn.data.open_source(clean, channels=channels, axes=axes, **reading)
-        units = map(tfflowdn.data.to_float, pool.dataset().as_numpy_iterator())
-        expected = tfflowdn.inference.expected_scores(apply, list(units), density)
+        expected = tfflowdn.inference.expected_scores(apply, _units(pool), density)
         scores["expected"] = tfflowdn.inference.summarize(expected)
     return scores
+
+
+def _units(source):
+    """Returns pictures in [0, 1] units, without areas of missing pixels."""
+    pictures = source.with_gaps("cut").dataset().as_numpy_iterator()
+    return [tfflowdn.data.to_float(picture) for picture in pictures]
 
 
 def _learned(pictures):

@@ -37,7 +37,7 @@ def write(
     for name, (noisy, reference) in zip(rows, pictures, strict=True):
         if name in worst:
             denoised = denoise(noisy) if denoise else noisy
-            shown[name] = (noisy, denoised, reference)
+            shown[name] = [_filled(one) for one in (noisy, denoised, reference)]
     Row = tfflowdn.report.Row
     report = tfflowdn.report.Report(
         title="Evaluation",
@@ -47,6 +47,10 @@ def write(
         plots=_scatter(rows) if denoise else {},
     )
     tfflowdn.report.write_report(Path(path), report, most_shown=MOST_SHOWN)
+
+
+def _filled(picture):
+    return picture if picture is None else tfflowdn.data.fill_gaps(picture)
 
 
 def _sentences(scores):

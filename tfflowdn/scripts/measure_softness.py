@@ -46,7 +46,7 @@ def zoom_range(
     source.verify()
     others.verify()
     step = -(-len(source) // MOST_PICTURES)
-    images = source.dataset().shard(step, 0).as_numpy_iterator()
+    images = source.with_gaps("cut").dataset().shard(step, 0).as_numpy_iterator()
     pictures = [tfflowdn.data.to_float(_middle(image)) for image in images]
     crops = None if noise is None else _noise_crops(noise, pictures)
     return tfflowdn.data.matching_zoom_range(pictures, others, crops)

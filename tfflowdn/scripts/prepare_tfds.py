@@ -71,8 +71,7 @@ def _write_shard(path, features, source, numbers):
     import tensorflow as tf
 
     def serialize(number):
-        picture = source.stored(number)
-        image, _ = tfflowdn.data.split_alpha(picture)
+        image = source.stored(number)
         if source.dtype == "uint16" and image.dtype == np.uint8:
             image = image.astype(np.uint16) * np.uint16(257)
         return features.serialize_example(

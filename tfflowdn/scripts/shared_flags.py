@@ -86,6 +86,13 @@ def define_denoiser_flags() -> None:
         False,
         "Denoise only the luminance of color pictures and keep their chroma.",
     )
+    flags.DEFINE_bool(
+        "remove_outliers",
+        False,
+        "Replace isolated hot and dead pixels before the network: single pixels that "
+        "differ from the median of their neighbors by more than 8 times the local "
+        "noise. Stars, lines and other structure wider than a pixel are kept.",
+    )
     flags.DEFINE_string(
         "range",
         None,
@@ -126,6 +133,7 @@ def denoiser_options(values: flags.FlagValues) -> dict[str, object]:
         "strength": values.strength,
         "self_ensemble": values.self_ensemble,
         "luminance_only": values.luminance_only,
+        "remove_outliers": values.remove_outliers or None,
         "pixel_range": values.range,
         "transform": values.transform,
         "gain": values.gain,

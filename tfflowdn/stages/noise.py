@@ -102,7 +102,8 @@ def _pictures(
     source = open_pictures(config, name, channels)
     source.verify()
     step = max(1, len(source) // config.max_pictures)
-    pictures = source.dataset().shard(step, 0).take(config.max_pictures)
+    pictures = source.with_gaps("cut").dataset()  # Filled areas have no noise.
+    pictures = pictures.shard(step, 0).take(config.max_pictures)
     side = config.max_side
     return [_middle(data.to_unit(picture).numpy(), side) for picture in pictures]
 
@@ -121,7 +122,7 @@ def _truth(config: config_dict.ConfigDict, channels: int) -> dict[str, Any]:
         for spec in (config.noisy.spec, config.reference)
     ]
     sources[1].verify()  # The noisy pictures have been read.
-    pairs = data.paired_images(*sources).take(config.max_pictures)
+    pairs = data.paired_images(*sources, cut=True).take(config.max_pictures)
     return {"true": curves_of_pairs(pairs.as_numpy_iterator())}
 
 

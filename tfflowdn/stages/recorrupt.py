@@ -120,7 +120,7 @@ def _stacked(run: Run) -> data.ImageSource:
         levels = np.full((*noisy.shape[:2], 1), level, np.float32)
         return np.concatenate([noisy, denoised, levels], -1)
 
-    pictures = pool.dataset().as_numpy_iterator()
+    pictures = pool.with_gaps("cut").dataset().as_numpy_iterator()
     return _Arrays([stack(picture) for picture in pictures], pool.names)
 
 

@@ -168,7 +168,7 @@ class Run:
             cut = (image[tf.newaxis, : size[0], : size[1]] for image in images)
             return tuple(tf.repeat(image, num_replicas, axis=0) for image in cut)
 
-        return data.paired_images(*sources).map(cut_and_repeat)
+        return data.paired_images(*sources, cut=True).map(cut_and_repeat)
 
     @property
     def identity(self) -> dict[str, Any]:

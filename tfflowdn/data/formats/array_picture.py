@@ -21,7 +21,6 @@ from tfflowdn.data.formats.base import (
     reading,
 )
 from tfflowdn.data.memory import check_fits
-from tfflowdn.data.pixel_range import check_finite
 
 __all__ = ["ArrayPicture", "Form", "import_extra"]
 
@@ -143,7 +142,6 @@ class ArrayPicture(Picture):
 
     def _results(self, function: PageFunction, dtype: np.dtype) -> Iterator[np.ndarray]:
         for plane in self._pages("", None):
-            check_finite(plane)
             result = np.empty(plane.shape, dtype)
             function(plane, result)
             yield result

@@ -15,7 +15,6 @@ import numpy as np
 
 from tfflowdn.data.memory import check_fits
 from tfflowdn.data.orientation import orient
-from tfflowdn.data.pixel_range import check_finite
 
 __all__ = [
     "UNIFORM_PIXELS",
@@ -49,7 +48,7 @@ class ImageHeader(NamedTuple):
       height: Rows, after the stored orientation is applied.
       width: Columns, after the stored orientation is applied.
       channels: 1 (gray) or 3 (color), alpha is not counted; or the number of
-        independent channels.
+        channels without a meaning.
       dtype: The dtype of the pixels.
     """
 
@@ -79,10 +78,10 @@ class Layout(NamedTuple):
     Attributes:
       height: Rows, before the orientation is applied.
       width: Columns, before the orientation is applied.
-      channels: 1 to 4, with alpha.
+      channels: Their number, with alpha.
       dtype: The dtype of the pixels after decoding.
       orientation: The EXIF orientation, 1 to 8, that must be applied.
-      is_independent: Whether the channels are pictures of their own, without alpha.
+      is_independent: Whether the channels have no meaning, and none is alpha.
     """
 
     height: int
@@ -93,12 +92,16 @@ class Layout(NamedTuple):
     is_independent: bool = False
 
     @property
+    def has_alpha(self) -> bool:
+        """Whether the last channel is alpha."""
+        return self.channels in (2, 4) and not self.is_independent
+
+    @property
     def header(self) -> ImageHeader:
         """The header of the picture after the orientation is applied."""
         size = (int(self.height), int(self.width))
         height, width = size if self.orientation < 5 else size[::-1]
-        has_alpha = self.channels in (2, 4) and not self.is_independent
-        colors = self.channels - has_alpha
+        colors = self.channels - self.has_alpha
         return ImageHeader(height, width, colors, np.dtype(self.dtype))
 
 
@@ -112,6 +115,7 @@ class Picture(abc.ABC):
     is_stack_or_large = False  # Whether `map_pages` must be used instead of `read`.
     num_pages = 1
     axes: str | None = None  # Of an array, see `split_pictures`.
+    channels: tuple[int, ...] = ()  # Of an array, see `split_pictures`.
     # A complete file has a byte for this number of pixels, or for fewer. Codecs without
     # such a limit get one that applies to pictures of more than `unchecked_pixels`.
     largest_ratio: float | None = None
@@ -158,18 +162,16 @@ class Picture(abc.ABC):
     def view(self, index: int) -> np.ndarray:
         """Returns the pixels [H, W, C] of a page, on disk where they can stay there.
 
-        They are not checked to be finite.
-
         Args:
           index: The number of the page.
         """
         with reading(self.path):
             return self._view(index)
 
-    def has_independent_channels(self) -> bool:
-        """Returns whether the channels of the first page are pictures of their own."""
+    def layout(self) -> Layout:
+        """Returns the layout of the first page."""
         with reading(self.path):
-            return self._page_layouts()[0].is_independent
+            return self._page_layouts()[0]
 
     def metadata(self) -> Metadata:
         """Returns the metadata that a file of the same family can store."""
@@ -180,8 +182,7 @@ class Picture(abc.ABC):
         """Returns the pixels [H, W, C] with the orientation applied.
 
         Raises:
-          ImageReadError: If the file is broken, does not fit into memory, or has a
-            pixel that is not a finite float32.
+          ImageReadError: If the file is broken or does not fit into memory.
         """
         with reading(self.path):
             layout = self._layout()
@@ -189,9 +190,7 @@ class Picture(abc.ABC):
             extra_bytes = self._decoder_bytes() * layout.height * layout.width
             check_fits(layout[:3], layout.dtype, extra_bytes)
             array = orient(self._pixels(), layout.orientation)
-            array = np.ascontiguousarray(array, layout.dtype)
-            check_finite(array)
-            return array
+            return np.ascontiguousarray(array, layout.dtype)
 
     def pages(
         self, folder: str | os.PathLike, indices: Sequence[int] | None = None

@@ -22,7 +22,6 @@ from tfflowdn.data.formats.base import (
     reading,
 )
 from tfflowdn.data.memory import check_fits
-from tfflowdn.data.pixel_range import check_finite
 
 __all__ = ["NPY"]
 
@@ -48,11 +47,14 @@ class _NpyArray(Picture):
 
     def _page_layouts(self) -> list[Layout]:
         kind = self._pixels().dtype
-        return [Layout(*plane.shape, kind, 1) for plane in self._planes]
+        return [
+            Layout(*plane.shape, kind, 1, plane.shape[-1] in self.channels)
+            for plane in self._planes
+        ]
 
     @functools.cached_property
     def _planes(self) -> list[np.ndarray]:
-        return split_pictures(self._pixels(), self.axes)
+        return split_pictures(self._pixels(), self.axes, self.channels)
 
     def _view(self, index: int) -> np.ndarray:
         return self._planes[index]
@@ -69,9 +71,7 @@ class _NpyArray(Picture):
         with reading(self.path):
             layout = self._layout()
             check_fits(layout[:3], layout.dtype)
-            array = np.ascontiguousarray(self._planes[0])
-            check_finite(array)
-            return array
+            return np.ascontiguousarray(self._planes[0])
 
     def _pixels(self) -> np.ndarray:
         array = np.lib.format.open_memmap(self.path, "r")

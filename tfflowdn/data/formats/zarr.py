@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tfflowdn.data.axes import check_axes
+from tfflowdn.data.axes import check_axes, joined_axes
 from tfflowdn.data.formats.array_picture import ArrayPicture, Form, import_extra
 from tfflowdn.data.formats.base import UNIFORM_PIXELS, UNIFORM_RATIO, Codec
 from tfflowdn.data.memory import check_fits
@@ -82,21 +82,23 @@ class _ZarrPicture(ArrayPicture):
         """One letter for each axis; Y, X and S are the axes of a plane."""
         array = self._array
         if self.axes:
-            check_axes(self.axes.upper(), array.shape)
-            return self.axes.upper()
+            check_axes(self.axes.upper(), array.shape, self.channels)
+            return joined_axes(self.axes.upper(), array.shape, self.channels)
         scales = self._attributes.get("multiscales") or [{}]
         named = [axis["name"] for axis in scales[0].get("axes", [])]
         named = named or list(array.metadata.to_dict().get("dimension_names") or [])
         letters = "".join(str(name)[:1].upper() for name in named)
         if len(letters) == array.ndim and {"Y", "X"} <= set(letters):
-            return letters
+            return joined_axes(letters, array.shape, self.channels)
         return "?" * (array.ndim - 2) + "YX"
 
     def _read_form(self) -> Form:
         sizes = dict(zip(self._letters, self._array.shape, strict=True))
         channels = sizes.get("S", 1)
         count = self._array.size // (sizes["Y"] * sizes["X"] * channels)
-        return Form(count, sizes["Y"], sizes["X"], channels, self._array.dtype)
+        together = channels in self.channels
+        size = (sizes["Y"], sizes["X"], channels)
+        return Form(count, *size, self._array.dtype, together)
 
     def _index(self, index: int) -> tuple[Any, list[int]]:
         """Returns the place of a plane, and the order of its axes."""
