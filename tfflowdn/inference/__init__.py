@@ -23,6 +23,7 @@ from tfflowdn.inference.risk import Risk, estimate_risk, match_level, middle, po
 from tfflowdn.inference.saved_network import FACTS, MANIFEST, SavedNetwork, checksums
 from tfflowdn.inference.scaling import Scaling, find_scaling
 from tfflowdn.inference.transforms import TRANSFORMS, Anscombe, Asinh, Log, Transform
+from tfflowdn.inference.unbiased import PixelNoise
 
 __all__ = [
     "FACTS",
@@ -34,6 +35,7 @@ __all__ = [
     "Asinh",
     "Denoiser",
     "Log",
+    "PixelNoise",
     "Repairs",
     "Risk",
     "SavedNetwork",

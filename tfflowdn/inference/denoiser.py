@@ -163,8 +163,9 @@ class Denoiser:
             part of the pixels lies outside of it (a warning says so). `Scaling` is
             the result of `find_scaling`, which replaces range and transform.
           transform: "anscombe" (counts of photons, with the exact unbiased inverse),
-            "asinh", "log" or "none": a map of the pixels under which the noise is
-            uniform; or a `Transform`.
+            "asinh", "log" (whose inverses are unbiased for the estimated noise) or
+            "none": a map of the pixels under which the noise is uniform; or a
+            `Transform`.
           gain: Pixel units for each photon, or the unit of the other transforms; by
             default it is estimated from each picture (with `axes`, from all planes).
           offset: The pixel value without light; estimated by default.

@@ -8,12 +8,9 @@ import functools
 import numpy as np
 
 from tfflowdn.inference.noise_level import Blocks, fit_photon_noise
+from tfflowdn.inference.unbiased import PixelNoise, corrections, photon_means
 
 __all__ = ["TRANSFORMS", "Anscombe", "Asinh", "Log", "Transform", "find_transform"]
-
-_LARGEST_TABLE = 60.0  # Photons; above, the closed form is exact to 1e-3.
-_NUM_ENTRIES = 400
-_ROOT = np.sqrt(1.5)
 
 
 class Transform(abc.ABC):
@@ -102,17 +99,50 @@ class Anscombe(Transform):
         """See `Transform`."""
         means, photons = _table()
         values = np.asarray(values, np.float64)
-        counts = np.interp(values, means, photons)
-        is_bright = values > means[-1]
-        counts[is_bright] = _closed_inverse(values[is_bright])
+        # The squares are nearly proportional to the photon numbers.
+        counts = np.interp(np.maximum(values, 0) ** 2, means**2, photons)
         return self._absolute(counts)
 
 
-class Asinh(Transform):
+class _Unbiased(Transform):
+    """A transform with a plain inverse, which is corrected for the noise.
+
+    Args:
+      gain: The scale, in units of the picture.
+      offset: The value around which the transform is linear.
+      noise: The noise of the pixels; None for the plain inverse.
+    """
+
+    def __init__(
+        self, gain: float, offset: float = 0.0, noise: PixelNoise | None = None
+    ) -> None:
+        super().__init__(gain, offset)
+        self.noise = noise
+
+    def inverse(self, values: np.ndarray) -> np.ndarray:
+        """See `Transform`."""
+        values = np.asarray(values, np.float64)
+        if self.noise is None:
+            return self._plain_inverse(values)
+        means, missing = self._corrections
+        return self._plain_inverse(values) + np.interp(values, means, missing)
+
+    @functools.cached_property
+    def _corrections(self) -> tuple[np.ndarray, np.ndarray]:
+        functions = self.forward, self._plain_inverse
+        return corrections(*functions, self.noise, self.gain, self.offset)
+
+    @abc.abstractmethod
+    def _plain_inverse(self, values: np.ndarray) -> np.ndarray:
+        """Returns the pixel values whose transforms are `values`."""
+
+
+class Asinh(_Unbiased):
     """asinh((value - offset) / gain): linear near the offset, logarithmic far away.
 
     By default the offset is the typical brightness and the gain is the noise there.
-    The inverse is the plain one.
+    With the noise of the picture the inverse is exact and unbiased: the pixel value
+    whose noisy, transformed values have the given mean.
     """
 
     @classmethod
@@ -122,22 +152,21 @@ class Asinh(Transform):
         """See `Transform`."""
         if offset is None:
             offset = float(np.median(blocks.mean))
-        return cls(_scale(blocks, gain), offset)
+        return cls(_scale(blocks, gain), offset, PixelNoise.from_blocks(blocks))
 
     def forward(self, values: np.ndarray) -> np.ndarray:
         """See `Transform`."""
         return np.arcsinh(self._relative(values))
 
-    def inverse(self, values: np.ndarray) -> np.ndarray:
-        """See `Transform`."""
-        return self._absolute(np.sinh(np.asarray(values, np.float64)))
+    def _plain_inverse(self, values: np.ndarray) -> np.ndarray:
+        return self._absolute(np.sinh(values))
 
 
-class Log(Transform):
+class Log(_Unbiased):
     """log(1 + |k|) with the sign of k = (value - offset) / gain.
 
     By default the offset is the brightness of dark places and the gain is the noise
-    in a typical place. The inverse is the plain one.
+    in a typical place. The inverse is unbiased as for `Asinh`.
     """
 
     @classmethod
@@ -147,16 +176,14 @@ class Log(Transform):
         """See `Transform`."""
         if offset is None:
             offset = float(np.quantile(blocks.mean, 0.01))
-        return cls(_scale(blocks, gain), offset)
+        return cls(_scale(blocks, gain), offset, PixelNoise.from_blocks(blocks))
 
     def forward(self, values: np.ndarray) -> np.ndarray:
         """See `Transform`."""
         relative = self._relative(values)
         return np.sign(relative) * np.log1p(np.abs(relative))
 
-    def inverse(self, values: np.ndarray) -> np.ndarray:
-        """See `Transform`."""
-        values = np.asarray(values, np.float64)
+    def _plain_inverse(self, values: np.ndarray) -> np.ndarray:
         return self._absolute(np.sign(values) * np.expm1(np.abs(values)))
 
 
@@ -203,22 +230,4 @@ def _scale(blocks: Blocks, gain: float | None) -> float:
 @functools.cache
 def _table() -> tuple[np.ndarray, np.ndarray]:
     """Returns means of 2 sqrt(k + 3/8) and the photon numbers that have them."""
-    photons = np.linspace(0, np.sqrt(_LARGEST_TABLE), _NUM_ENTRIES) ** 2
-    counts = np.arange(int(4 * _LARGEST_TABLE))
-    log_factorials = np.concatenate([[0], np.cumsum(np.log(counts[1:]))])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_chances = counts * np.log(photons[:, np.newaxis]) - log_factorials
-    log_chances[:, 0] = 0  # 0 log 0 is 0.
-    chances = np.exp(log_chances - photons[:, np.newaxis])
-    return chances @ (2 * np.sqrt(counts + 0.375)), photons
-
-
-def _closed_inverse(values: np.ndarray) -> np.ndarray:
-    """The closed form of the inverse (Makitalo and Foi 2011) for bright values."""
-    return (
-        values**2 / 4
-        + _ROOT / 4 / values
-        - 11 / 8 / values**2
-        + 5 * _ROOT / 8 / values**3
-        - 1 / 8
-    )
+    return photon_means(lambda counts: 2 * np.sqrt(np.maximum(counts + 0.375, 0)))
