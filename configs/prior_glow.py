@@ -4,8 +4,8 @@
         --config.validation.spec=HELD_OUT --workdir WORKDIR
 
 Variants: gray (5.525 bits/dim on pictures of train400 with noise of 5/255, after 19
-minutes on 2 cores), rgb (see the card of prior_rgb), quickstart (trains in a minute),
-smoke (for tests, seconds).
+minutes on 2 cores), rgb (see the card of prior_rgb), multichannel (as many channels as
+the pictures have), quickstart (trains in a minute), smoke (for tests, seconds).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from __future__ import annotations
 from tfflowdn import sections, variants
 
 
-@variants.configuration("gray", "rgb", "quickstart", "smoke")
+@variants.configuration("gray", "rgb", "multichannel", "quickstart", "smoke")
 def get_config(pick: variants.Pick) -> variants.Config:
     return sections.prior_config(
         prior=sections.prior(
             "glow",
-            (32, 32, pick(1, rgb=3)),
+            (32, 32, pick(1, rgb=3, multichannel=0)),
             num_levels=pick(3, quickstart=2, smoke=2),
             num_steps=pick(8, quickstart=4, smoke=1),
             hidden_channels=pick(64, quickstart=32),

@@ -4,7 +4,8 @@
         --config.validation.spec=HELD_OUT --workdir WORKDIR
 
 Variants: gray (6.189 bits/dim on pictures of train400 with noise of 5/255, after 700
-steps in a minute on 2 cores), rgb (not run), smoke (for tests, seconds).
+steps in a minute on 2 cores), rgb, multichannel (the channels of
+the pictures; both not run), smoke (for tests, seconds).
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from __future__ import annotations
 from tfflowdn import sections, variants
 
 
-@variants.configuration("gray", "rgb", "smoke")
+@variants.configuration("gray", "rgb", "multichannel", "smoke")
 def get_config(pick: variants.Pick) -> variants.Config:
     return sections.prior_config(
         prior=sections.prior(
             "nice",
-            (32, 32, pick(1, rgb=3)),
+            (32, 32, pick(1, rgb=3, multichannel=0)),
             num_levels=pick(2, smoke=1),
             num_steps=pick(6, smoke=2),
         ),

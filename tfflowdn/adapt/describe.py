@@ -14,7 +14,7 @@ LEANING = 0.3  # Skewness of noise that leans to one side.
 def describe(look: Look) -> list[str]:
     """Returns ten plain sentences about the pictures, in their own units."""
     unit = unit_name(look)
-    kind = "gray" if look.channels == 1 else "color"
+    kind = {1: "gray", 3: "color"}.get(look.channels, f"{look.channels} channels")
     low, high = look.sizes
     dark, bright = look.noise[0], look.noise[-1]
     rows, columns = look.correlation

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tfflowdn.data.axes import split_pictures
 from tfflowdn.data.clean_photographs import PHOTOGRAPHS, photographs
 from tfflowdn.data.crops import RandomCrops, image_batches
+from tfflowdn.data.display import shown_colors
 from tfflowdn.data.formats import Picture
 from tfflowdn.data.gaps import (
     as_float64,
@@ -112,6 +113,7 @@ __all__ = [
     "read_pages",
     "restore_gaps",
     "result_name",
+    "shown_colors",
     "split_alpha",
     "split_pictures",
     "to_float",

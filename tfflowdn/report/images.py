@@ -8,6 +8,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from tfflowdn.data import shown_colors
+
 __all__ = ["data_url", "difference", "heat"]
 
 
@@ -15,10 +17,10 @@ def data_url(picture: np.ndarray, quality: int = 90) -> str:
     """Returns a picture as the URL of a WebP file.
 
     Args:
-      picture: [H, W, C] in [0, 1] units, C 1 or 3; it is clipped.
+      picture: [H, W, C] in [0, 1] units, see `data.shown_colors`; it is clipped.
       quality: Quality of the compression, 1 to 100.
     """
-    pixels = np.uint8(np.rint(255 * np.clip(picture, 0, 1)))
+    pixels = np.uint8(np.rint(255 * np.clip(shown_colors(picture), 0, 1)))
     pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "WEBP", quality=quality, method=4)

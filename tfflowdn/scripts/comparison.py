@@ -26,7 +26,7 @@ def describe_pair(source: Path, target: Path, axes: str | None = None) -> str:
     before, after = _planes(source, target, axes)
     removed = np.subtract(before, after, dtype=np.float64)
     height, width, channels = before.shape
-    kind = "gray" if channels == 1 else "color"
+    kind = {1: "gray", 3: "color"}.get(channels, f"{channels} channels")
     integers = before.dtype.kind in "iu"
     unit = ("gray levels" if before.dtype == np.uint8 else "counts") if integers else ""
     changed = 100 * np.mean(removed != 0)
@@ -65,7 +65,8 @@ def write_sheets(
         sheet = np.concatenate([halves[0], gap, halves[1]], axis=1)
         path = folder / f"{target.relative_to(root)}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = tfflowdn.data.from_float(np.clip(sheet, 0, 1), np.uint8)
+        sheet = tfflowdn.data.shown_colors(np.clip(sheet, 0, 1))
+        pixels = tfflowdn.data.from_float(sheet, np.uint8)
         tfflowdn.data.write_image(path, pixels)
         paths.append(path)
     return paths

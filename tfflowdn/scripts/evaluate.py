@@ -144,7 +144,8 @@ def estimate(
     denoiser = tfflowdn.Denoiser.from_pretrained(model, trust=trust)
     pixel_range = pixel_range or denoiser.pixel_range
     reading = {"pixel_range": pixel_range, "percentiles_by": percentiles_by}
-    source = tfflowdn.data.open_source(noisy, channels=None, axes=axes, **reading)
+    channels = denoiser.channels if denoiser.channels not in (1, 3) else None
+    source = tfflowdn.data.open_source(noisy, channels=channels, axes=axes, **reading)
     pictures = _units(source)
     apply = functools.partial(denoiser, pixel_range="dtype", **options)
     density = tfflowdn.load_noise(noise) if noise else _learned(pictures)

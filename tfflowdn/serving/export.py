@@ -152,6 +152,7 @@ def _write_saved_model(model, served, name, folder, card):
     else:
         requests, facts = _add_denoiser_endpoints(archive, served), served.facts
         _warn_of_range(served)
+        _warn_of_channels(served)
     archive.write_out(folder, verbose=False)
     extra = folder / EXTRA
     extra.mkdir()
@@ -173,6 +174,15 @@ def _warn_of_range(served):
         )
 
 
+def _warn_of_channels(served):
+    if not served.takes_files:
+        logging.getLogger(__name__).warning(
+            "PNG and JPEG files cannot hold the %d channels of the model: the "
+            "signature encoded is left out; use serving_default or uint8.",
+            served.channels,
+        )
+
+
 def _add_denoiser_endpoints(archive, served):
     """Adds the endpoints and returns a request for each of them."""
     shape = (None, None, None, served.channels)
@@ -180,21 +190,24 @@ def _add_denoiser_endpoints(archive, served):
     archive.add_endpoint(
         "uint8", served.uint8, [tf.TensorSpec(shape, tf.uint8, "noisy")]
     )
-    archive.add_endpoint(
-        "encoded", served.encoded, [tf.TensorSpec([None], tf.string, "noisy_bytes")]
-    )
+    if served.takes_files:
+        archive.add_endpoint(
+            "encoded", served.encoded, [tf.TensorSpec([None], tf.string, "noisy_bytes")]
+        )
     side = WARM_UP_SIZE
     if served.max_request_pixels is not None:
         side = min(side, math.isqrt(served.max_request_pixels // 2))
     picture = np.zeros((max(side, 1), max(side, 1), served.channels), np.uint8)
-    encoded = [
-        tf.io.encode_png(picture.astype(t)).numpy() for t in (np.uint8, np.uint16)
-    ]
-    return {
+    requests = {
         "serving_default": {"noisy": picture[np.newaxis].astype(np.float32)},
         "uint8": {"noisy": picture[np.newaxis]},
-        "encoded": {"noisy_bytes": np.array(encoded, object)},
     }
+    if served.takes_files:
+        encoded = [
+            tf.io.encode_png(picture.astype(t)).numpy() for t in (np.uint8, np.uint16)
+        ]
+        requests["encoded"] = {"noisy_bytes": np.array(encoded, object)}
+    return requests
 
 
 def _add_prior_endpoints(archive, prior):

@@ -89,6 +89,11 @@ class ServedDenoiser:
         return {**facts, "receptive_radius": self.margin, "scale": self.multiple}
 
     @property
+    def takes_files(self) -> bool:
+        """Whether files can have the channels of the network: gray or RGB."""
+        return self.channels in (1, 3)
+
+    @property
     def fits_integers(self) -> bool:
         """Whether stored pixels of 16 bits can hold the ends of the pixel range."""
         if self.pixel_range == "dtype" or "%" in self.pixel_range:

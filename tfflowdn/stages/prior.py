@@ -35,9 +35,10 @@ def train_prior(
     """Trains the prior of a configuration; each section is a function's arguments.
 
     Args:
-      config: `prior` (FlowPrior), `clean` and `validation` (data.open_source; both
-        have the pixel range of `clean`, which the prior keeps), `crops`
-        (data.RandomCrops), `training` (training.fit).
+      config: `prior` (FlowPrior; 0 channels: as many as the clean pictures),
+        `clean` and `validation` (data.open_source; both have the pixel range of
+        `clean`, which the prior keeps), `crops` (data.RandomCrops), `training`
+        (training.fit).
       workdir: The directory of the outputs; a run that was killed continues there.
       num_shards: Parts of a batch that run in parallel, see FlowPrior.
       precision: Keras dtype policy of the conditioners in this training, unless the
@@ -62,6 +63,8 @@ def train_prior(
     """
     strategy = strategy or devices.make_strategy()
     crop_size, _, channels = config.prior.image_shape
+    channels = channels or open_pictures(config, "clean", None).channels
+    config = _with_channels(config, channels)
     clean, held_out = (
         open_pictures(
             config,
@@ -123,6 +126,15 @@ def train_prior(
         write_prior_report(directory, config, commands)
     logging.info("The prior is in %s", best)
     return best
+
+
+def _with_channels(
+    config: config_dict.ConfigDict, channels: int
+) -> config_dict.ConfigDict:
+    """Returns a copy of the configuration with the channels of the pictures."""
+    config = config.copy_and_resolve_references()
+    config.prior.image_shape = (*config.prior.image_shape[:2], channels)
+    return config
 
 
 def _first_precision(workdir: str | Path, precision: str | None) -> str | None:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfflowdn.data import shown_colors
 from tfflowdn.metrics import psnr
 
 __all__ = ["DenoisedPictures", "Example"]
@@ -68,7 +69,7 @@ class DenoisedPictures(keras.callbacks.Callback):
                 if clean is not None:
                     parts.append(clean)
                     scores.append(psnr(denoised, clean, data_range=1.0))
-                sheet = _side_by_side(parts)
+                sheet = _side_by_side(list(map(shown_colors, parts)))
                 tf.summary.image(f"noisy_denoised_{index}", sheet[np.newaxis])
             if scores:
                 tf.summary.scalar("psnr", float(np.mean(scores)))

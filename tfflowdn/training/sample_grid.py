@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfflowdn.data import from_float, write_image
+from tfflowdn.data import from_float, shown_colors, write_image
 
 __all__ = ["SampleGrid"]
 
@@ -43,7 +43,7 @@ class SampleGrid(keras.callbacks.Callback):
         """Draws the samples and writes the grid."""
         del logs
         samples = self.model.sample(*self._arguments, allow_nonfinite=True)
-        samples = np.nan_to_num(samples)
+        samples = shown_colors(np.nan_to_num(samples))
         grid = _grid(from_float(samples, np.uint8), self._side)
         folder = self._directory / "samples"
         folder.mkdir(exist_ok=True)
