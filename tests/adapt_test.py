@@ -7,13 +7,24 @@ import json
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tifffile
 
-from tfflowdn import NoiseModel, ResNetDenoiser, adapt, config_files, data, inference
+from tfflowdn import (
+    NoiseModel,
+    ResNetDenoiser,
+    adapt,
+    config_files,
+    data,
+    inference,
+    training,
+)
 from tfflowdn.adapt import clean, pictures, plans, prepare
+from tfflowdn.adapt import run as adapt_run
 from tfflowdn.adapt.choose import mean_network
+from tfflowdn.noise import residuals
 from tfflowdn.scripts import adapt as script
 
 RNG = np.random.default_rng(0)
@@ -224,6 +235,12 @@ def tiny(monkeypatch):
     monkeypatch.setattr(prepare, "CLEAN_SIDE", 96)
     monkeypatch.setattr(prepare, "NUM_CLEAN", 4)
     monkeypatch.setattr(plans, "_seconds_per_step", lambda *_: 1.0)
+    fit = residuals.fit_noise
+
+    def fit_briefly(model, crops, num_steps, *options):
+        fit(model, crops, min(num_steps, 20), *options)
+
+    monkeypatch.setattr(residuals, "fit_noise", fit_briefly)
 
 
 @pytest.mark.usefixtures("tiny")
@@ -275,6 +292,63 @@ def test_a_run_denoises_records_and_continues(folder, tmp_path):
         go(workdir=str(folder / "noisy/run"))
     with pytest.raises(ValueError, match="Outputs must not exist.*Received"):
         go(workdir=str(tmp_path / "other"))
+
+
+class Killed(BaseException):
+    """A stand-in for SIGKILL: nothing of the package catches it."""
+
+
+def _killed(*_, **__):
+    raise Killed
+
+
+def _kill_in_second_step(callback, *_, **__):
+    if callback._state.step == 2:
+        raise Killed
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_run_that_is_killed_in_each_phase_has_the_same_result(
+    folder, tmp_path, monkeypatch
+):
+    def go(name):
+        options = {
+            "start": str(folder / "start.keras"),
+            "own_share": 0.0,
+            "zoom_range": (1.0, 1.0),
+            "match_brightness": False,
+        }
+        noisy = str(folder / "noisy")
+        return script.adapt(noisy, str(tmp_path / name), overrides=options)[0]
+
+    def killed(name, target, attribute, fault=_killed):
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(target, attribute, fault)
+            go(name)
+
+    killed("whole", adapt, "write_summary")  # The report is slow.
+    step = (training.StepSummaries, "on_train_batch_end", _kill_in_second_step)
+    killed("killed", residuals, "fit_noise")
+    killed("killed", *step)
+    killed("killed", adapt_run, "compare")
+    killed("killed", training, "save_copy")  # The choice is recorded, not saved.
+    killed("killed", script, "denoise_files")
+    killed("killed", adapt, "write_summary")
+    whole, resumed = (
+        json.loads((tmp_path / f"{name}_run/config.json").read_text())
+        for name in ("whole", "killed")
+    )
+    assert resumed["comparison"] == whole["comparison"]
+    for name in ("denoiser.keras", "noise/noise.keras", "denoiser/denoiser.keras"):
+        first, second = (
+            keras.models.load_model(tmp_path / f"{run}_run" / name, compile=False)
+            for run in ("whole", "killed")
+        )
+        for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+    for path in (tmp_path / "whole").rglob("*.tif"):
+        other = tmp_path / "killed" / path.relative_to(tmp_path / "whole")
+        np.testing.assert_array_equal(tifffile.imread(path), tifffile.imread(other))
 
 
 def _tifs(tmp_path):

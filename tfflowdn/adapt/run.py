@@ -254,8 +254,8 @@ class Adaptation:
         result = compare(networks, self.check_planes(), model)
         best = networks[result.best]
         options = {"pixel_range": self.decisions.pixel_range, "precision": "float32"}
-        training.save_copy(best, path, **options)
         self._record["comparison"] = dataclasses.asdict(result)
+        training.save_copy(best, path, **options)  # The last one: `train` looks for it.
 
 
 def _may_be_photographs(look: Look) -> bool:
