@@ -17,11 +17,18 @@ from tfflowdn import data
 from tfflowdn.devices import check_not_forked
 from tfflowdn.inference import tiling
 from tfflowdn.inference.in_graph import works_in_graphs
-from tfflowdn.inference.loading import GENERAL, GENERAL_DENOISERS, load_denoiser
+from tfflowdn.inference.loading import (
+    GENERAL,
+    GENERAL_DENOISERS,
+    find_uncertainty,
+    load_denoiser,
+    load_uncertainty,
+)
 from tfflowdn.inference.local_mean import MEAN_RADIUS
 from tfflowdn.inference.network_set import Network, NetworkSet, on_luminance
 from tfflowdn.inference.repairs import Repairs
 from tfflowdn.inference.scaled_batch import (
+    TargetWithStd,
     check_wide,
     copy_pixels,
     denoised_batch,
@@ -29,6 +36,7 @@ from tfflowdn.inference.scaled_batch import (
 )
 from tfflowdn.inference.scaling import Scaling, find_scaling
 from tfflowdn.inference.transforms import Transform
+from tfflowdn.models import UncertaintyNetwork
 
 __all__ = ["Denoiser"]
 
@@ -60,10 +68,12 @@ class Denoiser:
       max_pixels: Number of pixels that the network processes at once. The default
         needs at most 1 GiB and at most a quarter of the free memory.
       remove_outliers: The default of the option of calls.
+      uncertainties: Networks of `train_uncertainty` that predict the errors of the
+        networks, for `return_std`.
 
     Raises:
-      ValueError: If a network is not a built model of this kind, or two networks have
-        the same number of channels.
+      ValueError: If a network is not a built model of this kind, two networks have the
+        same number of channels, or an uncertainty has no network.
     """
 
     def __init__(
@@ -72,8 +82,9 @@ class Denoiser:
         *others: Network,
         max_pixels: int | None = None,
         remove_outliers: bool = False,
+        uncertainties: Sequence[UncertaintyNetwork] = (),
     ) -> None:
-        self._set = NetworkSet(network, *others)
+        self._set = NetworkSet(network, *others, uncertainties=uncertainties)
         self.networks = self._set.networks
         self.channels = self._set.channels
         self.multiple = self._set.multiple
@@ -98,13 +109,17 @@ class Denoiser:
           max_pixels: See the constructor.
           trust: Whether to load any SavedModel, which can run code, see `SavedNetwork`.
 
+        The uncertainty of a model is loaded with it, see `find_uncertainty`.
+
         Raises:
           ValueError: If there is no such model, it is damaged or not trusted, or it is
             not a denoiser.
         """
         names = GENERAL_DENOISERS if model == GENERAL else (model,)
         networks = [load_denoiser(name, trust=trust) for name in names]
-        return cls(*networks, max_pixels=max_pixels)
+        files = filter(None, map(find_uncertainty, names))
+        uncertainties = [load_uncertainty(file) for file in files]
+        return cls(*networks, max_pixels=max_pixels, uncertainties=uncertainties)
 
     @property
     def all_channels(self) -> tuple[int, ...]:
@@ -135,8 +150,10 @@ class Denoiser:
         remove_outliers: bool | None = None,
         has_alpha: bool | None = None,
         repairs: Repairs | None = None,
+        return_std: bool = False,
+        std_out: np.ndarray | None = None,
         on_pixels: Callable[[int], None] | None = None,
-    ) -> np.ndarray | tf.Tensor:
+    ) -> np.ndarray | tf.Tensor | tuple[np.ndarray | tf.Tensor, ...]:
         """Denoises a picture or a batch of pictures.
 
         Args:
@@ -180,6 +197,10 @@ class Denoiser:
           has_alpha: Whether the last channel is alpha; by default if there are 2 or 4
             channels and no network for as many.
           repairs: Counts the values that were replaced.
+          return_std: Whether to return (denoised, std), where std is the predicted
+            standard deviation of the error of each value, float32 in the units of the
+            image; it is 0 for alpha. The model must have an uncertainty.
+          std_out: Array to fill with std, float32 in the shape of the image.
           on_pixels: Called after each batch of pictures, or tile of a picture, with
             the number of pixels that it denoised, for example to show the progress.
 
@@ -212,6 +233,12 @@ class Denoiser:
         scalings[0].to_unit(sources[0][:1, :1])  # Checks the dtype early.
         result = _result(image, dtype, out)
         targets = data.split_pictures(np.ma.getdata(result), axes, together)
+        std, stds = None, None
+        if return_std:
+            _check_std_options(strength, luminance_only, std_out, image.shape)
+            empty = std_out is None
+            std = np.zeros(image.shape, np.float32) if empty else std_out
+            stds = data.split_pictures(std, axes, together)
         if strength == 0:
             for source, target in zip(sources, targets, strict=True):
                 copy_pixels(source, target)
@@ -221,7 +248,7 @@ class Denoiser:
         self._denoise_pictures(
             functools.partial(
                 denoised_batch,
-                run=self._runner(self_ensemble, luminance_only),
+                run=self._runner(self_ensemble, luminance_only, return_std),
                 dtype=dtype,
                 strength=strength,
                 pixel_range=pixel_range,
@@ -232,10 +259,14 @@ class Denoiser:
             ),
             sources,
             targets,
+            stds,
             scalings,
             on_pixels,
         )
-        return keras.ops.convert_to_tensor(result) if is_tensor else result
+        results = [result] if std is None else [result, std]
+        if is_tensor:
+            results = list(map(keras.ops.convert_to_tensor, results))
+        return results[0] if std is None else tuple(results)
 
     def find_scaling(
         self,
@@ -253,8 +284,9 @@ class Denoiser:
         options = {"default_range": self.pixel_range, **options}
         return find_scaling(pictures, pixel_range, **options)
 
-    def _runner(self, self_ensemble, luminance_only):
+    def _runner(self, self_ensemble, luminance_only, with_std):
         run = self._set.run_ensemble if self_ensemble else self._set.run
+        run = functools.partial(run, with_std=with_std)
         return functools.partial(on_luminance, run) if luminance_only else run
 
     def _scalings(self, pictures, shared, pixel_range, options):
@@ -271,16 +303,19 @@ class Denoiser:
         return scalings * (len(pictures) if shared else 1)
 
     def _denoise_pictures(
-        self, function, repair, sources, targets, scalings, on_pixels
+        self, function, repair, sources, targets, stds, scalings, on_pixels
     ):
         """Fills pictures [H, W, C] in batches or, if they are too large, in tiles."""
         height, width, _ = sources[0].shape
         max_pixels = self._max_pixels or self._affordable_pixels()
         count = max_pixels // (height * width)
+        margin = self.margin if stds is None else self._set.std_margin
         for first in range(0, len(sources), max(1, count)):
             batch = slice(first, first + max(1, count))
             pictures = [repair(source) for source in sources[batch]]
             rounded = list(map(rounded_target, targets[batch], scalings[batch]))
+            if stds is not None:
+                rounded = list(map(TargetWithStd, rounded, stds[batch]))
             if count:
                 results = function(np.stack(pictures), scalings[batch])
                 for target, result in zip(rounded, results, strict=True):
@@ -292,7 +327,7 @@ class Denoiser:
                 tiling.apply_by_tiles(
                     functools.partial(_on_tile, function, one),
                     *(pictures[0], rounded[0]),
-                    margin=self.margin + MEAN_RADIUS * one[0].is_low_count,
+                    margin=margin + MEAN_RADIUS * one[0].is_low_count,
                     multiple=self.multiple,
                     max_pixels=max_pixels,
                     on_pixels=on_pixels,
@@ -303,6 +338,19 @@ class Denoiser:
     def _affordable_pixels(self):
         free = min(MAX_BYTES, data.free_memory() // 4)
         return int(free / (4 * self._set.floats_per_pixel))
+
+
+def _check_std_options(strength, luminance_only, std_out, shape):
+    if strength != 1 or luminance_only:
+        raise ValueError(
+            "return_std needs strength 1 and luminance_only False. "
+            f"Received: {strength=}, {luminance_only=}."
+        )
+    if std_out is not None and (std_out.shape, std_out.dtype) != (shape, np.float32):
+        raise ValueError(
+            "std_out must be float32 in the shape of the image. Received: "
+            f"{std_out.shape=}, {std_out.dtype=!s}, image.shape={shape}."
+        )
 
 
 def _on_tile(function, scalings, tile):

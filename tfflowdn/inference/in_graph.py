@@ -23,7 +23,8 @@ def works_in_graphs(call: Callable[..., Any]) -> Callable[..., Any]:
       call: A method `call(self, image, *, out=None, axes=None, dtype=None, **options)`.
 
     Raises:
-      ValueError: From the method in a graph, for `out` or a symbolic Keras tensor.
+      ValueError: From the method in a graph, for `out`, `return_std` or a symbolic
+        Keras tensor.
     """
 
     @functools.wraps(call)
@@ -36,13 +37,16 @@ def works_in_graphs(call: Callable[..., Any]) -> Callable[..., Any]:
         if tf.is_tensor(image) and not tf.executing_eagerly():
             return _in_graph(functools.partial(call, self, **options), image, options)
         if _is_empty_batch(np.shape(image), options):
-            return image
+            zeros = np.zeros(np.shape(image), np.float32)
+            return (image, zeros) if options.get("return_std") else image
         return call(self, image, **options)
 
     return call_anywhere
 
 
 def _in_graph(call, image, options):
+    if options.get("return_std"):
+        raise ValueError("return_std must be False in a graph. Received: True.")
     if options.get("out") is not None:
         raise ValueError("out must be None in a graph. Received: an array.")
     dtype = tf.as_dtype(options.get("dtype") or image.dtype)

@@ -9,16 +9,18 @@ import keras
 
 from tfflowdn.inference.model_files import load_keras_file
 from tfflowdn.inference.saved_network import SavedNetwork, is_saved_model
-from tfflowdn.models import FlowPrior, UnpairedDenoiser
+from tfflowdn.models import FlowPrior, UncertaintyNetwork, UnpairedDenoiser
 from tfflowdn.noise import NoiseModel
 
 __all__ = [
     "GENERAL",
     "GENERAL_DENOISERS",
     "find_model",
+    "find_uncertainty",
     "load_denoiser",
     "load_noise",
     "load_prior",
+    "load_uncertainty",
     "num_channels",
     "pretrained_models",
 ]
@@ -95,6 +97,32 @@ def load_noise(path: str | os.PathLike) -> NoiseModel:
         NoiseModel.
     """
     return _load(path, "noise", NoiseModel)
+
+
+def find_uncertainty(model: str | os.PathLike) -> Path | None:
+    """Returns the file of the uncertainty of a denoiser, or None.
+
+    It is `uncertainty.keras` in the folder of the denoiser's file. The models of the
+    package have one file each, such as uncertainty_gray for denoiser_gray.
+
+    Args:
+      model: Name or path of the denoiser.
+    """
+    shipped = pretrained_models()
+    if model in shipped:
+        return shipped.get(str(model).replace("denoiser", "uncertainty"))
+    path = Path(model).parent / "uncertainty.keras"
+    return path if path.is_file() else None
+
+
+def load_uncertainty(path: str | os.PathLike) -> UncertaintyNetwork:
+    """Loads a network of `train_uncertainty` from a `.keras` file, or by its name.
+
+    Raises:
+      ValueError: If there is no such file, it is damaged, or it does not hold an
+        UncertaintyNetwork.
+    """
+    return _load(path, "uncertainty", UncertaintyNetwork)
 
 
 def num_channels(network: keras.Model | SavedNetwork) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from tfflowdn.inference import tiling
 from tfflowdn.inference.loading import num_channels
 from tfflowdn.inference.saved_network import SavedNetwork
+from tfflowdn.models import UncertaintyNetwork, WithUncertainty
 
 __all__ = ["Network", "NetworkSet", "on_luminance"]
 
@@ -32,16 +33,20 @@ class NetworkSet:
 
     Args:
       *networks: See `Denoiser`.
+      uncertainties: Networks that predict the errors of `networks`, in any order.
 
     Raises:
-      ValueError: If one is not a built model that maps pictures to the same shape, or
-        two have the same number of channels.
+      ValueError: If one is not a built model that maps pictures to the same shape, two
+        have the same number of channels, or an uncertainty has no network.
     """
 
-    def __init__(self, *networks: Network) -> None:
+    def __init__(
+        self, *networks: Network, uncertainties: Sequence[UncertaintyNetwork] = ()
+    ) -> None:
         self.networks = networks
         self.channels = num_channels(networks[0])
         self._by_channels = _by_channels(networks)
+        self._with_std = _with_std(self._by_channels, uncertainties)
         self.multiple = math.lcm(
             *(getattr(n, "scale", UNKNOWN_STRIDES) for n in networks)
         )
@@ -50,6 +55,13 @@ class NetworkSet:
     def margin(self) -> int:
         """Largest distance in pixels at which a pixel affects a denoised pixel."""
         return max(map(_receptive_radius, self.networks))
+
+    @property
+    def std_margin(self) -> int:
+        """Largest distance at which a pixel affects a standard deviation."""
+        models = self._with_std.values()
+        radii = [model.uncertainty.receptive_radius for model in models]
+        return self.margin + max(radii, default=0)
 
     @property
     def floats_per_pixel(self) -> float:
@@ -65,41 +77,58 @@ class NetworkSet:
         """Returns whether the last of 2 or 4 channels is alpha: no network takes it."""
         return channels in (2, 4) and channels not in self._by_channels
 
-    def run(self, noisy: np.ndarray) -> np.ndarray:
+    def run(self, noisy: np.ndarray, with_std: bool = False) -> np.ndarray:
         """Denoises float32 [n, H, W, C] with the network for C channels.
 
         Without one, a network for gray pictures denoises each channel, and a gray
         picture is denoised as equal channels, whose results are averaged.
 
+        Args:
+          noisy: The pictures.
+          with_std: Whether to return [n, H, W, C, 2]: the denoised pictures and the
+            standard deviations of their errors.
+
         Raises:
-          ValueError: If no network can denoise C channels.
+          ValueError: If no network can denoise C channels, or it has no uncertainty.
         """
         channels = noisy.shape[-1]
-        if channels in self._by_channels:
-            return _apply(self._by_channels[channels], noisy)
-        if 1 in self._by_channels:
-            planes = np.concatenate(np.split(noisy, channels, axis=-1))
-            planes = _apply(self._by_channels[1], planes)
-            return np.concatenate(np.split(planes, channels), axis=-1)
+        networks = self._with_std if with_std else self._by_channels
+        if with_std:
+            self._check_std(channels)
+        if channels in networks:
+            return _apply(networks[channels], noisy)
+        if 1 in networks:
+            planes = np.concatenate(np.split(noisy, channels, axis=3))
+            planes = _apply(networks[1], planes)
+            return np.concatenate(np.split(planes, channels), axis=3)
         if channels != 1:
             raise ValueError(
                 "The pictures must have as many channels as the model, or 1. "
                 f"Received: {channels=}, models for {list(self._by_channels)}."
             )
-        network = self._by_channels[self.channels]
-        gray = _apply(network, np.repeat(noisy, self.channels, -1))
-        return gray.mean(-1, keepdims=True)
+        network = networks[self.channels]
+        gray = _apply(network, np.repeat(noisy, self.channels, 3))
+        return gray.mean(3, keepdims=True)
 
-    def run_ensemble(self, noisy: np.ndarray) -> np.ndarray:
-        """Averages over 8 flips and rotations, all aligned to the strides."""
+    def _check_std(self, channels):
+        one = channels if channels in self._by_channels else min(self._by_channels)
+        if one not in self._with_std:
+            raise ValueError(
+                "Standard deviations need a network that predicts them, see "
+                "train_uncertainty. Received: no uncertainty for the denoiser of "
+                f"pictures of {one} channel(s)."
+            )
+
+    def run_ensemble(self, noisy: np.ndarray, with_std: bool = False) -> np.ndarray:
+        """Averages `run` over 8 flips and rotations, all aligned to the strides."""
         height, width = noisy.shape[1:3]
         missing = [(0, -size % self.multiple) for size in (height, width)]
         padded = np.pad(noisy, [(0, 0), *missing, (0, 0)], "symmetric")
-        total = np.zeros_like(padded)
+        total = 0.0
         for turns, flip in itertools.product(range(4), (1, -1)):
             turned = np.rot90(padded[:, :, ::flip], turns, (1, 2))
-            denoised = self.run(np.ascontiguousarray(turned))
-            total += np.rot90(denoised, -turns, (1, 2))[:, :, ::flip]
+            denoised = self.run(np.ascontiguousarray(turned), with_std)
+            total = total + np.rot90(denoised, -turns, (1, 2))[:, :, ::flip]
         return total[:, :height, :width] / 8
 
 
@@ -131,6 +160,20 @@ def _by_channels(networks):
             f"as 1 and 3. Received: {channels=}."
         )
     return dict(zip(channels, networks, strict=True))
+
+
+def _with_std(by_channels, uncertainties):
+    """Returns the networks with their uncertainties, by numbers of channels."""
+    result = {}
+    for uncertainty in uncertainties:
+        channels = uncertainty.channels
+        if channels not in by_channels:
+            raise ValueError(
+                "uncertainties must have the channels of the networks. Received: "
+                f"{uncertainty.channels=}, networks for {sorted(by_channels)}."
+            )
+        result[channels] = WithUncertainty(by_channels[channels], uncertainty)
+    return result
 
 
 def _apply(network, noisy):

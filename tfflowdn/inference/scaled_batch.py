@@ -11,7 +11,13 @@ from tfflowdn import data
 from tfflowdn.inference.local_mean import RoundedTarget, keep_local_mean
 from tfflowdn.inference.scaling import Scaling
 
-__all__ = ["check_wide", "copy_pixels", "denoised_batch", "rounded_target"]
+__all__ = [
+    "TargetWithStd",
+    "check_wide",
+    "copy_pixels",
+    "denoised_batch",
+    "rounded_target",
+]
 
 
 def denoised_batch(
@@ -26,10 +32,13 @@ def denoised_batch(
 ) -> np.ndarray:
     """Returns denoised pictures, with alpha as it was.
 
+    If `run` returns standard deviations, the results are floats [n, H, W, C, 2] and
+    have them in pixel units; the deviation of alpha is 0.
+
     Args:
       batch: Pixels [n, H, W, C], with alpha.
       scalings: The scaling of each picture.
-      run: Denoises float32 [n, H, W, C].
+      run: Denoises float32 [n, H, W, C], see `NetworkSet.run`.
       dtype: The dtype of the results. Results with few counts remain floats, and the
         caller rounds them.
       strength: Fraction of the correction to apply.
@@ -43,17 +52,25 @@ def denoised_batch(
     pairs = list(zip(color, scalings, strict=True))
     noisy = np.stack([scaling.to_unit(one) for one, scaling in pairs])
     _check_units(noisy, pixel_range)
-    denoised = run(noisy)
+    denoised, std = _split_std(run(noisy))
     if strength != 1 and scalings[0].transform is None:
         denoised = noisy + np.float32(strength) * (denoised - noisy)
     _check_result(denoised, pixel_range)
-    denoised = np.stack(
+    result = np.stack(
         [
             _in_pixels(*pair, values, dtype, strength)
             for pair, values in zip(pairs, denoised, strict=True)
         ]
     )
-    return denoised if alpha is None else np.concatenate([denoised, alpha], -1)
+    if alpha is not None:
+        result = np.concatenate([result, alpha], -1)
+    if std is None:
+        return result
+    deviations = np.zeros(result.shape)
+    for index, (one, scaling) in enumerate(pairs):
+        values = scaling.deviation(denoised[index], std[index], one.dtype)
+        deviations[index, ..., : one.shape[-1]] = values
+    return np.stack([result, deviations], -1)
 
 
 def copy_pixels(source: np.ndarray, target: np.ndarray) -> None:
@@ -65,10 +82,32 @@ def copy_pixels(source: np.ndarray, target: np.ndarray) -> None:
     data.restore_gaps(target, source)
 
 
+class TargetWithStd:
+    """Two pictures [H, W, C] that are filled by values [H, W, C, 2].
+
+    Args:
+      target: The denoised picture.
+      std: The standard deviations.
+    """
+
+    def __init__(self, target: Any, std: np.ndarray) -> None:
+        self._target, self._std = target, std
+        self.shape = target.shape
+
+    def __setitem__(self, index: Any, values: np.ndarray) -> None:
+        """Fills `[rows, columns]` or `[:]` of both."""
+        self._target[index] = values[..., 0]
+        self._std[index] = values[..., 1]
+
+
 def rounded_target(target: np.ndarray, scaling: Scaling) -> Any:
     """Returns what `denoised_batch` fills: the target, or one that keeps means."""
     is_rounded = scaling.is_low_count and target.dtype.kind in "iu"
     return RoundedTarget(target) if is_rounded else target
+
+
+def _split_std(values):
+    return (values, None) if values.ndim == 4 else (values[..., 0], values[..., 1])
 
 
 def check_wide(scalings: Sequence[Scaling], dtype: np.dtype, pixel_range: Any) -> None:

@@ -66,6 +66,22 @@ class Scaling(NamedTuple):
         limits = self.limits or data.dtype_limits(source)
         return _as_dtype(data.from_float(values, np.float64, limits), dtype)
 
+    def deviation(
+        self, values: np.ndarray, std: np.ndarray, source: np.dtype
+    ) -> np.ndarray:
+        """Returns standard deviations in pixel units, float64.
+
+        Args:
+          values: What the network returned.
+          std: The standard deviations of its errors, in the same units.
+          source: The dtype of the pixels that were scaled.
+        """
+        low, high = (
+            self.from_unit(np.float64(limit), np.dtype(np.float64), source)
+            for limit in (values - std, values + std)
+        )
+        return (high - low) / 2
+
 
 def find_scaling(
     pictures: Sequence[np.ndarray],
