@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,7 +114,7 @@ def summarize(rows: list[dict]) -> dict[str, dict[str, float]]:
     return kinds
 
 
-def load(name: str):
+def load(name: str) -> Callable[[np.ndarray], np.ndarray]:
     """Returns a function that denoises pictures in [0, 1] units."""
     denoiser = inference.Denoiser.from_pretrained(name)
     return lambda picture: denoiser(picture, pixel_range="dtype")

@@ -34,6 +34,7 @@ from tfflowdn.scripts import command, comparison, denoise_queue, failures
 from tfflowdn.scripts.denoise_one import denoise_one
 from tfflowdn.scripts.denoise_plan import check_outputs, log_renamed, plan
 from tfflowdn.scripts.model_picker import AUTO, ModelPicker
+from tfflowdn.scripts.std_maps import std_path
 
 __all__ = ["denoise_files", "main", "summary_line"]
 
@@ -95,8 +96,9 @@ def denoise_files(
       trust: Whether to load any SavedModel, see `inference.SavedNetwork`.
       on_written: Called with each input and its output after the output is written.
         An error of this function is an error of the file.
-      **options: `strength`, `self_ensemble`, `luminance_only` and `remove_outliers`,
-        see `inference.Denoiser`.
+      **options: `strength`, `self_ensemble`, `luminance_only`, `remove_outliers` and
+        `return_std`, see `inference.Denoiser`. The standard deviations are written
+        next to the outputs, see `std_maps`.
 
     Returns:
       The paths written.
@@ -111,7 +113,10 @@ def denoise_files(
     pairs, omitted = plan(inputs, Path(output))
     if skip_existing:
         pairs = [(source, target) for source, target in pairs if not target.exists()]
-    check_outputs([target for _, target in pairs], overwrite)
+    outputs = [target for _, target in pairs]
+    if options.get("return_std"):
+        outputs += [std_path(target) for target in outputs]
+    check_outputs(outputs, overwrite)
     picker = ModelPicker(max_pixels) if model == AUTO else model
     denoiser = picker
     if isinstance(picker, ModelPicker):
@@ -198,6 +203,7 @@ def _main(argv):
         percentiles_by=FLAGS.percentiles_by,
         channels=FLAGS.channels,
         trust=FLAGS.trust_saved_model,
+        return_std=FLAGS.std,
         on_written=functools.partial(_tell, picker=picker),
         **command.denoiser_options(FLAGS),
     )
@@ -231,6 +237,13 @@ def main() -> None:
         "Leave out files that have an output, to continue after a kill.",
     )
     command.define_stack_flags()
+    flags.DEFINE_bool(
+        "std",
+        False,
+        "Write NAME.std.tif (NAME.std.npy) next to each output: the standard deviation "
+        "of the error of each pixel, in the units of the picture. The model needs an "
+        "uncertainty, see train_uncertainty.",
+    )
     flags.DEFINE_bool(
         "verbose", False, "Print a line about each picture: how much was removed."
     )

@@ -11,6 +11,7 @@ import numpy as np
 from absl import logging
 
 import tfflowdn
+from tfflowdn.scripts import std_maps
 from tfflowdn.scripts.denoise_queue import ARRAY_SUFFIX, Job
 
 __all__ = ["denoise_one"]
@@ -70,8 +71,15 @@ def denoise_one(
         size = pixels.shape[0] * pixels.shape[1] * (pixels.shape[-1] if is_split else 1)
         keywords = {} if find is None else {"pixel_range": find([pixels])}
         result = denoise(pixels, on_pixels=lambda n: on_share(n / size), **keywords)
-        result = np.ma.getdata(result)
-        return lambda: tfflowdn.data.write_image(job.target, result, metadata)
+        return functools.partial(_write, job.target, result, metadata, has_alpha)
+
+
+def _write(target, result, metadata, has_alpha):
+    """Writes a picture, and the map of its standard deviations if there is one."""
+    denoised, std = result if isinstance(result, tuple) else (result, None)
+    if std is not None:
+        std_maps.write_map(target, std[..., :-1] if has_alpha else std)
+    tfflowdn.data.write_image(target, np.ma.getdata(denoised), metadata)
 
 
 def _find_scaling(source, denoiser, scaling_options, has_alpha, options, pictures):
@@ -88,7 +96,12 @@ def _denoise_array(job, denoise, axes, on_share):
 
     def fill(array, out):
         size = array.size if axes else array.shape[0] * array.shape[1]
-        denoise(array, out=out, on_pixels=lambda n: on_share(n / size))
+        keywords = {"out": out, "on_pixels": lambda n: on_share(n / size)}
+        if denoise.keywords.get("return_std"):
+            with std_maps.array_map(job.target, array.shape) as std:
+                denoise(array, std_out=std, **keywords)
+        else:
+            denoise(array, **keywords)
 
     tfflowdn.data.map_array(job.source, job.target, fill, denoise.keywords["dtype"])
 
@@ -104,10 +117,17 @@ def _denoise_pages(job, denoise, find_scaling, by_page, on_share):
             keywords["pixel_range"] = shared or find_scaling([page])
         size = len(pages) * page.shape[0] * page.shape[1]
         on_pixels = lambda n: on_share(n / size)  # noqa: E731
-        denoise(page, out=out, on_pixels=on_pixels, **keywords)
+        result = denoise(page, out=out, on_pixels=on_pixels, **keywords)
+        if add_map is not None:
+            has_alpha = denoise.keywords.get("has_alpha", False)
+            add_map(result[1][..., :-1] if has_alpha else result[1])
 
     dtype = denoise.keywords["dtype"]
-    tfflowdn.data.map_pages(job.source, job.target, fill, dtype)
+    with contextlib.ExitStack() as stack:
+        add_map = None
+        if denoise.keywords.get("return_std"):
+            add_map = stack.enter_context(std_maps.page_maps(job.target))
+        tfflowdn.data.map_pages(job.source, job.target, fill, dtype)
 
 
 class _Pages(Sequence):
