@@ -26,7 +26,7 @@ KITS = {
     "tools/": "protocol",
 }
 
-KIT_OF_COMMAND = {r"^score PICTURES": "photographs"}  # Pictures of your own.
+KIT_OF_COMMAND = {r"^score PICTURES|quickstart": "photographs"}
 
 NOT_RUN = (
     (
@@ -93,8 +93,8 @@ SMALLER = (
     (r"(tools/make_tables.py)$", r"\1 --check"),
     (r"(soak_hostile.py.*)", r"\1 --files 3 --models 3 --kills 1 --minutes 0.02"),
     (r"(soak_hostile.py.*)", r"\1 --threads 2 --commands denoise"),
-    # The memory of `pictures` still grows in a short trial.
-    (r"(soak_hostile.py.*)", r"\1 --parts models --parts requests --parts answers"),
+    # The memory of the other parts still grows in a short trial.
+    (r"(soak_hostile.py.*)", r"\1 --parts requests --parts answers --parts kills"),
     (r"(soak_kills.py.*)", r"\1 --kills 1 --num_steps 25 --only prior"),
     (r"(benchmark_inference.py.*)", r"\1 --megapixels 0.01 --folder_count 2"),
     (r"(benchmark_inference.py.*)", r"\1 --folder_side 64 --suffixes .png --rounds 1"),

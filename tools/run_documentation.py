@@ -67,12 +67,13 @@ class Kit:
         is_in_root = re.search(documentation_runs.IN_ROOT, line)
         where = harness.ROOT if is_in_root else self.folder
         outputs = [] if is_in_root else list(_outputs(line))
-        for name in outputs:
-            _remove(where / name)
-        begin = time.perf_counter()
+        if not line.startswith("export_model"):  # It adds a version.
+            for name in outputs:
+                _remove(where / name)
+        begin, now = time.perf_counter(), time.time()
         done = self._shell(line, where)
         entry = {"seconds": round(time.perf_counter() - begin, 1)}
-        missing = [name for name in outputs if not (where / name).exists()]
+        missing = [name for name in outputs if not _is_written(where / name, now)]
         return {**entry, "result": _result(line, done, missing)}
 
     def close(self) -> None:
@@ -166,6 +167,12 @@ def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)
+
+
+def _is_written(path: Path, begin: float) -> bool:
+    """Returns whether a file, or a file of a folder, was written after a time."""
+    files = [p for p in (path, *path.rglob("*")) if p.is_file()]
+    return any(file.stat().st_mtime > begin - 1 for file in files)
 
 
 def _result(
