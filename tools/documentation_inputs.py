@@ -116,6 +116,17 @@ def _counts(folder: Path, photographs: list) -> None:
     np.save(folder / "ARRAY.npy", array)
 
 
+def _dyes(folder: Path, photographs: list) -> None:
+    """Writes arrays of four channels."""
+    for name, seed, level in (("CLEAN", 1, 0), ("HELD_OUT", 2, 0), ("NOISY", 3, 20)):
+        (folder / name).mkdir()
+        for index, picture in enumerate(_crops(photographs, NUM_PICTURES, seed)):
+            channels = np.concatenate([picture, 255 - picture[..., :1]], -1)
+            array = np.moveaxis(_with_noise(channels, index, level), -1, 0)
+            np.save(folder / name / f"{index}.npy", array)
+    shutil.copytree(folder / "NOISY", folder / "DYES")
+
+
 def _protocol(folder: Path, photographs: list) -> None:
     """Writes DATA in the layout that tools/prepare_protocol.py reads."""
     _pools(folder, [p[..., 1:2] for p in photographs], ".png", 20)
@@ -153,5 +164,6 @@ KITS = {
     "photographs": _photographs,
     "camera": _camera,
     "counts": _counts,
+    "dyes": _dyes,
     "protocol": _protocol,
 }

@@ -26,7 +26,11 @@ KITS = {
     "tools/": "protocol",
 }
 
-KIT_OF_COMMAND = {r"^score PICTURES|quickstart": "photographs"}
+KIT_OF_COMMAND = {
+    r"^score PICTURES|quickstart": "photographs",
+    r"CYX|runs/dyes": "dyes",
+    r"^denoise STACKS": "counts",
+}
 
 NOT_RUN = (
     (
@@ -49,6 +53,7 @@ NOT_RUN = (
 TRAINING = "--config.{0}.training.num_steps=2 --config.{0}.training.steps_per_epoch=2"
 NOISE = "--config.residuals.num_steps=4 --config.calm.num_steps=4"
 EPOCH = "--config.training.steps_per_epoch=2"
+STEPS = f"--config.training.num_steps=2 {EPOCH}"
 FRAGMENTS = "--config.clean.spec=CLEAN --config.validation.spec=HELD_OUT"
 
 SMALLER = (
@@ -63,9 +68,9 @@ SMALLER = (
     (r"^mkdocs serve$", "timeout 60 mkdocs serve -a localhost:8937"),
     (r"^tensorboard (.*)$", r"timeout 30 tensorboard \1 --port 8938"),
     (r"scripts\.(COMMAND|denoise)$", "scripts.denoise --help"),
-    (r"^(\w+) (--\w+|--format onnx|--config\.\w+)$", r"\1 --help | grep -e '\2'"),
-    (r"grep -e '--format onnx'", "grep -e '--format.*onnx'"),
-    (r"grep -e '--config\.\w+'", "grep -e '--config.KEY'"),
+    (r"^(\w+) --(\w+)$", r"\1 --help | grep -E -e '--(.no.)?\2'"),
+    (r"^(\w+) --format onnx$", r"\1 --help | grep -e '--format.*onnx'"),
+    (r"^(\w+) --config\.\w+$", r"\1 --help | grep -e '--config.KEY'"),
     (r"^(export_model MODEL.*)NAME", r"\1denoiser --output saved_models"),
     (r"NAME", "pictures"),
     (r"LOW,HIGH", "1,2"),
@@ -78,7 +83,11 @@ SMALLER = (
     # Flags that are added to the command.
     (r"(camera_distill .*)", rf"\1 {TRAINING.format('distill')}"),
     (r"^(train_noise .*)", rf"\1 {NOISE}"),
-    (r"^(train_prior .*)(?<!runs/prior)$", rf"\1 {FRAGMENTS} --workdir runs/card"),
+    (r"^(train_prior .*multichannel .*)", rf"\1 {STEPS}"),
+    (
+        r"^(train_prior .*)(?<!_prior)(?<!/prior)(?<!=2)$",
+        rf"\1 {FRAGMENTS} --workdir runs/card",
+    ),
     (
         r"^(train_prior .*num_steps=)12000",
         r"\g<1>2 --config.training.steps_per_epoch=2",
