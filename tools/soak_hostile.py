@@ -33,7 +33,7 @@ from absl import flags
 FLAGS = flags.FLAGS
 PARTS = ("pictures", "models", "requests", "answers", "kills")
 FAULTS = ("tracebacks", "partial", "lost", "wrong", "failed", "leftovers", "unbounded")
-_GROWTH, _SLACK_MIB = 1.1, 64  # Of the last quarter, relative to the second one.
+_GROWTH, _SLACK_MIB = 1.1, 128  # Of the last quarter, relative to the second one.
 
 
 def _pictures(folder):

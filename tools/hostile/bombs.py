@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import zlib
 from pathlib import Path
@@ -104,6 +105,12 @@ def _dicom(valid: bytes) -> bytes:
     return valid
 
 
+def _zarr(valid: dict[str, bytes]) -> dict[str, bytes]:
+    (name,) = (name for name in valid if name.endswith(".zarray"))
+    metadata = json.loads(valid[name]) | {"shape": [10, 10**6, 10**6]}
+    return {**valid, name: json.dumps(metadata).encode()}
+
+
 def bombs(valid: dict[str, Content], tmp: Path) -> dict[str, Content]:
     """Returns bombs of each format, and files that are no pictures.
 
@@ -128,6 +135,7 @@ def bombs(valid: dict[str, Content], tmp: Path) -> dict[str, Content]:
         "bomb.fits": _fits(valid["stack.fits"]),
         "packed.fits": _fits(valid["packed.fits"], b"Z"),
         "bomb.dcm": _dicom(valid["stack.dcm"]),
+        "bomb.zarr": _zarr(valid["old.zarr"]),
         "packed.dcm": _dicom(valid["packed.dcm"]),
         **{
             f"archive{Path(name).suffix}": archive.getvalue()

@@ -69,6 +69,14 @@ def _dicom(path: Path, compress: str = "") -> None:
     dataset.save_as(path, enforce_file_format=True)
 
 
+def _zarr(path: Path, zarr_format: int) -> None:
+    import zarr
+
+    options = {"shape": STACK.shape, "dtype": STACK.dtype, "chunks": (1, 8, 19)}
+    array = zarr.create_array(path, zarr_format=zarr_format, **options)
+    array[...] = STACK
+
+
 WRITERS: dict[str, Writer] = {
     **{
         f"color.{suffix}": _picture(COLOR)
@@ -88,6 +96,8 @@ WRITERS: dict[str, Writer] = {
     "stack.fits": _fits,
     "packed.fits": _packed_fits,
     "stack.dcm": _dicom,
+    "old.zarr": lambda path: _zarr(path, 2),
+    "new.zarr": lambda path: _zarr(path, 3),
     "packed.dcm": lambda path: _dicom(path, "RLE"),
 }
 """Functions that write a valid file, by its name."""
