@@ -42,7 +42,14 @@ DOCS = [  # the site, and the notebook that a test runs
 FORMATS = {  # Libraries of file formats, each imported when a file needs it.
     "astronomy": ["astropy>=6.1"],  # FITS
     "medical": ["pydicom>=3.0"],  # DICOM
-    "microscopy": ["mrcfile>=1.5", "zarr>=3.0"],  # MRC, Zarr
+    "microscopy": [
+        "mrcfile>=1.5",  # MRC
+        "nd2>=0.10",
+        "pylibCZIrw>=5.0",  # CZI
+        "zarr>=3.0",
+    ],
+    "photography": ["pillow-heif>=1.0"],  # HEIC
+    "raw": ["rawpy>=0.21"],
 }
 DEMO = ["gradio>=6.0"]  # The page to try the denoisers.
 ONNX = ["onnx>=1.17", "tf2onnx>=1.16.1"]

@@ -752,8 +752,9 @@ def test_a_density_that_jpeg_cannot_hold_is_left_out(tmp_path):
 @pytest.mark.parametrize(
     "name, start", [("a.cr2", b"II*\0\x10\0\0\0CR\2\0"), ("a.nef", b"MM\0*\0\0\0\x08")]
 )
-def test_raw_files_are_refused_as_such(tmp_path, name, start):
+def test_raw_files_are_refused_as_such(tmp_path, monkeypatch, name, start):
     (tmp_path / name).write_bytes(start + bytes(100))
+    monkeypatch.setattr("tfflowdn.data.formats.raw.is_installed", lambda: False)
     with pytest.raises(data.ImageReadError, match="RAW is not supported"):
         data.read_image(tmp_path / name)
 

@@ -124,7 +124,10 @@ def test_notes_on_a_stack_name_the_file_once(denoiser, folder, caplog):
     assert (tifffile.imread(folder / "other" / "ct.tif") != result).any()
 
 
-def test_files_that_are_not_read_are_named_at_the_end(denoiser, folder, caplog):
+def test_files_that_are_not_read_are_named_at_the_end(
+    denoiser, folder, caplog, monkeypatch
+):
+    monkeypatch.setattr("tfflowdn.data.formats.raw.is_installed", lambda: False)
     outside = folder.parent / "more"
     outside.mkdir()
     data.write_image(outside / "c.png", np.zeros((8, 8, 1), np.uint8))

@@ -13,12 +13,14 @@ tries many inputs of strangers and failures of machines:
 - `answers`: the client of a server most of whose answers are wrong.
 
 The exit code is 1 if there was a traceback, a partial or lost file, a wrong answer, or
-memory that grows. One run takes about an hour on two cores.
+memory that grows. The kills run next to the other parts. A run takes half an hour on
+two cores.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
 import sys
 import tempfile
 import threading
@@ -110,18 +112,40 @@ class _Memory(threading.Thread):
         }
 
 
-def _main():
+def _run(name):
+    """Returns the report of a part."""
     tasks = dict(zip(PARTS, (_pictures, _models, _requests, _answers, _kills)))  # noqa: B905
-    report = {"faults": 0}
-    for name in FLAGS.parts or PARTS:
-        with tempfile.TemporaryDirectory() as folder:
-            start, memory = time.monotonic(), _Memory()
-            memory.start()
-            report[name] = tasks[name](Path(folder) / name) | memory.report()
-            report[name]["seconds_in_all"] = round(time.monotonic() - start)
-        print(f"{name}: {report[name]}", flush=True)
-        report["faults"] = _faults({n: report[n] for n in PARTS if n in report})
-        harness.save(report, FLAGS.output)
+    with tempfile.TemporaryDirectory() as folder:
+        start, memory = time.monotonic(), _Memory()
+        memory.start()
+        report = tasks[name](Path(folder) / name) | memory.report()
+        report["seconds_in_all"] = round(time.monotonic() - start)
+    print(f"{name}: {report}", flush=True)
+    return report
+
+
+def _start_kills(path):
+    """Starts the part `kills` as another process, next to the other parts."""
+    names = [f"--commands={name}" for name in FLAGS.commands or ()]
+    options = [f"--kills={FLAGS.kills}", f"--seed={FLAGS.seed}", f"--output={path}"]
+    command = [sys.executable, __file__, "--parts=kills", *options, *names]
+    return subprocess.Popen(command)
+
+
+def _main():
+    parts, report = FLAGS.parts or PARTS, {}
+    with tempfile.TemporaryDirectory() as folder:
+        record, process = Path(folder) / "kills.json", None
+        if "kills" in parts and len(parts) > 1:
+            process = _start_kills(record)
+        for name in parts:
+            if name == "kills" and process is not None:
+                process.wait()
+                report[name] = harness.load(record).get("kills", {"failed": 1})
+            else:
+                report[name] = _run(name)
+            report["faults"] = _faults({n: report[n] for n in parts if n in report})
+            harness.save(report, FLAGS.output)
     sys.exit(report["faults"] > 0)
 
 

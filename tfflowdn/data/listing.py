@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from absl import logging
 
-from tfflowdn.data.formats import FOLDER_SUFFIXES, FORMATS, RAW_SUFFIXES
+from tfflowdn.data.formats import FOLDER_SUFFIXES, FORMATS, RAW_SUFFIXES, raw
 
 __all__ = [
     "PICTURE_SUFFIXES",
@@ -22,10 +22,10 @@ __all__ = [
 
 PICTURE_SUFFIXES = tuple(suffix for codec in FORMATS for suffix in codec.suffixes)
 _MOST_SHOWN = 100
-_RAW = "RAW is not supported; convert it to TIFF"
+_RAW = "RAW is not supported; convert it to TIFF or pip install 'tfflowdn[raw]'"
 _REASONS = dict.fromkeys(RAW_SUFFIXES, _RAW) | {
     **dict.fromkeys(
-        (".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".nd2", ".czi", ".lif"),
+        (".jxl", ".lif", ".oib", ".oif", ".lsm", ".vsi", ".svs", ".psd", ".exr"),
         "the format is not supported; convert the file to TIFF",
     ),
     ".npz": "an .npz holds several arrays; save each as .npy",
@@ -74,7 +74,7 @@ def list_pictures(folder: Path, left_out: Collection[Path] = ()) -> Listing:
     """
     pictures, omitted = [], {}
     for path, reason in _walk(folder, (), left_out):
-        if reason is None and path.suffix.lower() in PICTURE_SUFFIXES:
+        if reason is None and _is_read(path.suffix.lower()):
             pictures.append(path)
         else:
             omitted[path] = reason or reason_of(path)
@@ -98,6 +98,12 @@ def log_omitted(omitted: Mapping[Path, str]) -> None:
     noun = "file was" if len(lines) == 1 else "files were"
     shown = "\n".join([*lines[:_MOST_SHOWN], *tail])
     logging.warning("%d %s not read:\n%s", len(lines), noun, shown)
+
+
+def _is_read(suffix: str) -> bool:
+    if suffix in RAW_SUFFIXES and not raw.is_installed():
+        return False
+    return suffix in PICTURE_SUFFIXES
 
 
 def _walk(

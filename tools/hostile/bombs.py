@@ -98,6 +98,39 @@ def _fits(valid: bytes, prefix: bytes = b"") -> bytes:
     return valid
 
 
+def _heif(valid: bytes) -> bytes:
+    """Returns an AVIF or HEIC file whose box of the size declares another one."""
+    place = valid.index(b"ispe") + 8
+    return valid[:place] + struct.pack(">II", 60_000, 60_000) + valid[place + 8 :]
+
+
+def _jp2(valid: bytes) -> bytes:
+    sides = struct.pack(">II", 60_000, 60_000)
+    for mark, step in ((b"\xff\x4f\xff\x51", 8), (b"ihdr", 4)):
+        place = valid.index(mark) + step
+        valid = valid[:place] + sides + valid[place + 8 :]
+    return valid
+
+
+def _nd2(valid: bytes) -> bytes:
+    for name in ("uiHeight", "uiWidth"):
+        mark = f"{name}\0".encode("utf-16-le")
+        place = valid.index(mark) + len(mark)
+        valid = valid[:place] + struct.pack("<I", 60_000) + valid[place + 4 :]
+    return valid
+
+
+def _czi(valid: bytes) -> bytes:
+    """Returns a file whose planes declare more rows and columns."""
+    for axis in (b"X", b"Y"):
+        mark, start = axis + bytes(3), 0
+        while (start := valid.find(mark, start)) >= 0:
+            size = struct.pack("<I", 60_000)
+            valid = valid[: start + 8] + size + valid[start + 12 :]
+            start += 20
+    return valid
+
+
 def _dicom(valid: bytes) -> bytes:
     for tag in (b"\x28\x00\x10\x00US", b"\x28\x00\x11\x00US"):
         start = valid.index(tag) + 8
@@ -131,6 +164,11 @@ def bombs(valid: dict[str, Content], tmp: Path) -> dict[str, Content]:
         "zlib.tif": _tiff(tmp, "zlib"),
         "zstd.tif": _tiff(tmp, "zstd"),
         "bomb.npy": _npy(),
+        "bomb.avif": _heif(valid["color.avif"]),
+        "bomb.heic": _heif(valid["color.heic"]),
+        "bomb.jp2": _jp2(valid["color.jp2"]),
+        "bomb.nd2": _nd2(valid["stack.nd2"]),
+        "bomb.czi": _czi(valid["stack.czi"]),
         "bomb.mrc": _mrc(valid["stack.mrc"]),
         "bomb.fits": _fits(valid["stack.fits"]),
         "packed.fits": _fits(valid["packed.fits"], b"Z"),

@@ -130,7 +130,7 @@ def _check_result(path, result, denoiser, totals):
         totals["partial"] += 1
         totals["errors"].append(f"{path.name}: {error!r}"[:300])
         return
-    is_lossy = path.suffix in (".jpg", ".webp", ".gif")
+    is_lossy = path.suffix in (".jpg", ".webp", ".gif", ".avif", ".heic")
     is_same = before.shape == after.shape and before.dtype == after.dtype
     if is_same and not is_lossy:
         is_same = np.allclose(denoiser(before), after, atol=1 / 200)

@@ -91,12 +91,12 @@ def _export_model(folder, output):
 
 def _adapt(folder, output):
     """Runs `adapt` with few steps, whose number does not depend on the time."""
-    from tfflowdn.adapt import run
+    from tfflowdn.adapt import plans, prepare
     from tfflowdn.scripts import adapt
 
-    run.NOISE, run.MIN_STEPS, run.MAX_STEPS = "noise:smoke", 8, 8
-    run.NOISE_PICTURES, run.CLEAN_SIDE, run.NUM_CLEAN = 2, 96, 4
-    run._seconds_per_step = lambda *_: 1.0
+    plans.NOISE, plans.MIN_STEPS, plans.MAX_STEPS = "noise:smoke", 8, 8
+    plans.NOISE_PICTURES, prepare.CLEAN_SIDE, prepare.NUM_CLEAN = 2, 96, 4
+    plans._seconds_per_step = lambda *_: 1.0
     adapt.adapt(
         str(folder / "adapt" / "noisy"),
         str(output / "out"),

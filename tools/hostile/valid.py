@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,10 +78,43 @@ def _zarr(path: Path, zarr_format: int) -> None:
     array[...] = STACK
 
 
+def _nd2(path: Path) -> None:
+    write = runpy.run_path(str(harness.ROOT / "tests/nd2_stand_in.py"))["write_nd2"]
+    write(path, np.moveaxis(np.uint16(STACK[:2]), 0, -1)[None], ("a", "b"), 0.5)
+
+
+def _czi(path: Path) -> None:
+    from pylibCZIrw import czi
+
+    with czi.create_czi(str(path)) as file:
+        for time, plane in enumerate(np.uint16(STACK)):
+            file.write(np.ascontiguousarray(plane[..., None]), plane={"T": time})
+
+
+def _gif(path: Path) -> None:
+    from PIL import Image
+
+    first, *others = (Image.fromarray(np.roll(COLOR, i, 0)) for i in range(3))
+    first.save(path, save_all=True, append_images=others)
+
+
+def _dng(path: Path) -> None:
+    tags = [
+        (33421, 3, 2, (2, 2), True),  # The pattern of the colors.
+        (33422, 1, 4, b"\0\1\1\2", True),
+        (50706, 1, 4, b"\1\4\0\0", True),  # The version.
+        (50708, 2, 0, "a camera", True),
+        (50717, 4, 1, 4095, True),  # The white level.
+        (50721, 10, 9, (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1), True),
+    ]
+    pixels = RNG.integers(200, 4000, (64, 96)).astype(np.uint16)
+    tifffile.imwrite(path, pixels, photometric=32803, extratags=tags, subfiletype=0)
+
+
 WRITERS: dict[str, Writer] = {
     **{
         f"color.{suffix}": _picture(COLOR)
-        for suffix in ("png", "jpg", "webp", "bmp", "gif")
+        for suffix in ("png", "jpg", "webp", "bmp", "gif", "avif", "heic", "jp2")
     },
     **{
         f"gray.{suffix}": _picture(GRAY)
@@ -92,6 +126,13 @@ WRITERS: dict[str, Writer] = {
     "stack.tif": _tiff(STACK, photometric="minisblack"),
     "tiled.tif": _tiff(COLOR, tile=(16, 16), compression="zlib", photometric="rgb"),
     "array.npy": lambda path: np.save(path, np.float32(GRAY[..., 0])),
+    "deep.avif": _picture(DEEP // 16),
+    "deep.heic": _picture(DEEP),
+    "deep.j2k": _picture(DEEP),
+    "frames.gif": _gif,
+    "camera.dng": _dng,
+    "stack.nd2": _nd2,
+    "stack.czi": _czi,
     "stack.mrc": _mrc,
     "stack.fits": _fits,
     "packed.fits": _packed_fits,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from tfflowdn.data.formats.avif import AVIF
 from tfflowdn.data.formats.base import (
     Codec,
     ImageHeader,
@@ -18,13 +19,18 @@ from tfflowdn.data.formats.base import (
     reading,
 )
 from tfflowdn.data.formats.bmp import BMP
+from tfflowdn.data.formats.czi import CZI
 from tfflowdn.data.formats.dicom import DICOM
 from tfflowdn.data.formats.fits import FITS
 from tfflowdn.data.formats.gif import GIF
+from tfflowdn.data.formats.heic import HEIC
 from tfflowdn.data.formats.jpeg import JPEG
+from tfflowdn.data.formats.jpeg2000 import JPEG_2000
 from tfflowdn.data.formats.mrc import MRC
+from tfflowdn.data.formats.nd2 import ND2
 from tfflowdn.data.formats.npy import NPY
 from tfflowdn.data.formats.png import PNG
+from tfflowdn.data.formats.raw import RAW, RAW_SUFFIXES
 from tfflowdn.data.formats.tiff import TIFF
 from tfflowdn.data.formats.webp import WEBP
 from tfflowdn.data.formats.zarr import ZARR
@@ -45,16 +51,15 @@ __all__ = [
     "result_name",
 ]
 
-FORMATS = (PNG, JPEG, WEBP, TIFF, BMP, GIF, NPY, MRC, FITS, DICOM, ZARR)
+FORMATS = (
+    *(PNG, JPEG, WEBP, TIFF, BMP, GIF, AVIF, HEIC, JPEG_2000, RAW),
+    *(NPY, MRC, FITS, DICOM, ND2, CZI, ZARR),
+)
 FOLDER_SUFFIXES = tuple(
     s for codec in FORMATS if codec.is_folder for s in codec.suffixes
 )
 IMAGE_SUFFIXES = tuple(s for codec in FORMATS if codec.kinds for s in codec.suffixes)
 
-RAW_SUFFIXES = (
-    *(".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".dng", ".orf"),
-    *(".rw2", ".raf", ".pef", ".srw", ".x3f", ".3fr", ".iiq", ".kdc", ".mrw"),
-)
 _NUM_MAGIC_BYTES = 256
 
 
@@ -76,9 +81,9 @@ def open_picture(path: str | os.PathLike) -> Picture:
         file = open(path, "rb")  # noqa: SIM115, the picture closes it.
         try:
             start = file.read(_NUM_MAGIC_BYTES)
-            _check_not_raw(path, start)
             file.seek(0)
-            return _codec_of_content(start).open(path, file)
+            codec = RAW if _is_raw(path, start) else _codec_of_content(start)
+            return codec.open(path, file)
         except BaseException:
             file.close()
             raise
@@ -128,7 +133,7 @@ def _codec_of_folder(path: str | os.PathLike) -> Codec:
     raise ValueError(f"a folder with a picture must end in {names}.")
 
 
-def _check_not_raw(path: str | os.PathLike, start: bytes) -> None:
-    is_raw = os.path.splitext(path)[1].lower() in RAW_SUFFIXES
-    if is_raw or start[8:10] == b"CR" and start[:2] in (b"II", b"MM"):
-        raise ValueError("RAW is not supported; convert the file to TIFF.")
+def _is_raw(path: str | os.PathLike, start: bytes) -> bool:
+    """Returns whether a file is RAW; most are TIFF files by their first bytes."""
+    is_cr2 = start[8:10] == b"CR" and start[:2] in (b"II", b"MM")
+    return is_cr2 or os.path.splitext(path)[1].lower() in RAW_SUFFIXES

@@ -41,6 +41,7 @@ _LOSSLESS_OF_SOME = {  # Lossless as tifffile writes them, for these dtypes.
     _CODECS.JPEG2000: ("uint8", "uint16"),
     _CODECS.LERC: ("uint8", "int8", "uint16", "int16", "float32", "float64"),
 }
+_CHANNELS_OF_LOSSY = {_CODECS.JPEG: (1, 3), _CODECS.WEBP: (3, 4)}
 _JPEG_QUALITY = 95
 _TILE_MULTIPLE = 16
 _GRAY = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE)
@@ -258,8 +259,9 @@ def write(
 
 def _fitted(options: dict[str, Any], array: np.ndarray) -> dict[str, Any]:
     """Returns options of `write` that fit pixels of another kind than the file's."""
-    dtype, is_jpeg = array.dtype, options.get("compression") == _CODECS.JPEG
-    if is_jpeg and (dtype != np.uint8 or array.shape[-1] not in (1, 3)):
+    dtype, codec = array.dtype, options.get("compression")
+    channels = _CHANNELS_OF_LOSSY.get(codec)
+    if channels and (dtype != np.uint8 or array.shape[-1] not in channels):
         options["compression"] = _CODECS.ADOBE_DEFLATE
         del options["compressionargs"]
     if "predictor" in options:
@@ -290,6 +292,8 @@ def _encoding(page: tifffile.TiffPage) -> dict[str, Any]:
         encoding |= {"compression": codec, "compressionargs": {"level": _JPEG_QUALITY}}
     if codec in _WITH_PREDICTOR and page.predictor != 1 and page.bitspersample >= 8:
         encoding["predictor"] = page.predictor
+    if codec == _CODECS.WEBP and dtype == "uint8":
+        encoding |= {"compression": codec, "compressionargs": {"lossless": True}}
     if len(page.extrasamples) == 1:
         encoding["alpha"] = page.extrasamples[0]
     if _is_independent(page):
