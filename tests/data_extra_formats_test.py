@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from nd2_stand_in import write_nd2
 from PIL import Image, ImageCms
 
 from tfflowdn import Denoiser, data
+from tfflowdn.data.formats import FORMATS
 from tfflowdn.models import ResNetDenoiser
 from tfflowdn.scripts.denoise import denoise_files
 
@@ -281,6 +284,20 @@ def _write_dng(path):
         (50721, 10, 9, (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1), True),
     ]
     tifffile.imwrite(path, pixels, photometric=32803, extratags=tags, subfiletype=0)
+
+
+def test_the_table_of_formats_is_complete():
+    text = (Path(__file__).parent.parent / "docs/formats.md").read_text()
+    rows = {
+        line.split("|")[1].strip(): line for line in text.splitlines() if "|" in line
+    }
+    for codec in FORMATS:
+        (row,) = (
+            r for name, r in rows.items() if codec.name in re.split(", | \\(", name)
+        )
+        for suffix in codec.suffixes:
+            assert f"`{suffix}`" in row
+        assert (".tif" in codec.result_suffix) == ("written as OME-TIFF" in row)
 
 
 def test_raw_files_are_developed(tmp_path, caplog):

@@ -186,11 +186,17 @@ def test_step_seconds(harness):
 @pytest.mark.filterwarnings("ignore")  # Of Pillow and tifffile, about damage.
 def test_the_soak_of_hostile_files_counts_faults(tmp_path):
     import soak_hostile
-    from hostile import files, server
+    from hostile import files, server, valid
+
+    from tfflowdn.data.formats import FORMATS
 
     totals = files.damaged_pictures(tmp_path / "pictures", 16)
     assert totals["written"] + totals["refused"] == totals["files"] >= 16 + 30
     assert soak_hostile._faults({"pictures": totals}) == 0
+    assert {suffix for codec in FORMATS for suffix in codec.suffixes[:1]} <= {
+        Path(name).suffix.replace(".tiff", ".tif").replace(".dng", ".cr2")
+        for name in valid.WRITERS
+    }
     answers = server.hostile_server(tmp_path / "answers", 8)
     assert answers["written"] + answers["refused"] == 8
     assert soak_hostile._faults({"answers": answers, "kills": {"a": {"lost": 2}}}) == 2

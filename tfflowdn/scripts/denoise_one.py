@@ -48,6 +48,8 @@ def denoise_one(
         if read is None:
             with tfflowdn.data.open_picture(job.source) as picture:
                 layout = picture.layout()
+                if picture.notes:
+                    logging.warning("%s: %s.", job.source, picture.notes)
         else:
             pixels, metadata, layout = read
         is_joint = layout.channels in denoiser.all_channels

@@ -116,6 +116,7 @@ class Picture(abc.ABC):
     num_pages = 1
     axes: str | None = None  # Of an array, see `split_pictures`.
     channels: tuple[int, ...] = ()  # Of an array, see `split_pictures`.
+    notes = ""  # How results written by pages differ from the file, in words.
     # A complete file has a byte for this number of pixels, or for fewer. Codecs without
     # such a limit get one that applies to pictures of more than `unchecked_pixels`.
     largest_ratio: float | None = None

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tfflowdn.data.formats.array_picture import ArrayPicture, Form, import_extra
-from tfflowdn.data.formats.base import UNIFORM_PIXELS, UNIFORM_RATIO, Codec, Metadata
+from tfflowdn.data.formats.base import UNIFORM_PIXELS, UNIFORM_RATIO, Codec
 
 __all__ = ["CZI"]
 
@@ -27,6 +27,7 @@ _KINDS = {  # The dtype and the number of channels of the types of pixels.
 
 class _CziPicture(ArrayPicture):
     largest_ratio, unchecked_pixels = UNIFORM_RATIO, UNIFORM_PIXELS  # JPEG XR, Zstd.
+    notes = "metadata but for the scale and the names of channels are left out"
 
     def close(self) -> None:
         """Closes the file."""
@@ -92,11 +93,6 @@ class _CziPicture(ArrayPicture):
         rectangle = self._rectangle(scene)
         roi = (rectangle.x, rectangle.y, rectangle.w, rectangle.h)
         return self._reader.read(roi=roi, plane=place, scene=scene)[..., ::-1]
-
-    def _metadata(self) -> Metadata:
-        return Metadata(
-            conversion="metadata but for the scale and the names are left out"
-        )
 
     def _write_planes(
         self, target: Path, dtype: np.dtype, planes: Iterator[np.ndarray]

@@ -13,7 +13,6 @@ from PIL import GifImagePlugin, Image
 from tfflowdn.data.formats import pillow
 from tfflowdn.data.formats.base import Codec, Layout, PageFunction, reading
 from tfflowdn.data.memory import check_fits
-from tfflowdn.data.pixel_range import check_finite
 
 __all__ = ["GIF"]
 
@@ -101,7 +100,6 @@ class _GifPicture(pillow.PillowPicture):
 
     def _results(self, function: PageFunction) -> Iterator[Image.Image]:
         for page in self._pages("", None):
-            check_finite(page)
             result = np.empty_like(page)
             function(page, result)
             yield Image.fromarray(result)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfflowdn.data.formats.array_picture import ArrayPicture, Form, import_extra
-from tfflowdn.data.formats.base import UNIFORM_PIXELS, UNIFORM_RATIO, Codec, Metadata
+from tfflowdn.data.formats.base import UNIFORM_PIXELS, UNIFORM_RATIO, Codec
 from tfflowdn.data.formats.ome_tiff import SUFFIX, write_ome_tiff
 
 __all__ = ["ND2"]
@@ -83,9 +83,6 @@ class _Nd2Picture(ArrayPicture):
             raise ValueError(f"every frame must lie in the file. Received: {frame=}.")
         values = self._reader.read_frame(frame)
         return values.reshape([sizes[axis] for axis in _PLANE_AXES])[channel]
-
-    def _metadata(self) -> Metadata:
-        return Metadata(conversion="ND2 to OME-TIFF")
 
     def _write_planes(
         self, target: Path, dtype: np.dtype, planes: Iterator[np.ndarray]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfflowdn.data.formats.array_picture import ArrayPicture, Form, import_extra
-from tfflowdn.data.formats.base import UNIFORM_PIXELS, UNIFORM_RATIO, Codec, Metadata
+from tfflowdn.data.formats.base import UNIFORM_PIXELS, UNIFORM_RATIO, Codec
 from tfflowdn.data.formats.ome_tiff import SUFFIX, write_ome_tiff
 from tfflowdn.data.memory import check_fits
 
@@ -35,6 +35,7 @@ def is_installed() -> bool:
 
 class _RawPicture(ArrayPicture):
     largest_ratio, unchecked_pixels = UNIFORM_RATIO, UNIFORM_PIXELS
+    notes = "RAW becomes RGB of 16 bits, without EXIF"
 
     def __init__(self, path: str | os.PathLike, file: Any) -> None:
         if not is_installed():
@@ -65,9 +66,6 @@ class _RawPicture(ArrayPicture):
     def _plane(self, index: int) -> np.ndarray:
         del index  # The only picture.
         return self._developed
-
-    def _metadata(self) -> Metadata:
-        return Metadata(conversion="RAW to RGB of 16 bits, without EXIF")
 
     def _write_planes(
         self, target: Path, dtype: np.dtype, planes: Iterator[np.ndarray]

@@ -32,6 +32,13 @@ _CODECS = frozenset(
 class _ZarrPicture(ArrayPicture):
     largest_ratio, unchecked_pixels = UNIFORM_RATIO, UNIFORM_PIXELS
 
+    @property
+    def notes(self) -> str:
+        """Whether smaller levels are left out."""
+        scales = self._attributes.get("multiscales") or [{}]
+        has_levels = len(scales[0].get("datasets", [])) > 1
+        return "the smaller levels are left out" if has_levels else ""
+
     def _num_bytes(self) -> int:
         files = (
             os.path.join(f, n) for f, _, names in os.walk(self.path) for n in names
