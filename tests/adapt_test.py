@@ -21,7 +21,7 @@ from tfflowdn import (
     inference,
     training,
 )
-from tfflowdn.adapt import clean, pictures, plans, prepare
+from tfflowdn.adapt import choose, clean, pictures, plans, prepare
 from tfflowdn.adapt import run as adapt_run
 from tfflowdn.adapt.choose import mean_network
 from tfflowdn.noise import residuals
@@ -367,6 +367,17 @@ def test_a_network_that_is_worse_is_not_chosen(folder):
     assert result.psnr["bad"] < result.psnr["start"]
     swapped = adapt.compare({"bad": bad, "start": start}, noisy, noise)
     assert swapped.best == "start"
+
+
+def test_clean_pictures_of_the_same_kind_decide_unless_the_noisy_ones_contradict():
+    unsure = {"start": (0.0, 0.0), "denoiser": (-0.004, 0.005)}
+    contradicted = {"start": (0.0, 0.0), "denoiser": (-0.02, 0.005)}
+    better, worse = {"start": 30.0, "denoiser": 31.0}, {"start": 30.0, "denoiser": 29.0}
+    pick = choose._pick
+    assert pick(unsure, better, "start") == "denoiser"
+    assert pick(contradicted, better, "start") == "start"
+    assert pick(unsure, worse, "start") == "start"
+    assert pick(unsure, {}, "start") == "start"
 
 
 def test_the_learned_noise_is_compared_with_calm_places():

@@ -12,10 +12,11 @@ from tfflowdn import data
 from tfflowdn.adapt import clean, pictures
 from tfflowdn.adapt.pictures import Plane
 
-__all__ = ["prepare_clean", "prepare_noisy", "read_folder"]
+__all__ = ["HELD_OUT", "prepare_clean", "prepare_noisy", "read_folder"]
 
 NUM_NOISY, NUM_CHECK, NUM_CLEAN = 48, 8, 128
 NOISY_SIDE, CLEAN_SIDE = 512, 512
+HELD_OUT, HELD_OUT_EVERY = "held_out", 8
 
 
 def prepare_noisy(
@@ -61,6 +62,9 @@ def prepare_clean(
 ) -> None:
     """Writes clean pictures to a folder, unless they are complete.
 
+    Every eighth of at least 16 pictures goes to the folder `held_out` next to it, for
+    the comparison; of fewer pictures, all are in both.
+
     Args:
       folder: The folder to write.
       spec: A folder of clean pictures, or None for the photographs of the package.
@@ -86,6 +90,11 @@ def prepare_clean(
     result = clean.clean_pictures(planes, channels)
     if examples is not None:
         result = clean.with_brightness_of(result, examples())
+    held_out = result
+    if len(result) >= 2 * HELD_OUT_EVERY:
+        held_out = result[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]
+        result = [p for i, p in enumerate(result) if (i + 1) % HELD_OUT_EVERY]
+    pictures.write_planes(folder.with_name(HELD_OUT), held_out)
     pictures.write_planes(folder, result)
 
 

@@ -27,7 +27,12 @@ from tfflowdn.adapt.plans import (
     plan_denoiser,
     plan_noise,
 )
-from tfflowdn.adapt.prepare import prepare_clean, prepare_noisy, read_folder
+from tfflowdn.adapt.prepare import (
+    HELD_OUT,
+    prepare_clean,
+    prepare_noisy,
+    read_folder,
+)
 from tfflowdn.adapt.record import Record, tuples
 
 __all__ = ["Adaptation"]
@@ -134,9 +139,12 @@ class Adaptation:
         """Returns the names of `check_planes`."""
         return pictures.plane_names(self.workdir / "check")
 
-    def clean_planes(self) -> list[np.ndarray]:
-        """Returns the clean pictures, float32 in [0, 1] units."""
-        return read_folder(self.workdir / "clean", "dtype")
+    def held_out_planes(self) -> list[np.ndarray]:
+        """Returns clean pictures that no training has seen, float32 in [0, 1] units.
+
+        If there are few clean pictures, they are pictures of the training.
+        """
+        return read_folder(self.workdir / HELD_OUT, "dtype")
 
     # Looks and decisions.
 
@@ -243,6 +251,16 @@ class Adaptation:
 
     # The choice.
 
+    def _own_clean(self) -> list[np.ndarray]:
+        """Returns the held-out clean pictures if they are of the same kind.
+
+        Noise that was learned from calm places may be weaker than the noise elsewhere,
+        so that a score on clean pictures with it says little.
+        """
+        if self._clean_spec is None or self.decisions.evidence != "residuals":
+            return []
+        return self.held_out_planes()
+
     def _choose(self, noise: Path, trained: Sequence[Path], path: Path) -> None:
         start = inference.load_denoiser(self.decisions.start, self.look.channels)
         networks: dict[str, keras.Model] = {"start": start}
@@ -251,7 +269,7 @@ class Adaptation:
             networks[each.parent.name] = network
         networks["half"] = mean_network(start, networks["denoiser"])
         model = inference.load_noise(noise)
-        result = compare(networks, self.check_planes(), model)
+        result = compare(networks, self.check_planes(), model, self._own_clean())
         best = networks[result.best]
         options = {"pixel_range": self.decisions.pixel_range, "precision": "float32"}
         self._record["comparison"] = dataclasses.asdict(result)

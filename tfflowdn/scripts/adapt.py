@@ -139,6 +139,13 @@ def _gained(run: tfflowdn.adapt.Adaptation, output: str) -> str:
             f"{start:.1f} dB, noisy {noisy:.1f} dB), because the adapted denoiser was "
             "not better."
         )
+    if result.expected:
+        best, start = (result.expected[name] for name in (result.best, "start"))
+        return (
+            f"{output} was denoised by the adapted denoiser. On held-out clean "
+            f"pictures with this noise it has {best:.1f} dB, and {run.decisions.start} "
+            f"{start:.1f} dB; the estimates on the noisy pictures do not contradict."
+        )
     best = result.psnr[result.best]
     return (
         f"{output} was denoised by the adapted denoiser: estimated PSNR {best:.1f} dB, "
