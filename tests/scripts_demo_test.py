@@ -93,6 +93,24 @@ def test_what_is_too_large_or_broken_is_refused(
         )
 
 
+def test_the_model_sees_the_values_that_a_picture_uses(folder, tmp_path, monkeypatch):
+    seen = []
+
+    def denoise_files(inputs, output, denoiser, **options):
+        del inputs, output, denoiser
+        seen.append(options["pixel_range"])
+        raise ValueError("That is all.")
+
+    monkeypatch.setattr(demo_work, "denoise_files", denoise_files)
+    network = ResNetDenoiser(num_blocks=1, hidden_channels=4)
+    for name in ("s.tif", "b.png"):
+        with pytest.raises(ValueError, match="That is all"):
+            demo_work.process(
+                folder / name, tmp_path, lambda _: [network], model="general"
+            )
+    assert seen == ["0,1023", None]  # 16 bits of which ten are used, and 8 bits.
+
+
 def test_several_users_at_once_get_their_own_pictures(folder, load, tmp_path):
     def go(index):
         work = tmp_path / str(index)

@@ -105,7 +105,11 @@ def process(
     denoiser = _TimedDenoiser(*load(name), seconds=limits.seconds)
     try:
         (file,) = denoise_files(
-            [str(noisy)], str(folder / "denoised"), denoiser, strength=strength
+            [str(noisy)],
+            str(folder / "denoised"),
+            denoiser,
+            strength=strength,
+            pixel_range=_used_range(noisy),
         )
     except BatchError as error:
         raise ValueError(str(error)) from error
@@ -119,6 +123,12 @@ def process(
     report = _report(noisy, file, clean, sentences)
     tfflowdn.report.write_report(page, report, most_shown=MOST_PLANES)
     return Outcome(file, page.read_text("utf-8"), report.summary)
+
+
+def _used_range(path: Path) -> str | None:
+    """Returns the range of the values that a picture uses; None for its dtype's."""
+    chosen = tfflowdn.adapt.choose_range(_planes(path))
+    return None if chosen == "dtype" else chosen
 
 
 def _pick(path: Path, load: Callable[[str], Sequence[Any]]) -> tuple[str, str]:
