@@ -17,6 +17,7 @@ from PIL import Image
 from tfflowdn import Denoiser, ResNetDenoiser, data
 from tfflowdn.inference import tiling
 from tfflowdn.serving.graph import ServedDenoiser
+from tfflowdn.serving.sound_range import sound_limits
 from tfflowdn.serving.tiles import graph_spans
 
 MAX_PIXELS = 1200
@@ -312,6 +313,36 @@ def test_a_pixel_range_is_part_of_the_graph(randomize, pixel_range, dtype):
     if dtype == np.uint8:
         denoised = endpoints.uint8(noisy)["denoised"].numpy()
         assert np.abs(denoised.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("dtype, inside", [(np.uint8, 100), (np.uint16, 500)])
+def test_a_sound_range_is_chosen_as_by_a_denoiser(randomize, dtype, inside):
+    network = ResNetDenoiser(
+        1, num_blocks=1, hidden_channels=4, pixel_range=f"{inside},{inside + 100}"
+    )
+    randomize(network, scale=0.2)
+    rng, endpoints = np.random.default_rng(0), _Endpoints(network)
+    levels = np.array([inside + 50, inside // 4, 2 * inside])[:, None, None, None]
+    noisy = (levels + 5 * rng.standard_normal((3, 30, 42, 1))).astype(dtype)
+    noisy[0, :2, :3] = 0  # Few pixels do not count.
+    expected = np.stack([Denoiser(network)(picture) for picture in noisy])
+    files = [tf.io.encode_png(picture).numpy() for picture in noisy]
+    encoded = endpoints.encoded(files)["denoised_bytes"]
+    denoised = np.stack([tf.io.decode_png(f, dtype=dtype).numpy() for f in encoded])
+    assert np.abs(denoised.astype(int) - expected).max() <= 1
+    fixed = Denoiser(network)(noisy[1], pixel_range=network.pixel_range)
+    assert np.abs(fixed.astype(int) - expected[1]).max() > 3
+    if dtype == np.uint8:
+        denoised = endpoints.uint8(noisy)["denoised"].numpy()
+        assert np.abs(denoised.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("height, width", [(1, 1), (3, 9), (5, 7), (6, 6)])
+def test_small_pictures_have_the_range_of_the_model(height, width):
+    picture = tf.fill((height, width, 1), 3.0)
+    signature = [tf.TensorSpec([None, None, 1]), tf.TensorSpec([]), tf.TensorSpec([])]
+    limits = tf.function(sound_limits, signature)(picture, 0.0, 2.0)
+    assert limits.shape == 2 and limits[0] < limits[1]
 
 
 def test_percentiles_of_a_constant_picture():

@@ -110,7 +110,9 @@ class FileSource(ImageSource):
           ImageReadError: If the picture is broken, or more than half is missing.
         """
         with reading(self.paths[index]):
-            return _TREATMENTS[self.gaps](self.stored(index))
+            pixels = self.stored(index)
+            gaps.count_gaps(pixels)
+            return _TREATMENTS[self.gaps](pixels)
 
     def limits(self, index: int) -> tuple[float, float] | None:
         """Returns the values of a picture that become 0 and 1; None for "dtype"."""

@@ -11,11 +11,10 @@ import tensorflow as tf
 from tfflowdn import data, inference
 from tfflowdn.inference import tiling
 from tfflowdn.serving import MAX_REQUEST_PIXELS, encoded_files
+from tfflowdn.serving.sound_range import percentiles, sound_limits
 from tfflowdn.serving.tiles import denoise_by_tiles
 
 __all__ = ["ServedDenoiser"]
-
-_MAX_SAMPLE = 2**22  # Pixels that percentiles are computed from, as in `data`.
 
 
 class ServedDenoiser:
@@ -195,14 +194,14 @@ class ServedDenoiser:
         """
         if self.pixel_range == "dtype":
             return tf.zeros([1, 1, 1, 1]), tf.reshape(largest, [1, 1, 1, 1])
-        if "%" not in self.pixel_range:
-            low, high = (tf.constant(end, shape=[1, 1, 1, 1]) for end in self._ends)
-            return low, high
-        limits = tf.map_fn(
-            lambda picture: _percentiles(picture, self._ends),
-            pixels,
-            fn_output_signature=tf.TensorSpec([2]),
-        )
+        ends = self._ends
+
+        def find(picture):
+            if "%" in self.pixel_range:
+                return percentiles(picture, ends)
+            return sound_limits(picture, *map(tf.constant, ends))
+
+        limits = tf.map_fn(find, pixels, fn_output_signature=tf.TensorSpec([2]))
         return tf.split(limits[:, tf.newaxis, tf.newaxis], 2, axis=-1)
 
     def _check_tiles(self):
@@ -272,23 +271,6 @@ class ServedDenoiser:
             multiple=self.multiple,
             max_pixels=self.max_pixels,
         )
-
-
-def _percentiles(picture, percentages):
-    """Returns two percentiles of [H, W, C] as `data.find_limits` does, float32 [2]."""
-    height, width = tf.unstack(tf.shape(picture)[:2])
-    num_pixels = tf.cast(height, tf.float64) * tf.cast(width, tf.float64)
-    step = tf.cast(tf.math.ceil(tf.sqrt(num_pixels / _MAX_SAMPLE)), tf.int32)
-    values = tf.sort(tf.reshape(picture[::step, ::step], [-1]))
-    last = tf.cast(tf.size(values) - 1, tf.float64)
-    places = tf.constant(percentages, tf.float64) / 100 * last
-    below = tf.gather(values, tf.cast(tf.floor(places), tf.int32))
-    above = tf.gather(values, tf.cast(tf.math.ceil(places), tf.int32))
-    fraction = tf.cast(places - tf.floor(places), tf.float32)
-    limits = below + fraction * (above - below)
-    ends = tf.stack([values[0], values[-1]])
-    low, high = tf.unstack(tf.where(limits[0] == limits[1], ends, limits))
-    return tf.stack([low, tf.where(high > low, high, low + 1)])
 
 
 def _to_integers(pixels, dtype):
