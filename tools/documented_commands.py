@@ -26,8 +26,8 @@ PAGES = [
     *sorted((ROOT / "saved_models").glob("*.md")),
 ]
 OTHERS = {  # Programs that are not part of the project.
-    "base64", "cd", "curl", "docker", "git", "jq", "mkdocs", "pip", "printf", "python3",
-    "ruff", "source", "tensorboard", "tfds",
+    "base64", "cd", "cp", "curl", "docker", "git", "jq", "mkdocs", "pip", "printf",
+    "python3", "ruff", "source", "tensorboard", "tfds",
 }  # fmt: skip
 TOOLS = sorted(
     path
