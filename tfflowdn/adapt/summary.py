@@ -92,8 +92,8 @@ def _expected(run: Adaptation, denoise, noise: NoiseModel) -> str:
     return (
         f"On {len(rows)} clean pictures with the learned noise the denoiser has "
         f"a PSNR of {psnr.mean():.1f} dB (spread {psnr.std():.1f}) and an SSIM of "
-        f"{ssim.mean():.3f}. Of at least 16 clean pictures, these are not in the "
-        "training."
+        f"{ssim.mean():.3f}. If there are at least 16 clean pictures, the training has "
+        "not seen these."
     )
 
 

@@ -309,7 +309,6 @@ class Denoiser:
         height, width, _ = sources[0].shape
         max_pixels = self._max_pixels or self._affordable_pixels()
         count = max_pixels // (height * width)
-        margin = self.margin if stds is None else self._set.std_margin
         for first in range(0, len(sources), max(1, count)):
             batch = slice(first, first + max(1, count))
             pictures = [repair(source) for source in sources[batch]]
@@ -324,6 +323,7 @@ class Denoiser:
                     on_pixels(len(results) * height * width)
             else:
                 one = scalings[batch]
+                margin = self.margin if stds is None else self._set.std_margin
                 tiling.apply_by_tiles(
                     functools.partial(_on_tile, function, one),
                     *(pictures[0], rounded[0]),
