@@ -6,13 +6,14 @@ import errno
 import os
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
 import tifffile
 
-from tfflowdn import data
-from tfflowdn.data import memory
+from tfflowdn import Denoiser, ResNetDenoiser, data
+from tfflowdn.data import memory, picture_pool
 
 GIB = 2**30
 
@@ -113,3 +114,34 @@ devices.check_not_forked()
 assert code_of_fork() == 7
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def _peaks(folder, num_pages, network):
+    """Returns the peak memory of Python in bytes, in training and in use."""
+    path, shape = folder / f"{num_pages}.npy", (num_pages, 256, 256)
+    np.lib.format.open_memmap(path, "w+", np.uint16, shape).flush()
+    tracemalloc.start()
+    source = data.open_source(str(path), channels=1, axes="ZYX")
+    crops = data.RandomCrops(source, crop_size=16, batch_size=8)
+    for _ in crops().take(2):
+        pass
+    peaks = [tracemalloc.get_traced_memory()[1]]
+    tracemalloc.reset_peak()
+    denoiser = Denoiser(network, max_pixels=256**2)
+    data.map_array(
+        path,
+        path.with_suffix(".result.npy"),
+        lambda array, out: denoiser(array, axes="ZYX", out=out),
+    )
+    peaks.append(tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+    return np.array(peaks)
+
+
+def test_memory_stays_flat_for_a_stack(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "is_large", lambda num_bytes: num_bytes > 2**19)
+    monkeypatch.setattr(picture_pool, "is_large", lambda _: True)
+    network = ResNetDenoiser(num_blocks=1, hidden_channels=2)
+    _peaks(tmp_path, 1, network)  # Imports, and the trace of the network.
+    few, many = (_peaks(tmp_path, count, network) for count in (4, 24))
+    assert (many - few).max() < 8 * 256**2 * 2
