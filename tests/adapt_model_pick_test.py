@@ -15,7 +15,7 @@ RNG = np.random.default_rng(0)
 
 
 def soft_picture(side=192, noise=3.0):
-    """Returns a photograph that was enlarged by 3, with noise that was, too."""
+    """Returns a photograph and noise, both enlarged by 3."""
     with Image.open(data.photographs()[0]) as image:
         small = np.asarray(image.convert("RGB"))[: side // 3, : side // 3]
     noisy = np.clip(0.5 * small + 60 + noise * RNG.normal(size=small.shape), 0, 255)
