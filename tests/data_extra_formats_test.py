@@ -308,7 +308,7 @@ def test_raw_files_are_developed(tmp_path, caplog):
     header = data.image_header(tmp_path / "a.dng")
     assert header[2:] == (3, np.uint16)
     denoiser = Denoiser(ResNetDenoiser(num_blocks=1, hidden_channels=2))
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="absl"):
         (written,) = denoise_files([str(tmp_path)], str(tmp_path / "out"), denoiser)
     assert written.name == "a.ome.tif"
     assert "1 result is an OME-TIFF, because no library writes" in caplog.text
