@@ -214,7 +214,7 @@ def test_missing_pixels_of_files_are_kept_and_counted(
     pixels, path = _with_gaps(*shape), tmp_path / name
     write = np.save if name.endswith("npy") else tifffile.imwrite
     write(path, pixels)
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="absl"):
         (written,) = denoise_files([str(path)], str(tmp_path / "out"), denoiser)
     read = np.load if name.endswith("npy") else tifffile.imread
     bad, result = ~np.isfinite(pixels), read(written)
@@ -235,7 +235,7 @@ def test_outliers_of_files_are_replaced_on_demand(denoiser, tmp_path, caplog, pa
     pixels[:, 9, 9] = 255
     tifffile.imwrite(tmp_path / "a.tif", pixels.squeeze())
     options = {"remove_outliers": True, "overwrite": True}
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="absl"):
         denoise_files([str(tmp_path / "a.tif")], str(tmp_path / "o"), denoiser)
         before = tifffile.imread(tmp_path / "o/a.tif")
         assert "outliers" not in caplog.text
