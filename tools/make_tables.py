@@ -333,6 +333,29 @@ def estimates() -> str:
     return _table((*columns, "correlation"), rows)
 
 
+def uncertainty() -> str:
+    """Returns the shares of errors within one and two standard deviations."""
+    names = ("denoiser_gray", "denoiser_rgb")
+    results = [_read(f"uncertainty/{name}.json")["results"] for name in names]
+    rows = [
+        (
+            kind,
+            *(
+                100 * one[kind][key]
+                for one in results
+                for key in ("within_1", "within_2")
+            ),
+        )
+        for kind in results[0]
+    ]
+    titles = [f"{name}, {n}" for name in names for n in ("1 std", "2 std")]
+    return _table(("errors within, in %", *titles), [_one_digit(row) for row in rows])
+
+
+def _one_digit(row: Row) -> Row:
+    return [f"{cell:.1f}" if isinstance(cell, float) else cell for cell in row]
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "camera": camera,
     "comparison": comparison,
@@ -351,6 +374,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "sizes": sizes,
     "speed": speed,
     "training": training,
+    "uncertainty": uncertainty,
 }
 
 

@@ -144,7 +144,16 @@ def present_values(pixels: np.ndarray) -> np.ndarray:
 
 
 def as_float64(pixels: np.ndarray) -> np.ndarray:
-    """Returns pixels with NaN for missing values, float64."""
+    """Returns pixels with NaN for missing values, float64.
+
+    Raises:
+      ValueError: If they are neither integers, floats nor bools.
+    """
+    if pixels.dtype.kind not in "iufbV":  # V: bfloat16.
+        raise ValueError(
+            "The pixels must be integers, floats or bools. "
+            f"Received: dtype={pixels.dtype}."
+        )
     gaps, values = find_gaps(pixels), np.ma.getdata(pixels).astype(np.float64)
     if gaps is not None:
         values[gaps] = np.nan
