@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
+import tfflowdn
 from tfflowdn.models import ResNetDenoiser, UncertaintyNetwork
 from tfflowdn.scripts.denoise import denoise_files
 
@@ -49,6 +52,26 @@ def test_every_output_has_a_map(tmp_path, model):
     assert (std.shape, std.dtype) == ((12, 14), np.float32)
     names = {*maps, "array.npy.std.npy", *(path.name for path in written)}
     assert {path.name for path in out.iterdir()} == names
+
+
+def test_a_camera_file_gets_a_map_without_a_model_by_name(tmp_path):
+    tile = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
+    Image.fromarray(tile).resize((96, 96)).save(tmp_path / "photo.jpg")
+    inputs = [str(tmp_path / "photo.jpg")]
+    denoise_files(inputs, str(tmp_path / "out"), "auto", return_std=True)
+    std = tifffile.imread(tmp_path / "out/photo.jpg.std.tif")
+    assert std.shape == (96, 96, 3)
+
+
+def test_the_uncertainty_of_another_denoiser_does_no_harm(tmp_path, model):
+    folder = Path(model).parent
+    (tmp_path / "uncertainty.keras").write_bytes(
+        (folder / "uncertainty.keras").read_bytes()
+    )
+    network = ResNetDenoiser(3, num_blocks=1, hidden_channels=4)
+    network.save(tmp_path / "denoiser.keras")
+    denoiser = tfflowdn.Denoiser.from_pretrained(tmp_path / "denoiser.keras")
+    assert denoiser(np.zeros((8, 8, 3), np.float32)).shape == (8, 8, 3)
 
 
 def test_maps_are_not_overwritten_and_need_an_uncertainty(tmp_path, model):

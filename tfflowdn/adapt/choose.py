@@ -33,8 +33,8 @@ class Comparison:
     """Estimated errors of several denoisers on the same pictures.
 
     Attributes:
-      best: The name of the denoiser with the lowest estimated error. It is the first
-        one if no other is better by more than the uncertainty of the difference.
+      best: The name of the denoiser to use, see the module. It is the first one if no
+        other is better.
       psnr: Estimated PSNR in dB by denoiser, in the mean over pictures.
       noisy_psnr: Estimated PSNR of the noisy pictures in dB, likewise.
       gain: By denoiser, the difference to the error of the first one, in units of the

@@ -23,6 +23,7 @@ from tfflowdn.inference.loading import (
     find_uncertainty,
     load_denoiser,
     load_uncertainty,
+    num_channels,
 )
 from tfflowdn.inference.local_mean import MEAN_RADIUS
 from tfflowdn.inference.network_set import Network, NetworkSet, on_luminance
@@ -118,7 +119,10 @@ class Denoiser:
         names = GENERAL_DENOISERS if model == GENERAL else (model,)
         networks = [load_denoiser(name, trust=trust) for name in names]
         files = filter(None, map(find_uncertainty, names))
-        uncertainties = [load_uncertainty(file) for file in files]
+        known = [num_channels(network) for network in networks]
+        loaded = map(load_uncertainty, files)
+        # The file in the folder may belong to another denoiser.
+        uncertainties = [one for one in loaded if one.channels in known]
         return cls(*networks, max_pixels=max_pixels, uncertainties=uncertainties)
 
     @property

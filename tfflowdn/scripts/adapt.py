@@ -142,8 +142,8 @@ def _gained(run: tfflowdn.adapt.Adaptation, output: str) -> str:
     if result.expected:
         best, start = (result.expected[name] for name in (result.best, "start"))
         return (
-            f"{output} was denoised by the adapted denoiser. On held-out clean "
-            f"pictures with this noise it has {best:.1f} dB, and {run.decisions.start} "
+            f"{output} was denoised by the adapted denoiser. On clean pictures of "
+            f"yours with this noise it has {best:.1f} dB, and {run.decisions.start} "
             f"{start:.1f} dB; the estimates on the noisy pictures do not contradict."
         )
     best = result.psnr[result.best]

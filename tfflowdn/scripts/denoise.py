@@ -117,6 +117,8 @@ def denoise_files(
     if options.get("return_std"):
         outputs += [std_path(target) for target in outputs]
     check_outputs(outputs, overwrite)
+    if model == AUTO and options.get("return_std"):
+        model = GENERAL  # The model for cameras has no uncertainty.
     picker = ModelPicker(max_pixels) if model == AUTO else model
     denoiser = picker
     if isinstance(picker, ModelPicker):
