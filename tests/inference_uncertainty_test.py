@@ -71,6 +71,13 @@ def test_tiles_give_the_deviations_of_the_whole_picture():
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+def test_one_call_returns_deviations_by_the_general_denoiser():
+    image = picture((16, 16))
+    denoised, std = inference.denoise(image, return_std=True)
+    assert denoised.shape == std.shape == (16, 16)
+    assert 0.001 < std.mean() < 0.5
+
+
 def test_planes_the_given_array_tensors_and_empty_batches():
     model, stack = denoiser(), picture((3, 10, 12))
     out = np.empty(stack.shape, np.float32)

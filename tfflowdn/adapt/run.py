@@ -39,6 +39,7 @@ __all__ = ["Adaptation"]
 
 SHARE_OF_REST = 0.15  # Of the minutes, for denoising and the report.
 FAR = 2.0  # Ratio of the learned noise to the noise of calm places.
+SSIM_SIDE = 11  # Smaller pictures have no SSIM.
 DARK = 0.2  # Photographs have a higher median brightness.
 SCRIPTS = {
     "noise": "train_noise",
@@ -259,7 +260,8 @@ class Adaptation:
         """
         if self._clean_spec is None or self.decisions.evidence != "residuals":
             return []
-        return self.held_out_planes()
+        planes = self.held_out_planes()
+        return [plane for plane in planes if min(plane.shape[:2]) >= SSIM_SIDE]
 
     def _choose(self, noise: Path, trained: Sequence[Path], path: Path) -> None:
         start = inference.load_denoiser(self.decisions.start, self.look.channels)

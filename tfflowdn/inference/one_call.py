@@ -32,8 +32,9 @@ def denoise(
     transform: str | Transform = "none",
     dtype: npt.DTypeLike | None = None,
     remove_outliers: bool = False,
+    return_std: bool = False,
     trust: bool = False,
-) -> np.ndarray | tf.Tensor:
+) -> np.ndarray | tf.Tensor | tuple[np.ndarray | tf.Tensor, ...]:
     """Denoises a picture or a batch of pictures.
 
     The model that was loaded last is kept in memory for the next call.
@@ -51,6 +52,8 @@ def denoise(
       transform: The map under which the noise is uniform.
       dtype: The dtype of the result.
       remove_outliers: Whether isolated hot and dead pixels are replaced.
+      return_std: Whether to return (denoised, std) with the predicted standard
+        deviation of the error of each value.
       trust: Whether to load any SavedModel, which can run code.
 
     Returns:
@@ -75,6 +78,7 @@ def denoise(
         transform=transform,
         dtype=dtype,
         remove_outliers=remove_outliers or None,
+        return_std=return_std,
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import tensorflow as tf
 
+from tfflowdn.bijectors import LineScale
 from tfflowdn.noise.crops import NoiseCrops
 
 __all__ = ["MIN_VARIANCE", "line_variances", "without_lines"]
@@ -45,16 +47,9 @@ def without_lines(crops: NoiseCrops, variances: np.ndarray) -> NoiseCrops:
       crops: Crops of noise.
       variances: The variances of rows and columns, [2, C].
     """
-    height, width = crops.noise.shape[1:3]
-    rows = crops.noise.mean(2, keepdims=True)
-    columns = crops.noise.mean(1, keepdims=True)
-    mean = rows.mean(1, keepdims=True)
-    rest = crops.noise - rows - columns + mean
-    powers = variances[0] * width, variances[1] * height
-    rest += (rows - mean) / np.sqrt(1 + powers[0])
-    rest += (columns - mean) / np.sqrt(1 + powers[1])
-    rest += mean / np.sqrt(1 + sum(powers))
-    return dataclasses.replace(crops, noise=np.float32(rest))
+    log_variance = tf.math.log(tf.maximum(tf.cast(variances, tf.float32), 1e-9))
+    noise = LineScale(lambda _: log_variance).inverse(crops.noise)
+    return dataclasses.replace(crops, noise=noise.numpy())
 
 
 def _product(noise, rows, columns, weight):

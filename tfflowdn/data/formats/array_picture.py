@@ -22,7 +22,7 @@ from tfflowdn.data.formats.base import (
 )
 from tfflowdn.data.memory import check_fits
 
-__all__ = ["ArrayPicture", "Form", "import_extra"]
+__all__ = ["ArrayPicture", "Form", "LibraryPicture", "import_extra"]
 
 
 class Form(NamedTuple):
@@ -164,3 +164,22 @@ def import_extra(module: str, extra: str) -> ModuleType:
             f"reading the format needs a library: pip install 'tfflowdn[{extra}]'. "
             f"Received: {error}."
         ) from error
+
+
+class LibraryPicture(ArrayPicture):
+    """A picture whose planes are read by the reader of a library, `_reader`.
+
+    A subclass defines `_reader` as a cached property with a method `close`.
+    """
+
+    def close(self) -> None:
+        """Closes the file."""
+        reader = self.__dict__.pop("_reader", None)
+        if reader is not None:
+            reader.close()
+        super().close()
+
+    def __del__(self) -> None:
+        """Closes the file of a picture that nobody uses any more."""
+        if hasattr(self, "_file"):
+            self.close()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tfflowdn.data.formats.array_picture import ArrayPicture, Form, import_extra
+from tfflowdn.data.formats.array_picture import Form, LibraryPicture, import_extra
 from tfflowdn.data.formats.base import UNIFORM_PIXELS, UNIFORM_RATIO, Codec
 
 __all__ = ["CZI"]
@@ -25,21 +25,9 @@ _KINDS = {  # The dtype and the number of channels of the types of pixels.
 }
 
 
-class _CziPicture(ArrayPicture):
+class _CziPicture(LibraryPicture):
     largest_ratio, unchecked_pixels = UNIFORM_RATIO, UNIFORM_PIXELS  # JPEG XR, Zstd.
     notes = "metadata but for the scale and the names of channels are left out"
-
-    def close(self) -> None:
-        """Closes the file."""
-        reader = self.__dict__.pop("_reader", None)
-        if reader is not None:
-            reader.close()
-        super().close()
-
-    def __del__(self) -> None:
-        """Closes the file of a picture that nobody uses any more."""
-        if hasattr(self, "_file"):
-            self.close()
 
     @functools.cached_property
     def _reader(self) -> Any:

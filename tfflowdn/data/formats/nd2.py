@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tfflowdn.data.formats.array_picture import ArrayPicture, Form, import_extra
+from tfflowdn.data.formats.array_picture import Form, LibraryPicture, import_extra
 from tfflowdn.data.formats.base import UNIFORM_PIXELS, UNIFORM_RATIO, Codec
 from tfflowdn.data.formats.ome_tiff import SUFFIX, write_ome_tiff
 
@@ -21,20 +21,8 @@ _PLANE_AXES = "CYXS"
 _LOOPS = "PTZ"  # The order of the planes; positions become series.
 
 
-class _Nd2Picture(ArrayPicture):
+class _Nd2Picture(LibraryPicture):
     largest_ratio, unchecked_pixels = UNIFORM_RATIO, UNIFORM_PIXELS  # Deflate.
-
-    def close(self) -> None:
-        """Closes the file."""
-        reader = self.__dict__.pop("_reader", None)
-        if reader is not None:
-            reader.close()
-        super().close()
-
-    def __del__(self) -> None:
-        """Closes the file of a picture that nobody uses any more."""
-        if hasattr(self, "_file"):
-            self.close()
 
     @functools.cached_property
     def _reader(self) -> Any:
