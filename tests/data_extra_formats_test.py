@@ -257,6 +257,16 @@ def test_czi_is_read_and_written(tmp_path, dtype):
             assert text in file.raw_metadata
 
 
+def test_czi_of_more_planes_than_the_file_can_hold_is_an_error(tmp_path):
+    library = pytest.importorskip("pylibCZIrw.czi")
+    path = tmp_path / "a.czi"
+    with library.create_czi(str(path)) as file:
+        for time in (0, 10**6):
+            file.write(SMOOTH, plane={"T": time, "C": 0, "Z": 0})
+    with pytest.raises(data.ImageReadError, match="1000001 planes must lie in the"):
+        data.num_pages(path)
+
+
 def test_czi_of_colors_and_scenes(tmp_path):
     library = pytest.importorskip("pylibCZIrw.czi")
     path, target = tmp_path / "a.czi", tmp_path / "b.czi"

@@ -25,6 +25,10 @@ _KINDS = {  # The dtype and the number of channels of the types of pixels.
 }
 
 
+# The least size of a plane in a file: its entry in the directory of the planes.
+_BYTES_OF_A_PLANE = 32
+
+
 class _CziPicture(LibraryPicture):
     largest_ratio, unchecked_pixels = UNIFORM_RATIO, UNIFORM_PIXELS  # JPEG XR, Zstd.
     notes = "metadata but for the scale and the names of channels are left out"
@@ -64,8 +68,14 @@ class _CziPicture(LibraryPicture):
             )
         dtype, channels = _KINDS[kinds.pop()]
         count = math.prod(length for _, length in self._axes.values())
+        count *= len(self._scenes)
+        if count * _BYTES_OF_A_PLANE > self._num_bytes():
+            raise ValueError(
+                f"{count} planes must lie in the file. "
+                f"Received: {self._num_bytes()} bytes."
+            )
         (size,) = sizes
-        return Form(len(self._scenes) * count, *size, channels, np.dtype(dtype))
+        return Form(count, *size, channels, np.dtype(dtype))
 
     def _place(self, index: int) -> tuple[int | None, dict[str, int]]:
         """Returns the scene and the indices of a plane."""
