@@ -265,8 +265,7 @@ def test_crops_of_a_stack_that_stays_on_disk_are_the_same(
     np.testing.assert_array_equal(_take(crops(3), 2), whole)
     assert crops.names(3)
     if name != "zlib.tif":
-        picture = data.open_picture(tmp_path / name)
-        picture.axes = "TZYX"
+        picture = data.open_picture(tmp_path / name, "TZYX")
         assert views
         assert isinstance(picture.view(1), np.memmap)
         picture.close()

@@ -85,8 +85,7 @@ def test_axes(tmp_path, axes, shape, pages):
     values = np.random.default_rng(0).integers(0, 9, shape).astype(np.int16)
     path, target = tmp_path / "a.zarr", tmp_path / "b.zarr"
     _array(path, 3, values, chunks=shape)
-    with data.open_picture(path) as picture:
-        picture.axes = axes
+    with data.open_picture(path, axes) as picture:
         assert picture.num_pages == pages
         planes = np.stack(list(picture.pages("")))
         expected = np.stack(data.split_pictures(values, axes or "ZTYX"[-len(shape) :]))

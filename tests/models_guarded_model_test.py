@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfflowdn.models import FlowPrior, ResNetDenoiser, UnpairedDenoiser
+from tfflowdn.models import FlowPrior, Noise2Void, ResNetDenoiser, UnpairedDenoiser
 from tfflowdn.noise import NoiseModel
 
 SGD = keras.optimizers.SGD
@@ -36,7 +36,15 @@ def _noise():
     return NoiseModel(order=1, num_knots=3)
 
 
+def _blind_spots(**options):
+    network = ResNetDenoiser(num_blocks=1, hidden_channels=2, residual=False)
+    network.tail.kernel.assign(keras.random.normal(network.tail.kernel.shape, seed=0))
+    return Noise2Void(network, **{"spacing": 2, "radius": 1, **options})
+
+
 MAKERS = {"prior": _prior, "denoiser": _denoiser, "noise": _noise}
+MAKERS["noise2void"] = _blind_spots
+OF_PICTURES = ["prior", "denoiser", "noise2void"]
 
 
 def _data(name, pictures):
@@ -112,7 +120,7 @@ def test_a_network_in_float16_gets_the_scaled_gradient():
         np.testing.assert_allclose(one, other, rtol=0.03, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", ["prior", "denoiser", "noise"])
 def test_accumulated_gradients_are_those_of_the_whole_batch(name):
     optimizer = SGD(0.01, gradient_accumulation_steps=2)
     changes, _ = _changes(name, optimizer, _pictures(8), run_eagerly=True)
@@ -185,7 +193,7 @@ BAD_UNITS = {
 
 @pytest.mark.parametrize("units", BAD_UNITS)
 @pytest.mark.parametrize("kind", ["array", "dataset"])
-@pytest.mark.parametrize("name", ["prior", "denoiser"])
+@pytest.mark.parametrize("name", OF_PICTURES)
 def test_other_units_are_refused(name, kind, units):
     model, data = MAKERS[name](), BAD_UNITS[units]
     eager = units != "resized"  # The others would trace a graph each.
@@ -195,6 +203,27 @@ def test_other_units_are_refused(name, kind, units):
     for function, options in ((model.fit, {"shuffle": False}), (model.evaluate, {})):
         with pytest.raises(ValueError, match=r"floats in \[0, 1\].*Received: a batch"):
             function(data, verbose=0, **options)
+    if kind == "array":
+        with pytest.raises(ValueError, match=r"floats in \[0, 1\].*Received: a batch"):
+            model.test_on_batch(data)
+
+
+def test_integers_have_no_density():
+    integers = BAD_UNITS["uint8"]
+    for function in (MAKERS["prior"]().log_prob, MAKERS["prior"]().likelihood_map):
+        pictures = integers[0] if function.__name__ == "likelihood_map" else integers
+        with pytest.raises(
+            ValueError, match="must be floats.*Received: a batch of uin"
+        ):
+            function(pictures)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_classes_are_refused(name):
+    model = MAKERS[name]()
+    model.compile("sgd")
+    with pytest.raises(ValueError, match=r"class_weight must be None.*class_weight={"):
+        model.fit(*_data(name, _pictures()), class_weight={0: 1.0})
 
 
 def test_units_are_checked_before_act_norm_is_set():
@@ -207,21 +236,26 @@ def test_units_are_checked_before_act_norm_is_set():
         prior.initialize(BAD_UNITS["uint8"])
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float64"])
-@pytest.mark.parametrize("name", ["prior", "denoiser"])
+@pytest.mark.parametrize("dtype", ["float16", "float64", "bfloat16"])
+@pytest.mark.parametrize("name", OF_PICTURES)
 def test_datasets_of_other_floats(name, dtype):
-    pictures = np.float16(_pictures(4))
+    pictures = np.round(_pictures(4) * 128) / 128  # Each type holds them.
     expected, _ = _changes(name, SGD(0.01), np.float32(pictures), run_eagerly=True)
     model = MAKERS[name]()
     model.compile(SGD(0.01), run_eagerly=True)
     before = model.get_weights()
-    data = tf.data.Dataset.from_tensors(pictures.astype(dtype))
+    data = tf.data.Dataset.from_tensors(tf.cast(pictures, dtype))
     model.fit(data, shuffle=False, verbose=0, validation_data=data)
     changes = [b - a for a, b in zip(before, model.get_weights(), strict=True)]
     _assert_equal(changes, expected)
 
 
-@pytest.mark.parametrize("name", ["prior", "denoiser"])
+def _one_batch(pictures):
+    """Returns a generator of one batch."""
+    yield pictures
+
+
+@pytest.mark.parametrize("name", OF_PICTURES)
 def test_a_generator(name):
     pictures = _pictures(8)
     expected, _ = _changes(name, SGD(0.01), pictures, run_eagerly=True)
@@ -229,7 +263,9 @@ def test_a_generator(name):
     model.compile(SGD(0.01), run_eagerly=True)
     before = model.get_weights()
     fit = {"steps_per_epoch": 2, "shuffle": False, "verbose": 0}
-    model.fit((batch for batch in np.split(pictures, 2)), **fit)
+    validation = {"validation_data": _one_batch(pictures), "validation_steps": 1}
+    logs = model.fit((batch for batch in np.split(pictures, 2)), **fit, **validation)
+    assert np.isfinite(logs.history["val_loss"][0])
     changes = [b - a for a, b in zip(before, model.get_weights(), strict=True)]
     _assert_equal(changes, expected)
 
@@ -249,7 +285,7 @@ def test_sample_weights_multiply_the_loss_of_each_picture(name):
     assert all(np.all(change == 0) for change in zeros)
 
 
-@pytest.mark.parametrize("name", ["prior", "denoiser"])
+@pytest.mark.parametrize("name", OF_PICTURES)
 def test_sample_weights_in_validation(name):
     model, pictures = MAKERS[name](), _pictures(4)
     model.compile(SGD(0.0), run_eagerly=True)
@@ -351,7 +387,19 @@ def test_global_settings_do_not_change_the_models():
     assert ResNetDenoiser(num_blocks=1)(_pictures(1)).dtype == tf.float32
 
 
-@pytest.mark.parametrize("name", ["prior", "denoiser"])
+def test_xla_hides_neighbors():
+    options = {"replacement": "neighbor", "spacing": 3}
+    changes, logs = _changes(
+        "noise2void",
+        SGD(0.01),
+        _pictures(4),
+        make=lambda: _blind_spots(**options),
+        jit_compile=True,
+    )
+    assert logs["skipped"] == [0] and max(np.abs(c).max() for c in changes) > 0
+
+
+@pytest.mark.parametrize("name", OF_PICTURES)
 def test_xla_takes_the_same_step(name):
     expected, _ = _changes(name, SGD(0.01), _pictures(4), run_eagerly=True)
     changes, _ = _changes(name, SGD(0.01), _pictures(4), jit_compile=True)

@@ -9,7 +9,7 @@ import tifffile
 
 from tfflowdn import Denoiser, ResNetDenoiser, data, serving
 from tfflowdn.scripts import denoise_beam
-from tfflowdn.scripts.beam_pipeline import build
+from tfflowdn.scripts.beam_pipeline import FileOptions, build
 from tfflowdn.scripts.denoise import denoise_files
 
 
@@ -30,6 +30,70 @@ def test_a_saved_model_denoises_as_its_network(saved_model, randomize):
         np.testing.assert_allclose(denoiser(picture), expected, atol=1e-5)
 
 
+def _build(pipeline, pattern, output, model, options):
+    calls = ("strength", "self_ensemble", "luminance_only")
+    of_files = {k: v for k, v in options.items() if k not in calls}
+    of_calls = {k: v for k, v in options.items() if k in calls}
+    build(
+        *(pipeline, str(pattern), str(output), str(model), 10_000),
+        FileOptions(**of_files),
+        **of_calls,
+    )
+
+
+def _hard_files(folder):
+    """Writes channels, missing pixels, few counts, a batch, alpha and a CT."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    channels = rng.integers(0, 90, (2, 3, 40, 50), np.uint8)
+    channels[:, 0, 9, 9] = 255
+    options = {"imagej": True, "metadata": {"axes": "ZCYX"}}
+    tifffile.imwrite(folder / "dyes.tif", channels, **options)
+    nodata = rng.integers(80, 99, (40, 50)).astype(np.int16)
+    nodata[:9] = -9999
+    tag = (42113, 2, 0, "-9999", True)
+    tifffile.imwrite(folder / "nodata.tif", nodata, extratags=[tag])
+    counts = rng.poisson(0.4, (150, 120, 1)).astype(np.uint16)
+    data.write_image(folder / "counts.png", counts)
+    batch = np.stack([np.full((30, 40, 1), v) for v in (9.0, 200.0)])
+    np.save(folder / "batch.npy", (batch + rng.random(batch.shape)).astype(np.uint8))
+    alpha = rng.integers(0, 255, (30, 40, 4), np.uint8)
+    data.write_image(folder / "alpha.png", alpha)
+    samples = rng.integers(0, 255, (30, 40, 5), np.uint8)
+    data.write_image(folder / "five.tif", samples)
+    data.write_image(
+        folder / "ct.tif", (rng.integers(0, 99, (64, 64, 1)) - 1000).astype(np.int16)
+    )
+
+
+@pytest.mark.filterwarnings("ignore")  # Of Beam's own imports.
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"channels": "independent", "remove_outliers": True, "dtype": "float32"},
+        {"transform": "anscombe", "gain": 2.0, "percentiles_by": "page"},
+    ],
+)
+def test_the_pipeline_takes_the_files_and_options_of_denoise(
+    saved_model, tmp_path, options
+):
+    folder, output, local = (tmp_path / name for name in ("in", "out", "local"))
+    _hard_files(folder)
+    if options.get("dtype") == "float32":  # PNG cannot hold it.
+        for name in ("counts.png", "alpha.png"):
+            (folder / name).unlink()
+    with beam.Pipeline(runner="DirectRunner") as pipeline:
+        _build(pipeline, f"{folder}/**", output, saved_model, options)
+    written = denoise_files(
+        [str(folder)], local, saved_model, max_pixels=10_000, **options
+    )
+    assert len(written) == len(list(folder.iterdir()))
+    assert not (output / "failures.txt").exists()
+    for path in written:
+        assert (output / path.name).read_bytes() == path.read_bytes(), path.name
+
+
 @pytest.mark.filterwarnings("ignore")  # Of Beam's own imports.
 @pytest.mark.parametrize(
     "options", [{}, {"pixel_range": "2%,98%", "strength": 0.7, "luminance_only": True}]
@@ -48,7 +112,7 @@ def test_the_pipeline_writes_what_denoise_writes(saved_model, tmp_path, options)
     (folder / "broken.tif").write_bytes(whole[: len(whole) - 1000])
     pattern, output = f"{tmp_path}/in/**", tmp_path / "out"
     with beam.Pipeline(runner="DirectRunner") as pipeline:
-        build(pipeline, pattern, str(output), str(saved_model), 10_000, **options)
+        _build(pipeline, pattern, output, saved_model, options)
     (folder / "broken.png").unlink()
     (folder / "broken.tif").unlink()
     local = tmp_path / "local"

@@ -41,10 +41,10 @@ def test_outputs_below_the_input_are_not_denoised_again(denoiser, folder, option
 def test_an_unforeseen_error_belongs_to_its_file(denoiser, folder, monkeypatch):
     read_picture = denoise_queue.read
 
-    def read(path):
+    def read(path, options):
         if path.name == "0.png":
             raise RuntimeError("no such thing")
-        return read_picture(path)
+        return read_picture(path, options)
 
     monkeypatch.setattr(denoise_queue, "read", read)
     message = r"1 of 2 pictures failed.*\n.*0\.png: RuntimeError: no such thing"

@@ -622,10 +622,10 @@ def test_few_pictures_wait_where_they_are_large(
     waiting, most = set(), []
     read_picture, write_image = denoise_queue.read, data.write_image
 
-    def read(path):
+    def read(path, options):
         waiting.add(path.name)
         most.append(len(waiting))
-        return read_picture(path)
+        return read_picture(path, options)
 
     def write(path, *args):
         write_image(path, *args)

@@ -75,7 +75,7 @@ def read_planes(
       files: The files.
       count: Largest number of planes.
       side: Larger planes are cropped to their middle; None reads them whole.
-      axes: The meaning of the axes of .npy files, see `inference.Denoiser`.
+      axes: The meaning of the axes of arrays and stacks, see `inference.Denoiser`.
 
     Returns:
       The planes without alpha, and the reasons why files could not be read, by name.
@@ -127,8 +127,10 @@ def _planes_of(
     path: Path, count: int, side: int | None, axes: str | None
 ) -> list[Plane]:
     planes = []
-    with data.open_picture(path) as picture, tempfile.TemporaryDirectory() as folder:
-        picture.axes = axes
+    with (
+        data.open_picture(path, axes) as picture,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         num_pages = picture.num_pages
         indices = _spread(num_pages, count)
         for index, page in zip(indices, picture.pages(folder, indices), strict=True):

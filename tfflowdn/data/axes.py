@@ -6,9 +6,35 @@ from collections.abc import Collection
 
 import numpy as np
 
-__all__ = ["check_axes", "find_planes", "joined_axes", "split_pictures"]
+__all__ = [
+    "MOST_CHANNELS",
+    "check_axes",
+    "find_planes",
+    "joined_axes",
+    "seen_together",
+    "split_pictures",
+]
 
+MOST_CHANNELS = 16
 _USUAL_CHANNELS = (1, 2, 3, 4)  # Gray or color, with or without alpha.
+
+
+def seen_together(
+    channels: Collection[int] | None, axes: str | None
+) -> tuple[int, ...]:
+    """Returns the numbers of channels that a picture may have.
+
+    Args:
+      channels: The numbers of channels that are seen together; None where the
+        pictures decide. 2 and 4 channels are then gray and RGB with alpha, unless
+        there is an axis C.
+      axes: The axes of the array, or None.
+    """
+    if channels is not None:
+        return tuple(channels)
+    has_axis = axes is not None and "C" in axes.upper()
+    numbers = range(2, MOST_CHANNELS + 1)
+    return tuple(n for n in numbers if has_axis or n not in (2, 4))
 
 
 def split_pictures(

@@ -1,6 +1,7 @@
 """Missing pixels: not a number, infinite, or masked in a `numpy.ma.MaskedArray`.
 
-The networks see values of neighbors in their place. Arrays without missing pixels, such
+Files that name a value for missing pixels are read as masked arrays. The networks see
+values of neighbors in place of missing pixels. Arrays without missing pixels, such
 as all integers without a mask, are returned as they are.
 """
 
@@ -21,6 +22,7 @@ __all__ = [
     "fill_gaps",
     "find_gaps",
     "mark_gaps",
+    "mask_values",
     "present_values",
     "restore_gaps",
 ]
@@ -40,6 +42,33 @@ def find_gaps(pixels: np.ndarray) -> np.ndarray | None:
         with np.errstate(invalid="ignore"):
             gaps |= ~(np.abs(np.ma.getdata(pixels)) < _LARGEST)
     return gaps if gaps.any() else None
+
+
+def mask_values(
+    pixels: np.ndarray, low: float, high: float, has_alpha: bool = False
+) -> np.ndarray:
+    """Returns pixels [..., C] with a mask where they are within [low, high].
+
+    Pixels without such values are returned as they are.
+
+    Args:
+      pixels: Integers or floats.
+      low: The lowest value.
+      high: The highest value.
+      has_alpha: Whether the last channel is alpha, which is never missing.
+    """
+    is_large = memory.is_large(pixels.size)
+    new = memory.mapped_array if is_large else np.empty
+    mask = new(pixels.shape, np.dtype(bool))
+    if pixels.dtype.kind == "f":  # The value as the file can store it.
+        with np.errstate(over="ignore"):
+            low, high = (pixels.dtype.type(value) for value in (low, high))
+    for first in range(0, len(pixels), _ROWS):
+        rows = slice(first, first + _ROWS)
+        mask[rows] = (pixels[rows] >= low) & (pixels[rows] <= high)
+    if has_alpha:
+        mask[..., -1] = False
+    return np.ma.MaskedArray(pixels, mask) if mask.any() else pixels
 
 
 def count_gaps(picture: np.ndarray) -> int:
@@ -98,27 +127,42 @@ def restore_gaps(result: np.ndarray, picture: np.ndarray) -> None:
         if gaps is None:
             continue
         values = np.ma.getdata(picture[rows])[gaps]
-        if result.dtype.kind != "f" and not np.isfinite(values).all():
-            raise ValueError(
-                "dtype must be a type of floats for a picture with values that are not "
-                f"finite. Received: dtype={result.dtype.name}."
-            )
+        _check_storable(values, result.dtype)
         with np.errstate(over="ignore"):
             result[rows][gaps] = values
 
 
+def _check_storable(values: np.ndarray, dtype: np.dtype) -> None:
+    """Checks that integers can hold the values of missing pixels."""
+    if dtype.kind == "f" or not values.size:
+        return
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ValueError(
+            "dtype must be a type of floats for a picture with values that are not "
+            f"finite. Received: dtype={dtype.name}."
+        )
+    info, low, high = np.iinfo(dtype), values.min(), values.max()
+    if low < info.min or high > info.max:
+        raise ValueError(
+            "dtype must hold the values of missing pixels. "
+            f"Received: dtype={dtype.name}, values from {low} to {high}."
+        )
+
+
 def mark_gaps(picture: np.ndarray) -> np.ndarray:
-    """Returns a picture [H, W, C] for crops: filled, or NaN in wide gaps.
+    """Returns a picture [H, W, C] for crops: filled, or marked in wide gaps.
 
     Missing pixels most of whose neighbors are present are filled. The others are NaN in
-    pictures of floats.
+    pictures of floats, and masked in pictures of integers.
     """
     gaps = find_gaps(picture)
     if gaps is None:
         return np.ma.getdata(picture)
     wide, result = _wide(gaps), _fill(picture)
-    if result.dtype.kind != "f" or not wide.any():
+    if not wide.any():
         return result
+    if result.dtype.kind != "f":
+        return np.ma.MaskedArray(result, wide)
     return np.where(wide, result.dtype.type(np.nan), result)
 
 

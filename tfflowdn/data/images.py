@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,11 +50,17 @@ def pixels_of(image: np.typing.ArrayLike) -> np.ndarray:
     return image if np.ma.isMaskedArray(image) else np.asarray(image)
 
 
-def image_header(path: str | os.PathLike) -> ImageHeader:
+def image_header(
+    path: str | os.PathLike,
+    axes: str | None = None,
+    channels: Collection[int] | None = (),
+) -> ImageHeader:
     """Reads size, channels and dtype of a picture without decoding its pixels.
 
     Args:
       path: A picture file with one page.
+      axes: See `formats.open_picture`.
+      channels: See `formats.open_picture`.
 
     Returns:
       The header that fits the array of `read_image` without its alpha.
@@ -62,7 +68,7 @@ def image_header(path: str | os.PathLike) -> ImageHeader:
     Raises:
       ImageReadError: If the file is missing, broken, or of an unsupported kind.
     """
-    with open_picture(path) as picture:
+    with open_picture(path, axes, channels) as picture:
         return picture.header()
 
 
@@ -79,7 +85,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     Returns:
       [H, W, C] of uint8, uint16 or, from a TIFF, any integer of up to 32 bits or
       float; C is 1 (gray), 2 (gray and alpha), 3 (RGB), 4 (RGB and alpha), or the
-      number of channels without a meaning. Pixels may be missing, see `find_gaps`.
+      number of channels without a meaning. Pixels may be missing, see `find_gaps`; a
+      file that names a value for missing pixels gives a masked array.
 
     Raises:
       ImageReadError: If the file is missing, broken, or of an unsupported kind, or does
@@ -104,9 +111,19 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
         return picture.metadata()
 
 
-def is_stack_or_large(path: str | os.PathLike) -> bool:
-    """Returns whether `map_pages` must be used: for several pages, or a large one."""
-    with open_picture(path) as picture:
+def is_stack_or_large(
+    path: str | os.PathLike,
+    axes: str | None = None,
+    channels: Collection[int] | None = (),
+) -> bool:
+    """Returns whether `map_pages` must be used: for several pages, or a large one.
+
+    Args:
+      path: The picture file.
+      axes: See `formats.open_picture`.
+      channels: See `formats.open_picture`.
+    """
+    with open_picture(path, axes, channels) as picture:
         return picture.is_stack_or_large
 
 
@@ -115,17 +132,21 @@ def map_pages(
     target: str | os.PathLike,
     function: PageFunction,
     dtype: np.typing.DTypeLike | None = None,
+    axes: str | None = None,
+    channels: Collection[int] | None = (),
 ) -> int:
-    """Writes a file with the result of `function` for each page of a TIFF.
+    """Writes a file with the result of `function` for each page of a stack.
 
     The file is written completely or not at all.
 
     Args:
-      source: The TIFF file.
+      source: The file, a stack or a large picture.
       target: The path of the file to write.
       function: Takes pixels [H, W, C] and an array of the same shape, which it fills.
         Both are on disk if they are large.
       dtype: The dtype of the results, by default the dtype of each page.
+      axes: See `formats.open_picture`.
+      channels: See `formats.open_picture`.
 
     Returns:
       The number of pixels of all pages.
@@ -135,7 +156,7 @@ def map_pages(
     """
     is_folder = Path(target).suffix.lower() in FOLDER_SUFFIXES
     replace = files.replace_folder if is_folder else files.replace
-    with open_picture(source) as picture:
+    with open_picture(source, axes, channels) as picture:
         return replace(target, lambda file: picture.map_pages(file, function, dtype))
 
 
@@ -162,12 +183,25 @@ def map_array(
     Raises:
       ImageReadError: If the file is missing or broken.
     """
-    return map_pages(source, target, function, dtype)
+    with open_picture(source) as picture:
+        return files.replace(
+            target, lambda file: picture.map_array(file, function, dtype)
+        )
 
 
-def num_pages(path: str | os.PathLike) -> int:
-    """Returns the number of pages; raises ImageReadError if the file is broken."""
-    with open_picture(path) as picture:
+def num_pages(
+    path: str | os.PathLike,
+    axes: str | None = None,
+    channels: Collection[int] | None = (),
+) -> int:
+    """Returns the number of pages; raises ImageReadError if the file is broken.
+
+    Args:
+      path: The picture file.
+      axes: See `formats.open_picture`.
+      channels: See `formats.open_picture`.
+    """
+    with open_picture(path, axes, channels) as picture:
         return picture.num_pages
 
 
@@ -175,6 +209,8 @@ def read_pages(
     path: str | os.PathLike,
     folder: str | os.PathLike,
     indices: Sequence[int] | None = None,
+    axes: str | None = None,
+    channels: Collection[int] | None = (),
 ) -> Iterator[np.ndarray]:
     """Yields the pixels [H, W, C] of pages, one at a time.
 
@@ -182,11 +218,13 @@ def read_pages(
       path: The picture file.
       folder: A directory for temporary files with the pixels of large pages.
       indices: The numbers of the pages, all by default.
+      axes: See `formats.open_picture`.
+      channels: See `formats.open_picture`.
 
     Raises:
       ImageReadError: If the file is broken, or of an unsupported kind.
     """
-    with open_picture(path) as picture:
+    with open_picture(path, axes, channels) as picture:
         yield from picture.pages(folder, indices)
 
 
@@ -209,6 +247,7 @@ def write_image(
     if array.ndim != 3 or 0 in array.shape:
         raise ValueError(f"array must be [H, W, C]. Received: {array.shape=}.")
     codec, metadata = codec_of_suffix(path), metadata or Metadata()
+    array = np.ma.getdata(array)
     codec.check_kind(array, Path(path).suffix.lower())
     values = metadata.values if metadata.family == codec.family else {}
     files.replace(path, lambda file: codec.write(file, array, values))

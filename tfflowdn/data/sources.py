@@ -8,7 +8,7 @@ import functools
 import glob
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ import tensorflow as tf
 from tfflowdn.checks import check_choice
 from tfflowdn.data import gaps, images
 from tfflowdn.data import pixel_range as ranges
+from tfflowdn.data.axes import MOST_CHANNELS
 from tfflowdn.data.formats import ImageHeader, Picture
 from tfflowdn.data.formats.base import reading
 from tfflowdn.data.image_source import ImageSource, check_channels
@@ -32,7 +33,6 @@ from tfflowdn.data.tfds_source import open_tfds
 __all__ = ["FileSource", "open_source"]
 
 _MOST_SAMPLED = 64  # Pages of a stack, for its percentiles.
-MOST_CHANNELS = 16
 _TREATMENTS = {
     "fill": gaps.fill_gaps,
     "mark": gaps.mark_gaps,
@@ -59,6 +59,7 @@ class FileSource(ImageSource):
       axes: The axes of `.npy` files.
       percentiles_by: "file" or "page".
       gaps: The treatment of missing pixels, see `with_gaps`.
+      together: The numbers of channels that are seen together; () for `channels`.
     """
 
     paths: tuple[Path, ...]
@@ -71,6 +72,7 @@ class FileSource(ImageSource):
     axes: str | None = None
     percentiles_by: str = "file"
     gaps: str = "fill"
+    together: tuple[int, ...] = ()
 
     def dataset(self) -> tf.data.Dataset:
         """See `ImageSource.dataset`."""
@@ -118,8 +120,8 @@ class FileSource(ImageSource):
         """Returns the values of a picture that become 0 and 1; None for "dtype"."""
         by_file = self.percentiles_by == "file"
         page = None if by_file else self.pages[index]
-        channels = self.channels
-        return _limits(self.paths[index], page, self.axes, channels, self.pixel_range)
+        reading = (self.axes, self.together or (self.channels,), self.channels)
+        return _limits(self.paths[index], page, *reading, self.pixel_range)
 
     def read_crop(
         self, index: int, rows: np.ndarray, columns: np.ndarray
@@ -127,12 +129,12 @@ class FileSource(ImageSource):
         """See `ImageSource.read_crop`."""
         path = self.paths[index]
         with self._opened(index) as picture, reading(path):
-            view = picture.view(self.pages[index])
-            pixels = gaps.mark_gaps(self._color(_copy(view[rows, columns])))
+            pixels = picture.crop(self.pages[index], rows, columns)
+            pixels = gaps.mark_gaps(self._color(pixels))
         return self._scaled(index, pixels)
 
     def _opened(self, index: int) -> contextlib.AbstractContextManager[Picture]:
-        return _opened(self.paths[index], self.axes, self.channels)
+        return _opened(self.paths[index], self.axes, self.together or (self.channels,))
 
     def _verify(self, index: int) -> None:
         """Decodes a picture, which is not kept."""
@@ -151,23 +153,26 @@ class FileSource(ImageSource):
         return self._scaled(index, self.repaired(index))
 
     def _scaled(self, index: int, pixels: np.ndarray) -> np.ndarray:
+        gap, pixels = np.ma.getmask(pixels), np.ma.getdata(pixels)
         color = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
         if self.dtype == "float32":
-            return ranges.to_float(color, self.limits(index))
+            scaled = ranges.to_float(color, self.limits(index))
+            return np.where(gap, np.float32(np.nan), scaled) if gap.any() else scaled
         is_shallow = color.dtype == np.uint8 and self.dtype == "uint16"
         return np.uint16(257) * color if is_shallow else np.ascontiguousarray(color)
 
 
 @contextlib.contextmanager
-def _opened(path: Path, axes: str | None, channels: int | None) -> Iterator[Picture]:
+def _opened(
+    path: Path, axes: str | None, together: tuple[int, ...]
+) -> Iterator[Picture]:
     """Yields a picture; a stack stays open until the thread opens another one."""
-    options = (axes, channels)
+    options = (axes, together)
     key = (path, options, path.stat().st_mtime_ns) if path.exists() else None
     if key is not None and getattr(_OPEN, "key", None) == key:
         yield _OPEN.picture
         return
-    picture = images.open_picture(path)
-    picture.axes, picture.channels = axes, _together(channels, axes)
+    picture = images.open_picture(path, *options)
     try:
         is_stack = picture.num_pages > 1
         if is_stack:
@@ -180,12 +185,17 @@ def _opened(path: Path, axes: str | None, channels: int | None) -> Iterator[Pict
 
 @functools.lru_cache(maxsize=4096)
 def _limits(
-    path: Path, page: int | None, axes: str | None, channels: int, pixel_range: str
+    path: Path,
+    page: int | None,
+    axes: str | None,
+    together: tuple[int, ...],
+    channels: int,
+    pixel_range: str,
 ) -> tuple[float, float] | None:
     """Returns the limits of a page, or of all pages if it is None."""
     if "%" not in pixel_range:
         return ranges.find_limits(pixel_range, [])
-    with _opened(path, axes, channels) as picture:
+    with _opened(path, axes, together) as picture:
         step = -(-picture.num_pages // _MOST_SAMPLED)
         pages = range(0, picture.num_pages, step) if page is None else [page]
         views = (picture.view(index) for index in pages)
@@ -198,19 +208,6 @@ def _copy(pixels: np.ndarray) -> np.ndarray:
     return np.array(pixels, subok=np.ma.isMaskedArray(pixels))
 
 
-def _together(channels: int | None, axes: str | None) -> tuple[int, ...]:
-    """Returns the numbers of channels that an array may have, see `split_pictures`.
-
-    Where the pictures decide, 2 and 4 channels are gray and RGB with alpha, unless
-    there is an axis C.
-    """
-    if channels is not None:
-        return (channels,)
-    has_axis = axes is not None and "C" in axes.upper()
-    numbers = range(2, MOST_CHANNELS + 1)
-    return tuple(n for n in numbers if has_axis or n not in (2, 4))
-
-
 def open_source(
     spec: str,
     *,
@@ -219,11 +216,13 @@ def open_source(
     pixel_range: str | Sequence[float] = "dtype",
     axes: str | None = None,
     percentiles_by: str = "file",
+    together: Collection[int] | None = None,
 ) -> ImageSource:
     """Opens a collection of pictures and checks it before any long work.
 
     Each page of a TIFF and each plane of an array is a picture, and is read when it
-    is needed.
+    is needed. Pages along an axis C are the channels of one picture, unless `channels`
+    is 1.
 
     Args:
       spec: A folder (all pictures below it, sorted by relative path; hidden files
@@ -235,10 +234,12 @@ def open_source(
         channel of files that declare it, and of arrays with one channel more.
       data_dir: Where TFDS keeps its data sets; unused otherwise.
       pixel_range: The values that become 0 and 1, see `data.check_range`.
-      axes: The axes of `.npy` files, such as "TZYX"; see `Denoiser.__call__`. C is
-        the axis of the channels unless `channels` is 1.
+      axes: The axes of arrays and stacks, such as "TZYX"; see `Denoiser.__call__`. C
+        is the axis of the channels unless `channels` is 1.
       percentiles_by: Whether percentiles are taken over a whole "file" (of at most 64
         of its pages, spread evenly) or of each "page".
+      together: The numbers of channels that are seen together where `channels` is
+        None, such as the channels of the networks of a denoiser; any by default.
 
     Returns:
       The source. Every file's header has been read, no pixel has.
@@ -259,8 +260,10 @@ def open_source(
     check_choice("percentiles_by", percentiles_by, ("file", "page"))
     root, files = _find(spec)
     paths, pages, names, headers = [], [], [], []
-    of_files = _each(files, lambda path: _page_headers(path, axes, channels))
-    for path, of_file in zip(files, of_files, strict=True):
+    together = together if channels is None else (channels,)
+    of_files = _each(files, lambda path: _page_headers(path, axes, together))
+    has_missing = any(is_missing for _, is_missing in of_files)
+    for path, (of_file, _) in zip(files, of_files, strict=True):
         paths += [path] * len(of_file)
         pages += range(len(of_file))
         names += _page_names(path.relative_to(root), len(of_file))
@@ -279,19 +282,22 @@ def open_source(
         names=tuple(names),
         channels=channels,
         sizes=tuple((header.height, header.width) for header in headers),
-        dtype=_common_dtype({header.dtype.name for header in headers}, pixel_range),
+        dtype=_common_dtype(
+            {header.dtype.name for header in headers}, pixel_range, has_missing
+        ),
         pixel_range=pixel_range,
         axes=axes,
         percentiles_by=percentiles_by,
+        together=tuple(together or ()),
     )
 
 
 def _page_headers(
-    path: Path, axes: str | None, channels: int | None
-) -> list[ImageHeader]:
-    with images.open_picture(path) as picture:
-        picture.axes, picture.channels = axes, _together(channels, axes)
-        return picture.page_headers()
+    path: Path, axes: str | None, together: Collection[int] | None
+) -> tuple[list[ImageHeader], bool]:
+    """Returns the headers, and whether pixels can be missing in integers."""
+    with images.open_picture(path, axes, together) as picture:
+        return picture.page_headers(), picture.missing_values() is not None
 
 
 def _page_names(relative: Path, count: int) -> list[str]:
@@ -355,7 +361,7 @@ def _is_picture(relative: Path) -> bool:
     return relative.suffix.lower() in PICTURE_SUFFIXES and not hidden
 
 
-def _common_dtype(dtypes: set[str], pixel_range: str) -> str:
-    if pixel_range != "dtype" or not dtypes <= {"uint8", "uint16"}:
+def _common_dtype(dtypes: set[str], pixel_range: str, has_missing: bool) -> str:
+    if has_missing or pixel_range != "dtype" or not dtypes <= {"uint8", "uint16"}:
         return "float32"
     return max(dtypes, key=len)

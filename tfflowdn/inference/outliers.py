@@ -44,7 +44,9 @@ def replace_outliers(picture: np.ndarray) -> tuple[np.ndarray, int]:
     for first in range(0, height, num_rows):
         for channel in range(picture.shape[-1]):
             places, values = _outliers(picture[..., channel], first, num_rows, least)
-            if len(values) and result is picture:
+            if not len(values):  # The pixels may be in a file that is only read.
+                continue
+            if result is picture:
                 result = picture.copy()
             result[(*places, channel)] = values
             count += len(values)

@@ -22,6 +22,7 @@ from tfflowdn.models.guarded_model import GuardedModel, only_if
 from tfflowdn.models.peek import first_batch
 from tfflowdn.models.units import (
     asserts_as_value_errors,
+    check_floats,
     check_not_negative,
     finite_pictures,
 )
@@ -149,10 +150,10 @@ class FlowPrior(GuardedModel):
             `size_multiple`.
 
         Raises:
-          ValueError: If rank or channels do not fit, images are smaller, or finite
-            images have a density that is not finite (a graph returns it).
+          ValueError: If rank or channels do not fit, images are smaller or integers, or
+            finite images have a density that is not finite (a graph returns it).
         """
-        images = tf.cast(images, self.variable_dtype)
+        images = self._to_floats(images)
         self.check_images(images)
         if images.shape[0] == 0:
             return tf.zeros((0,), images.dtype)
@@ -165,7 +166,7 @@ class FlowPrior(GuardedModel):
 
     def bits_per_dim(self, images: Any) -> tf.Tensor:
         """Returns the bits/dim, as 8-bit data, of images [batch, H, W, C], [batch]."""
-        images = tf.cast(images, self.variable_dtype)
+        images = self._to_floats(images)
         return bits_per_dim(self.log_prob(images), _num_dims(images))
 
     def likelihood_map(self, image: Any, **options: Any) -> np.ndarray:
@@ -261,7 +262,7 @@ class FlowPrior(GuardedModel):
 
     def dequantize(self, images: Any, seed: Any) -> tf.Tensor:
         """Adds dequantization noise to images [batch, H, W, C]; `seed` is two ints."""
-        images = tf.cast(images, self.variable_dtype)
+        images = self._to_floats(images)
         sigma = self.dequantization_sigma
         return dequantize(images, seed, self.dequantization, sigma)
 
@@ -287,6 +288,14 @@ class FlowPrior(GuardedModel):
             "seed": self.seed,
         }
         return {**super().get_config(), **config}
+
+    def _to_floats(self, images: Any) -> tf.Tensor:
+        """Returns images of floats in `variable_dtype`.
+
+        Raises:
+          ValueError: If they are integers, which are not in [0, 1] units.
+        """
+        return tf.cast(check_floats(images), self.variable_dtype)
 
     def _dequantized_log_prob(self, images, seed):
         return self.log_prob(self.dequantize(images, seed))

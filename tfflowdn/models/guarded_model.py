@@ -37,8 +37,8 @@ class GuardedModel(Versioned):
 
     Raises:
       ValueError: If the dtype policy keeps weights in another dtype; from `compile`,
-        for a loss or metrics; from `fit`, `evaluate` and `train_on_batch`, for pictures
-        that are not in [0, 1] units.
+        for a loss or metrics; from `fit`, `evaluate`, `train_on_batch` and
+        `test_on_batch`, for pictures that are not in [0, 1] units.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -96,12 +96,23 @@ class GuardedModel(Versioned):
         *args: Any,
         **kwargs: Any,
     ) -> keras.callbacks.History:
-        """Trains on pictures or on a dataset of batches, see `keras.Model.fit`."""
+        """Trains on pictures or on a dataset of batches, see `keras.Model.fit`.
+
+        Raises:
+          ValueError: If there are weights of classes, which pictures do not have.
+        """
+        if kwargs.get("class_weight") is not None:
+            raise ValueError(
+                "class_weight must be None, since pictures have no classes; give "
+                f"sample_weight. Received: class_weight={kwargs['class_weight']}."
+            )
         y = _with_targets(y, kwargs.get("sample_weight"))
         validation = kwargs.get("validation_data")
         if isinstance(validation, tuple | list) and len(validation) == 3:
             x_val, y_val, weight = validation
             kwargs["validation_data"] = x_val, _with_targets(y_val, weight), weight
+        elif validation is not None:
+            kwargs["validation_data"] = _with_tuples(validation)
         with asserts_as_value_errors():
             return super().fit(_with_tuples(x), y, batch_size, *args, **kwargs)
 
@@ -115,6 +126,11 @@ class GuardedModel(Versioned):
         """Takes a step, see `keras.Model.train_on_batch`."""
         with asserts_as_value_errors():
             return super().train_on_batch(*args, **kwargs)
+
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns the logs of a batch, see `keras.Model.test_on_batch`."""
+        with asserts_as_value_errors():
+            return super().test_on_batch(*args, **kwargs)
 
     def to_pictures(self, values: Any) -> tf.Tensor:
         """Returns pictures in `variable_dtype`, see `check_units`."""
@@ -217,7 +233,9 @@ def _with_tuples(x):
     """Returns x; a generator gives tuples, as Keras needs them."""
     if not isinstance(x, types.GeneratorType):
         return x
-    return (batch if isinstance(batch, tuple) else (batch,) for batch in x)
+    return (
+        tuple(batch) if isinstance(batch, tuple | list) else (batch,) for batch in x
+    )
 
 
 def _with_targets(y, sample_weight):

@@ -21,7 +21,7 @@ class DenoisingNetwork(Versioned, abc.ABC):
     trained by `train_denoiser`.
 
     Args:
-      channels: Channels of the pictures, 1 or 3.
+      channels: Channels of the pictures.
       scale: The product of the network's strides. Pictures are denoised in tiles whose
         positions are multiples of it.
       precision: Keras dtype policy of the training, "float32" or "mixed_bfloat16". The

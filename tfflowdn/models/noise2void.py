@@ -95,14 +95,14 @@ class Noise2Void(GuardedModel):
             num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
             scaled_loss = self.scale() * loss / num_replicas
         finite = self.take_step(tape.gradient(scaled_loss, variables), variables)
-        self.loss_tracker.update_state(*only_if(finite, loss))
+        self._update_loss(loss, weight, finite)
         return {"loss": self.loss_tracker.result(), "skipped": self.skipped()}
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Updates the loss and, if data is (noisy, clean), psnr."""
         noisy, clean, weight = keras.utils.unpack_x_y_sample_weight(data)
         noisy, weight = self.to_pictures(noisy), self.to_weights(weight)
-        self.loss_tracker.update_state(self._loss(noisy, (self.seed, -1), weight))
+        self._update_loss(self._loss(noisy, (self.seed, -1), weight), weight)
         logs = {"loss": self.loss_tracker.result()}
         if clean is not None and clean.shape.rank == 4:
             denoised = self._denoise(noisy)
@@ -128,6 +128,14 @@ class Noise2Void(GuardedModel):
         """Builds the model from `get_config()`."""
         network = keras.saving.deserialize_keras_object(config["network"])
         return cls(**{**config, "network": network})
+
+    def _update_loss(
+        self, loss: tf.Tensor, weight: tf.Tensor, finite: tf.Tensor | bool = True
+    ) -> None:
+        """Updates the log of the loss, a weighted mean over the pictures."""
+        total = tf.reduce_mean(weight)
+        mean = tf.math.divide_no_nan(loss, total)
+        self.loss_tracker.update_state(*only_if(finite, mean, total))
 
     def _denoise(self, noisy: tf.Tensor, training: bool = False) -> tf.Tensor:
         return tf.cast(self(noisy, training=training), self.variable_dtype)
@@ -202,15 +210,16 @@ def blind_spots(
     spot_seed, neighbor_seed = tf.unstack(
         tf.random.experimental.stateless_split(tf.cast(seed, tf.int32), 2)
     )
-    spots = _spots(tf.shape(noisy), spot_seed, spacing)
+    spots, inside = _spots(tf.shape(noisy), spot_seed, spacing)
+    # XLA needs draws of a known number: for all cells, also without a hidden pixel.
+    chosen = tf.random.stateless_uniform(
+        tf.shape(spots)[:1], neighbor_seed, maxval=_num_neighbors(radius), dtype="int32"
+    )
+    spots, chosen = (tf.boolean_mask(one, inside) for one in (spots, chosen))
     around = _neighbors(noisy, spots, radius)
     if replacement == "median":
         values = _median(around)
     else:
-        count = tf.shape(spots)[:1]
-        chosen = tf.random.stateless_uniform(
-            count, neighbor_seed, maxval=around.shape[1], dtype=tf.int32
-        )
         values = tf.gather(around, chosen, axis=1, batch_dims=1)
     hidden = tf.tensor_scatter_nd_update(noisy, spots, values)
     ones = tf.ones_like(values[:, :1])
@@ -218,8 +227,18 @@ def blind_spots(
     return tf.ensure_shape(hidden, noisy.shape), mask
 
 
-def _spots(shape: tf.Tensor, seed: tf.Tensor, spacing: int) -> tf.Tensor:
-    """Returns (picture, row, column) of one random pixel per cell, [spots, 3]."""
+def _num_neighbors(radius: int) -> int:
+    return (2 * radius + 1) ** 2 - 1
+
+
+def _spots(
+    shape: tf.Tensor, seed: tf.Tensor, spacing: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns one random pixel per cell, and whether it lies in the picture.
+
+    Returns:
+      (picture, row, column), [cells, 3], and a bool [cells].
+    """
     cells = -(-shape[1:3] // spacing)
     count = tf.concat([shape[:1], cells], 0)
     offset = tf.random.stateless_uniform(count, seed, maxval=spacing**2, dtype=tf.int32)
@@ -230,7 +249,7 @@ def _spots(shape: tf.Tensor, seed: tf.Tensor, spacing: int) -> tf.Tensor:
     column = spacing * column + offset % spacing
     height, width = tf.unstack(shape[1:3])
     inside = (row < height) & (column < width)
-    return tf.boolean_mask(tf.stack([picture, row, column], 1), inside)
+    return tf.stack([picture, row, column], 1), inside
 
 
 def _neighbors(images: tf.Tensor, spots: tf.Tensor, radius: int) -> tf.Tensor:
@@ -244,7 +263,7 @@ def _neighbors(images: tf.Tensor, spots: tf.Tensor, radius: int) -> tf.Tensor:
     ]
     row, column = (at - first for at, first in zip(position, corner, strict=True))
     own = (row * width + column)[:, tf.newaxis]
-    index = tf.range(width**2 - 1)[tf.newaxis]
+    index = tf.range(_num_neighbors(radius))[tf.newaxis]
     index += tf.cast(index >= own, tf.int32)  # Leaves out the spot.
     around = [
         picture[:, tf.newaxis] + tf.zeros_like(index),

@@ -34,7 +34,7 @@ class ResNetDenoiser(DenoisingNetwork):
     On a CPU it trains faster in `num_shards` parts of each batch, see FlowPrior.
 
     Args:
-      channels: Channels of the pictures, 1 or 3.
+      channels: Channels of the pictures.
       num_blocks: Number of residual blocks, with two 3x3 convolutions each.
       hidden_channels: Width of the blocks.
       scale: Factor by which pictures are squeezed (space to depth) before the blocks.

@@ -11,14 +11,27 @@ import tensorflow as tf
 
 __all__ = [
     "asserts_as_value_errors",
+    "check_floats",
     "check_not_negative",
-    "finite_pictures",
     "check_units",
+    "finite_pictures",
 ]
 
 UNITS = "Pictures must be floats in [0, 1] units, such as 8-bit pixels divided by 255."
 LIMIT = 8.0
 """A magnitude above the mean of any noisy pictures, and below 8-bit pixels."""
+
+
+def check_floats(pictures: Any) -> tf.Tensor:
+    """Returns pictures as a tensor.
+
+    Raises:
+      ValueError: If they are not floats.
+    """
+    pictures = tf.convert_to_tensor(pictures)
+    if not pictures.dtype.is_floating:
+        raise ValueError(f"{UNITS} Received: a batch of {pictures.dtype.name}.")
+    return pictures
 
 
 def check_units(pictures: Any) -> tf.Tensor:
@@ -33,9 +46,7 @@ def check_units(pictures: Any) -> tf.Tensor:
       ValueError: If they are not floats.
       tf.errors.InvalidArgumentError: If they have other units.
     """
-    pictures = tf.convert_to_tensor(pictures)
-    if not pictures.dtype.is_floating:
-        raise ValueError(f"{UNITS} Received: a batch of {pictures.dtype.name}.")
+    pictures = check_floats(pictures)
     values = tf.cast(pictures, tf.float32)
     magnitude = tf.abs(tf.where(tf.math.is_finite(values), values, 0))
     # The magnitude of an empty batch is the lowest number.

@@ -202,7 +202,7 @@ def main() -> None:
     flags.DEFINE_float("minutes", 15.0, "Time for everything, in minutes.")
     flags.DEFINE_bool("overwrite", False, "Replace files in the output folder.")
     flags.DEFINE_string(
-        "axes", None, "Axes of .npy files, such as TZYX; S stands for the colors."
+        "axes", None, "Axes of arrays and stacks, such as TZYX, see denoise --help."
     )
     flags.DEFINE_bool(
         "photographs", None, "Whether the pictures are photographs; found by default."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import functools
 import logging
@@ -12,7 +11,7 @@ import tempfile
 import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -23,7 +22,9 @@ from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunInference
 
 from tfflowdn import data
-from tfflowdn.inference import Denoiser, tiling
+from tfflowdn.inference import Denoiser, Scaling, tiling
+from tfflowdn.inference.local_mean import MEAN_RADIUS
+from tfflowdn.scripts.beam_file import FileOptions, parts, write_result
 
 __all__ = ["BROKEN_FILES", "FAILURES_FILE", "DenoiserHandler", "build", "num_broken"]
 
@@ -33,10 +34,42 @@ FAILURES_FILE = "failures.txt"
 """The list of the files that failed, in the output folder."""
 
 
-# Every worker can unpickle plain tuples. The place of a tile: page, height and width
-# of the page, rows, columns. A tile: stored pixels [H, W, C], range of the picture.
-Place = tuple[int, int, int, tiling.Span, tiling.Span]
-Tile = tuple[np.ndarray, str | tuple[float, float]]
+class Place(NamedTuple):
+    """The place of a tile.
+
+    Attributes:
+      page: The number of the page.
+      channel: The channel, or -1 for all.
+      height: Rows of the page.
+      width: Columns of the page.
+      row: The rows of the tile.
+      column: The columns of the tile.
+      scaling: The map of the page to the units of the network.
+      dtype: The dtype of the denoised page.
+      together: The numbers of channels of the networks.
+    """
+
+    page: int
+    channel: int
+    height: int
+    width: int
+    row: tiling.Span
+    column: tiling.Span
+    scaling: Scaling
+    dtype: str
+    together: tuple[int, ...]
+
+
+class Tile(NamedTuple):
+    """A tile to denoise.
+
+    Attributes:
+      pixels: Stored pixels [H, W, C].
+      options: Of the call of `Denoiser`: the scaling and others.
+    """
+
+    pixels: np.ndarray
+    options: dict[str, Any]
 
 
 class DenoiserHandler(ModelHandler[Tile, np.ndarray, Denoiser]):
@@ -60,67 +93,65 @@ class DenoiserHandler(ModelHandler[Tile, np.ndarray, Denoiser]):
         """Denoises tiles, which may differ in size."""
         del inference_args
         denoise = functools.partial(_in_one_piece(model), **self._options)
-        return [denoise(pixels, pixel_range=limits) for pixels, limits in batch]
+        return [denoise(tile.pixels, **tile.options) for tile in batch]
 
 
 class _CutIntoTiles(beam.DoFn):
     """Yields ((path, place), tile) for a file's path."""
 
-    def __init__(
-        self, handler: DenoiserHandler, max_pixels: int, pixel_range: str | None
-    ):
+    def __init__(self, handler: DenoiserHandler, max_pixels: int, options: FileOptions):
         self._handler = handler
         self._max_pixels = max_pixels
-        self._pixel_range = pixel_range
+        self._options = options
 
     def setup(self):
-        denoiser = self._handler.load_model()
-        self._pixel_range = self._pixel_range or denoiser.pixel_range
-        self._grid = {
-            "margin": denoiser.margin,
-            "multiple": denoiser.multiple,
-            "max_pixels": self._max_pixels,
-        }
+        self._denoiser = self._handler.load_model()
 
     def process(self, path):
         with _fetched(path) as local:
             try:
-                limits = self._checked_limits(local)
-            except (
-                Exception
-            ) as error:  # An error of a decoder is an error of this file.
+                for part in parts(local, self._denoiser, self._options):
+                    for place, tile in self._tiles(part):
+                        yield (path, place), tile
+            # An error of a decoder is an error of this file.
+            except Exception as error:
                 yield _failure(path, error)
-                return
-            for page, pixels in enumerate(map(data.fill_gaps, _pages(local))):
-                size = pixels.shape[:2]
-                for row, column in tiling.tiles(*size, **self._grid):
-                    tile = pixels[row.start : row.stop, column.start : column.stop]
-                    place: Place = (page, *size, row, column)
-                    yield (path, place), (np.ascontiguousarray(tile), limits)
 
-    def _checked_limits(self, local):
-        """Reads all pages, and returns the range of their pixels."""
-        pages = map(data.fill_gaps, _pages(local))
-        count = data.num_pages(local) if data.is_stack_or_large(local) else 1
-        limits = data.find_limits(self._pixel_range, pages, count)
-        collections.deque(pages, maxlen=0)
-        return limits or "dtype"
+    def _tiles(self, part):
+        wanted = np.dtype(self._options.dtype or part.pixels.dtype.newbyteorder("="))
+        scaling, is_integer = part.scaling, wanted.kind in "iu"
+        keeps_means = scaling.is_low_count and is_integer
+        # Integers that keep local means are rounded when the page is complete.
+        dtype = np.dtype(np.float64) if keeps_means else wanted
+        options = {"pixel_range": scaling, "dtype": dtype, "has_alpha": part.has_alpha}
+        size = part.pixels.shape[:2]
+        for row, column in tiling.tiles(
+            *size,
+            margin=self._denoiser.margin + MEAN_RADIUS * scaling.is_low_count,
+            multiple=self._denoiser.multiple,
+            max_pixels=self._max_pixels,
+        ):
+            tile = part.pixels[row.start : row.stop, column.start : column.stop]
+            facts = (scaling, dtype.name, self._denoiser.all_channels)
+            place = Place(part.page, part.channel, *size, row, column, *facts)
+            yield place, Tile(np.ascontiguousarray(tile), options)
 
 
 class _WritePicture(beam.DoFn):
     """Puts the denoised tiles of a file together, writes it and yields its path."""
 
-    def __init__(self, root: str, output: str):
-        self._root, self._output = root, output
+    def __init__(self, root: str, output: str, options: FileOptions):
+        self._root, self._output, self._options = root, output, options
 
     def process(self, element):
         path, tiles = element
-        target = f"{self._output.rstrip('/')}/{path.removeprefix(self._root)}"
+        relative = data.result_name(path.removeprefix(self._root))
+        target = f"{self._output.rstrip('/')}/{relative}"
         with _fetched(path) as local, tempfile.TemporaryDirectory() as folder:
-            pages = _put_together(tiles, folder)
-            result = os.path.join(folder, PurePosixPath(path).name)
+            denoised, together = _put_together(tiles, folder)
+            result = os.path.join(folder, relative.name)
             try:
-                _write_result(local, result, pages)
+                write_result(local, result, denoised, self._options, together)
             except ValueError as error:  # The format cannot hold the pixels.
                 yield _failure(path, error)
                 return
@@ -139,7 +170,7 @@ def build(
     output: str,
     model: str,
     max_pixels: int,
-    pixel_range: str | None = None,
+    file_options: FileOptions | None = None,
     trust: bool = False,
     **options: Any,
 ) -> beam.PCollection:
@@ -151,12 +182,13 @@ def build(
       output: Folder to write; paths below the fixed part of the pattern are kept.
       model: The folder of a SavedModel.
       max_pixels: Pixels of a tile.
-      pixel_range: The values that become 0 and 1; by default the range of the model.
+      file_options: The range, transform, axes and dtype of files.
       trust: Whether to load any SavedModel, see `inference.SavedNetwork`.
       **options: `strength`, `self_ensemble` and `luminance_only` of `Denoiser`.
     """
     handler = KeyedModelHandler(DenoiserHandler(model, trust, **options))
-    cut = _CutIntoTiles(DenoiserHandler(model, trust), max_pixels, pixel_range)
+    file_options = file_options or FileOptions()
+    cut = _CutIntoTiles(DenoiserHandler(model, trust), max_pixels, file_options)
     tiles = (
         pipeline
         | "Match" >> fileio.MatchFiles(pattern)
@@ -171,9 +203,9 @@ def build(
         | "ByFile" >> beam.MapTuple(lambda key, tile: (key[0], (key[1], tile)))
         | "Gather" >> beam.GroupByKey()
         | "Write"
-        >> beam.ParDo(_WritePicture(_fixed_part(pattern), output)).with_outputs(
-            FAILURES, main="paths"
-        )
+        >> beam.ParDo(
+            _WritePicture(_fixed_part(pattern), output, file_options)
+        ).with_outputs(FAILURES, main="paths")
     )
     _ = (
         (tiles[FAILURES], written[FAILURES])
@@ -212,42 +244,24 @@ def _write_failures(lines, output):
         file.write("".join(f"{line}\n" for line in sorted(lines)).encode())
 
 
-def _write_result(local, result, pages):
-    """Writes pages in the format of the file `local` to `result`."""
-    if data.is_stack_or_large(local):
-        in_order = iter(sorted(pages))
-
-        def fill(page, out):
-            out[:] = pages[next(in_order)]
-            data.restore_gaps(out, page)
-
-        data.map_pages(local, result, fill)
-    else:
-        data.restore_gaps(pages[0], data.read_image(local))
-        data.write_image(result, pages[0], data.read_metadata(local))
-
-
-def _pages(path):
-    """Yields the pixels of a picture, or of the pages of a stack."""
-    if data.is_stack_or_large(path):
-        yield from data.read_pages(path, os.path.dirname(path))
-    else:
-        yield data.read_image(path)
-
-
 def _put_together(tiles, folder):
-    """Returns the pages by number, put together from tiles in files of a folder."""
-    pages = {}
-    for (number, height, width, row, column), tile in tiles:
-        if number not in pages:
-            shape = (height, width, tile.shape[-1])
-            path = os.path.join(folder, f"page_{number}")
-            pages[number] = np.memmap(path, tile.dtype, "w+", shape=shape)
-        pages[number][row.begin : row.end, column.begin : column.end] = tile[
+    """Returns pixels and scalings by page and channel, and the networks' channels.
+
+    The pixels are in files of a folder.
+    """
+    denoised, together = {}, ()
+    for place, tile in tiles:
+        key, row, column = (place.page, place.channel), place.row, place.column
+        if key not in denoised:
+            shape = (place.height, place.width, tile.shape[-1])
+            path = os.path.join(folder, f"page_{place.page}_{place.channel}")
+            array = np.memmap(path, np.dtype(place.dtype), "w+", shape=shape)
+            denoised[key], together = (array, place.scaling), place.together
+        denoised[key][0][row.begin : row.end, column.begin : column.end] = tile[
             row.begin - row.start : row.end - row.start,
             column.begin - column.start : column.end - column.start,
         ]
-    return pages
+    return denoised, together
 
 
 def _in_one_piece(denoiser):

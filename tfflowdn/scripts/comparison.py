@@ -21,7 +21,7 @@ def describe_pair(source: Path, target: Path, axes: str | None = None) -> str:
     Args:
       source: The picture before.
       target: The picture after; the middle plane stands for a stack.
-      axes: The meaning of the axes of .npy files.
+      axes: The meaning of the axes of arrays and stacks.
     """
     before, after = _planes(source, target, axes)
     removed = np.subtract(before, after, dtype=np.float64)
@@ -46,7 +46,7 @@ def write_sheets(
       pairs: Pictures before and after.
       root: The folder of the pictures after, whose tree is repeated.
       folder: The folder to write; sheets of earlier calls are replaced.
-      axes: The meaning of the axes of .npy files.
+      axes: The meaning of the axes of arrays and stacks.
 
     Returns:
       The paths written.

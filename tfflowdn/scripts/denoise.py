@@ -82,7 +82,8 @@ def denoise_files(
       skip_existing: Whether files that already have an output are left out.
       max_pixels: Pixels to give to the network at once, see `inference.Denoiser`;
         only for a model that is given by name or path.
-      axes: The meaning of the axes of .npy files, see `inference.Denoiser`.
+      axes: The meaning of the axes of arrays and stacks, see `inference.Denoiser`. A
+        file that does not have such axes fails.
       pixel_range: The values that become 0 and 1, see `data.check_range`, by default
         the range of the model. The percentiles of a stack are taken over all pages.
       transform: See `inference.find_scaling`; one transform for all pages of a stack.
@@ -91,7 +92,8 @@ def denoise_files(
       percentiles_by: Whether a stack has one range and transform for the whole "file",
         or each "page" its own.
       channels: "independent" denoises each channel of a picture as a gray picture;
-        "auto" does so only for channels without a meaning.
+        "auto" does so only for channels without a meaning. Pages along the axis C are
+        channels for a network that takes so many, and no gray ones.
       dtype: The dtype of the outputs; by default the dtype of each file.
       trust: Whether to load any SavedModel, see `inference.SavedNetwork`.
       on_written: Called with each input and its output after the output is written.
@@ -136,10 +138,8 @@ def denoise_files(
     }
     # Validates the options early.
     denoiser([[0.0]], pixel_range="dtype", dtype=dtype, **options)
-    if axes and any(
-        source.suffix.lower() != denoise_queue.ARRAY_SUFFIX for source, _ in pairs
-    ):
-        logging.warning("--axes is for .npy files; each page of a TIFF is a picture.")
+    together = () if channels == "independent" else denoiser.all_channels
+    reading_options = {"axes": axes, "channels": together}
     progress = tfflowdn.progress.Progress(len(pairs), "picture")
     repairs = tfflowdn.inference.Repairs()
 
@@ -152,14 +152,14 @@ def denoise_files(
             chosen,
             options={**options, "dtype": dtype, "repairs": repairs},
             scaling_options=scaling_options,
-            axes=axes,
+            reading_options=reading_options,
             channels=channels,
             progress=progress,
         )
 
     written, failed = [], failures.Failures()
     with ThreadPoolExecutor(NUM_THREADS) as pool, progress:
-        for job in denoise_queue.in_turn(pool, pairs, denoise):
+        for job in denoise_queue.in_turn(pool, pairs, denoise, reading_options):
             try:
                 job.future.result()
                 if on_written is not None:

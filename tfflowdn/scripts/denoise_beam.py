@@ -21,10 +21,16 @@ import argparse
 import importlib.util
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import tfflowdn
 
 __all__ = ["main"]
+
+DTYPES = (
+    *("uint8", "int8", "uint16", "int16", "uint32", "int32"),
+    *("float16", "float32", "float64"),
+)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         default=2**20,
         help="Pixels of a tile (default: %(default)s).",
     )
-    parser.add_argument("--range", help="Pixel values that become 0 and 1.")
+    _add_file_options(parser)
     parser.add_argument(
         "--strength",
         type=float,
@@ -62,6 +68,33 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_file_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--range", help="Pixel values that become 0 and 1.")
+    parser.add_argument("--axes", help="Axes of arrays and stacks, such as TZCYX.")
+    parser.add_argument("--gain", type=float, help="Of the transform.")
+    parser.add_argument("--offset", type=float, help="Of the transform.")
+    parser.add_argument("--dtype", choices=DTYPES, help="Type of the output pixels.")
+    choices = {
+        "percentiles_by": ("file", "page"),
+        "channels": ("auto", "independent"),
+        "transform": ("none", "anscombe", "asinh", "log"),
+    }
+    for name, values in choices.items():
+        words = "See denoise --help (default: %(default)s)."
+        parser.add_argument(f"--{name}", choices=values, default=values[0], help=words)
+    parser.add_argument(
+        "--remove_outliers",
+        action="store_true",
+        help="Replace isolated hot and dead pixels, see denoise --help.",
+    )
+
+
+def _file_options(own: argparse.Namespace) -> dict[str, Any]:
+    names = ("axes", "gain", "offset", "dtype", "percentiles_by", "channels")
+    names += ("transform", "remove_outliers")
+    return {"pixel_range": own.range} | {name: getattr(own, name) for name in names}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the pipeline; flags that are not its own go to the runner."""
     own, rest = _parser().parse_known_args(argv)
@@ -79,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         own.output,
         own.model,
         own.max_pixels,
-        pixel_range=own.range,
+        beam_pipeline.FileOptions(**_file_options(own)),
         trust=own.trust_saved_model,
         strength=own.strength,
         self_ensemble=own.self_ensemble,

@@ -60,7 +60,7 @@ def evaluate(
       pixel_range: The values that become 0 and 1, see `data.check_range`, and the
         data range of the scores; by default the range of the model. The percentiles
         of a noisy picture are also used for its reference.
-      axes: The axes of .npy files, see `data.open_source`.
+      axes: The axes of arrays and stacks, see `data.open_source`.
       percentiles_by: "file" or "page", see `data.open_source`.
       trust: Whether to load any SavedModel, see `inference.SavedNetwork`.
       report: An HTML file to write, or None.
@@ -90,6 +90,7 @@ def evaluate(
                 pixel_range=pixel_range,
                 axes=axes,
                 percentiles_by=percentiles_by,
+                together=denoiser.all_channels if model else None,
             )
             for spec in (noisy, reference)
         )
@@ -145,6 +146,7 @@ def estimate(
     pixel_range = pixel_range or denoiser.pixel_range
     reading = {"pixel_range": pixel_range, "percentiles_by": percentiles_by}
     channels = denoiser.channels if denoiser.channels not in (1, 3) else None
+    reading["together"] = denoiser.all_channels
     source = tfflowdn.data.open_source(noisy, channels=channels, axes=axes, **reading)
     pictures = _units(source)
     apply = functools.partial(denoiser, pixel_range="dtype", **options)

@@ -36,7 +36,7 @@ def zoom_range(
       noisy: Source of the noisy pictures, see `data.open_source`.
       clean: Source of the clean pictures.
       noise: Path of a model of the noise; None if there is little noise.
-      axes: The axes of .npy files, see `data.open_source`.
+      axes: The axes of arrays and stacks, see `data.open_source`.
 
     Raises:
       ImageReadError: If pictures cannot be read, for all of them.
@@ -76,7 +76,7 @@ def main() -> None:
     """Runs the command."""
     flags.DEFINE_string("noisy", None, "The noisy pictures.")
     flags.DEFINE_string("clean", None, "The clean pictures.")
-    flags.DEFINE_string("axes", None, "Axes of .npy files, see denoise --help.")
+    flags.DEFINE_string("axes", None, "Axes of arrays and stacks, see denoise --help.")
     flags.DEFINE_string("noise", None, "Model of the noise, NOISE.keras.")
     command.require("noisy", "clean")
     command.run(_main)

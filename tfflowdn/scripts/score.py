@@ -41,7 +41,7 @@ def score(
       maps: Folder for a PNG of each picture, made if it is absent. The colors go
         from black at the lowest bits/dim of all, over red and yellow, to white at the
         highest.
-      axes: The axes of .npy files, see `data.open_source`.
+      axes: The axes of arrays and stacks, see `data.open_source`.
       percentiles_by: "file" or "page", see `data.open_source`.
 
     Returns:

@@ -62,8 +62,11 @@ def define_stack_flags() -> None:
     flags.DEFINE_string(
         "axes",
         None,
-        "Axes of .npy files, such as TZYX; S stands for the colors. Each index along "
-        "the other axes is a picture, as each page of a TIFF is.",
+        "Axes of arrays (.npy, Zarr) and of stacks, such as TZCYX. S stands for the "
+        "colors of a pixel, C for channels, such as dyes, also if they are pages: a "
+        "model with as many channels sees them together, and a gray model one by one. "
+        "Each index along the other axes is a picture. By default the axes that the "
+        "file names; a file without such axes is refused.",
     )
     flags.DEFINE_enum(
         "percentiles_by",

@@ -53,7 +53,7 @@ class DeepImagePrior:
     would be fitted one by one.
 
     Args:
-      channels: Channels of the pictures, 1 or 3.
+      channels: Channels of the pictures.
       noise_sigma: Standard deviation of the noise in [0, 1] units; None to estimate it
         from each picture.
       discrepancy: The fit stops when the mean squared difference is at most this

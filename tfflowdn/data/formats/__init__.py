@@ -6,6 +6,7 @@ A new format is one module with a `Codec`, and one entry in `FORMATS`.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from tfflowdn.data.formats.avif import AVIF
@@ -19,6 +20,7 @@ from tfflowdn.data.formats.base import (
     reading,
 )
 from tfflowdn.data.formats.bmp import BMP
+from tfflowdn.data.formats.channel_pages import with_axes
 from tfflowdn.data.formats.czi import CZI
 from tfflowdn.data.formats.dicom import DICOM
 from tfflowdn.data.formats.fits import FITS
@@ -63,18 +65,38 @@ IMAGE_SUFFIXES = tuple(s for codec in FORMATS if codec.kinds for s in codec.suff
 _NUM_MAGIC_BYTES = 256
 
 
-def open_picture(path: str | os.PathLike) -> Picture:
+def open_picture(
+    path: str | os.PathLike,
+    axes: str | None = None,
+    channels: Collection[int] | None = (),
+) -> Picture:
     """Opens a picture file; its content, not its suffix, decides on the format.
 
     Args:
       path: A file in one of `FORMATS`.
+      axes: One letter for each axis, such as "TCYX", see `Denoiser.__call__`; None
+        for the axes that the file names.
+      channels: The numbers of channels that are seen together, in an array or as
+        pages along the axis C of a stack; None where the picture decides. With 1 among
+        them each page is a gray picture.
 
     Returns:
       The open picture, which is a context manager.
 
     Raises:
-      ImageReadError: If the file is missing, broken, or of an unsupported kind.
+      ImageReadError: If the file is missing, broken, or of an unsupported kind, or
+        does not have such axes.
     """
+    picture = _open(path)
+    try:
+        with reading(path):
+            return with_axes(picture, axes, channels)
+    except BaseException:
+        picture.close()
+        raise
+
+
+def _open(path: str | os.PathLike) -> Picture:
     with reading(path):
         if os.path.isdir(path):
             return _codec_of_folder(path).open(path, None)

@@ -143,7 +143,7 @@ class ArrayPicture(Picture):
     def _results(self, function: PageFunction, dtype: np.dtype) -> Iterator[np.ndarray]:
         for plane in self._pages("", None):
             result = np.empty(plane.shape, dtype)
-            function(plane, result)
+            function(self._masked(plane), result)
             yield result
 
 

@@ -6,13 +6,15 @@ import abc
 import contextlib
 import dataclasses
 import errno
+import functools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from tfflowdn.data import gaps
 from tfflowdn.data.memory import check_fits
 from tfflowdn.data.orientation import orient
 
@@ -114,8 +116,9 @@ class Picture(abc.ABC):
 
     is_stack_or_large = False  # Whether `map_pages` must be used instead of `read`.
     num_pages = 1
-    axes: str | None = None  # Of an array, see `split_pictures`.
-    channels: tuple[int, ...] = ()  # Of an array, see `split_pictures`.
+    axes: str | None = None  # See `channel_pages.with_axes`, as for the next ones.
+    channels: Collection[int] | None = ()
+    has_all_axes = False  # Whether `axes` has a letter for each axis, as of an array.
     notes = ""  # How results written by pages differ from the file, in words.
     # A complete file has a byte for this number of pixels, or for fewer. Codecs without
     # such a limit get one that applies to pictures of more than `unchecked_pixels`.
@@ -167,7 +170,32 @@ class Picture(abc.ABC):
           index: The number of the page.
         """
         with reading(self.path):
-            return self._view(index)
+            return self._masked(self._view(index))
+
+    def crop(self, index: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Returns pixels of a page; others stay on disk where they can.
+
+        Args:
+          index: The number of the page.
+          rows: Rows, an array of any shape.
+          columns: Columns, of the same shape.
+        """
+        with reading(self.path):
+            pixels = self._view(index)[rows, columns]
+            return self._masked(np.array(pixels, subok=np.ma.isMaskedArray(pixels)))
+
+    def page_axes(self) -> tuple[str, tuple[int, ...]]:
+        """Returns a letter and the length of each axis that counts pages."""
+        count = self.num_pages
+        return ("I", (count,)) if count > 1 else ("", ())
+
+    def missing_values(self) -> tuple[float, float] | None:
+        """Returns the range of the stored values that stand for missing pixels.
+
+        None if the file names no such values.
+        """
+        with reading(self.path):
+            return self._missing
 
     def layout(self) -> Layout:
         """Returns the layout of the first page."""
@@ -191,7 +219,7 @@ class Picture(abc.ABC):
             extra_bytes = self._decoder_bytes() * layout.height * layout.width
             check_fits(layout[:3], layout.dtype, extra_bytes)
             array = orient(self._pixels(), layout.orientation)
-            return np.ascontiguousarray(array, layout.dtype)
+            return self._masked(np.ascontiguousarray(array, layout.dtype))
 
     def pages(
         self, folder: str | os.PathLike, indices: Sequence[int] | None = None
@@ -203,7 +231,7 @@ class Picture(abc.ABC):
           indices: The numbers of the pages, all by default; others are not decoded.
         """
         with reading(self.path):
-            yield from self._pages(folder, indices)
+            yield from map(self._masked, self._pages(folder, indices))
 
     def map_pages(
         self,
@@ -243,6 +271,24 @@ class Picture(abc.ABC):
     def _view(self, index: int) -> np.ndarray:
         del index  # The only page.
         return self.read()
+
+    @functools.cached_property
+    def _missing(self) -> tuple[float, float] | None:
+        """See `missing_values`."""
+        return self._read_missing()
+
+    def _read_missing(self) -> tuple[float, float] | None:
+        return None
+
+    @functools.cached_property
+    def _has_alpha_channel(self) -> bool:
+        return self._page_layouts()[0].has_alpha
+
+    def _masked(self, pixels: np.ndarray) -> np.ndarray:
+        """Returns pixels [..., C] with a mask if some of them are missing."""
+        if self._missing is None or np.ma.isMaskedArray(pixels):
+            return pixels
+        return gaps.mask_values(pixels, *self._missing, self._has_alpha_channel)
 
     def _check_ratio(self, layout: Layout, num_pages: int = 1) -> None:
         """Checks that the file can hold the pixels that its header declares.

@@ -53,6 +53,11 @@ class _CziPicture(LibraryPicture):
             if axis not in ("X", "Y")
         }
 
+    def page_axes(self) -> tuple[str, tuple[int, ...]]:
+        """See `Picture`; P counts scenes."""
+        lengths = [length for _, length in self._axes.values()]
+        return "P" + "".join(self._axes), (len(self._scenes), *lengths)
+
     def _rectangle(self, scene: int | None) -> Any:
         if scene is None:
             return self._reader.total_bounding_rectangle

@@ -47,6 +47,15 @@ class _DicomPicture(ArrayPicture):
         size = int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)
         return Form(count, *size, dtype)
 
+    def _read_missing(self) -> tuple[float, float] | None:
+        """Returns Pixel Padding Value, to Pixel Padding Range Limit if there is one."""
+        padding = self._dataset.get("PixelPaddingValue")
+        if not isinstance(padding, int):
+            return None
+        limit = self._dataset.get("PixelPaddingRangeLimit", padding)
+        values = [_as_stored(v, self._form.dtype) for v in (padding, limit)]
+        return min(values), max(values)
+
     def _plane(self, index: int) -> np.ndarray:
         pixels = import_extra("pydicom.pixels", "medical")
         plane = pixels.pixel_array(self.path, index=index)
@@ -69,8 +78,12 @@ class _DicomPicture(ArrayPicture):
         limits = _limits(dataset)
         with tempfile.TemporaryFile(dir=target.parent) as frames:
             for plane in planes:
-                clipped = np.clip(plane, *limits).astype(dtype.newbyteorder("<"))
-                frames.write(clipped.tobytes())
+                clipped = np.clip(plane, *limits)
+                if self._missing is not None:  # It may lie outside of the limits.
+                    low, high = self._missing
+                    is_padding = (plane >= low) & (plane <= high)
+                    clipped = np.where(is_padding, plane, clipped)
+                frames.write(clipped.astype(dtype.newbyteorder("<")).tobytes())
             frames.write(bytes(num_bytes % 2))
             frames.seek(0)
             self._save(target, frames)
@@ -87,6 +100,11 @@ class _DicomPicture(ArrayPicture):
         dataset.file_meta.TransferSyntaxUID = syntax
         dataset.save_as(target, implicit_vr=False, little_endian=True)
         del self._dataset  # Its pixels are now the pixels of the result.
+
+
+def _as_stored(value: int, dtype: np.dtype) -> int:
+    """Returns a value with the sign of the pixels: 63536 as int16 is -2000."""
+    return int(np.array(value & (2 ** (8 * dtype.itemsize) - 1), "u8").astype(dtype))
 
 
 def _limits(dataset: Any) -> tuple[int, int]:

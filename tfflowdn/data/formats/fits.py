@@ -52,6 +52,23 @@ class _FitsPicture(ArrayPicture):
                 return unit
         raise ValueError("a FITS file must hold a picture.")
 
+    @functools.cached_property
+    def _blank(self) -> tuple[int, np.dtype] | None:
+        """The value of missing pixels and the dtype of integers that can be missing.
+
+        None for other pictures: missing values of scaled integers are read as NaN.
+        """
+        header, zero = self._unit.header, int(self._unit._orig_bzero)
+        blank, bits = header.get("BLANK"), header["BITPIX"]
+        kinds = [k for k, (b, _, z) in _BITPIX.items() if (b, z) == (bits, zero)]
+        is_scaled = self._unit._orig_bscale != 1 or not kinds
+        if not isinstance(blank, int) or bits < 0 or is_scaled:
+            return None
+        return blank + zero, np.dtype(kinds[0])
+
+    def _read_missing(self) -> tuple[float, float] | None:
+        return self._blank and (self._blank[0], self._blank[0])
+
     @property
     def _is_compressed(self) -> bool:
         return hasattr(self._unit, "compression_type")
@@ -59,13 +76,21 @@ class _FitsPicture(ArrayPicture):
     def _read_form(self) -> Form:
         shape = self._unit.shape
         self._check_size()
-        first = self._unit.section[(0,) * (len(shape) - 1)]
-        return Form(int(np.prod(shape[:-2])), *shape[-2:], 1, first.dtype)
+        dtype = self._unit.section[(0,) * (len(shape) - 1)].dtype
+        dtype = self._blank[1] if self._blank else dtype
+        return Form(int(np.prod(shape[:-2])), *shape[-2:], 1, dtype)
+
+    def page_axes(self) -> tuple[str, tuple[int, ...]]:
+        """See `Picture`."""
+        shape = tuple(self._unit.shape[:-2])
+        return "I" * len(shape), shape
 
     def _check_size(self) -> None:
         """Checks that the file has the bytes that the header declares."""
         self._file.seek(0, 2)
-        end = self._unit.fileinfo()["datLoc"] + self._unit.size
+        place = self._unit.fileinfo()
+        size = place["datSpan"] if self._is_compressed else self._unit.size
+        end = place["datLoc"] + size
         if (num_bytes := self._file.tell()) < end:
             raise ValueError(
                 f"a picture of {' x '.join(map(str, self._unit.shape))} pixels must "
@@ -75,8 +100,11 @@ class _FitsPicture(ArrayPicture):
     def _plane(self, index: int) -> np.ndarray:
         axes = np.unravel_index(index, self._unit.shape[:-2] or (1,))
         axes = axes if len(self._unit.shape) > 2 else ()
-        plane = self._unit.section[(*axes, slice(None), slice(None))]
-        return np.asarray(plane)[..., np.newaxis]
+        plane = np.asarray(self._unit.section[(*axes, slice(None), slice(None))])
+        if self._blank and plane.dtype.kind == "f":  # astropy has put NaN.
+            blank, dtype = self._blank
+            plane = np.where(np.isnan(plane), blank, plane).astype(dtype)
+        return plane[..., np.newaxis]
 
     def _write_planes(
         self, target: Path, dtype: np.dtype, planes: Iterator[np.ndarray]
@@ -94,7 +122,9 @@ class _FitsPicture(ArrayPicture):
     ) -> None:
         stored = memory.mapped_array(self._form[:3], dtype, target.parent)
         for place, plane in zip(stored, planes, strict=True):
-            place[...] = plane[..., 0]
+            place[...] = self._with_nan(plane)[..., 0]
+        if dtype.kind == "f":
+            self._unit.header.remove("BLANK", ignore_missing=True)
         self._unit.data = stored.reshape(self._unit.shape)
         self._units.writeto(target, overwrite=True)
 
@@ -106,12 +136,21 @@ class _FitsPicture(ArrayPicture):
         place = self._unit.fileinfo()
         with target.open("wb") as file:
             self._copy(file, 0, place["hdrLoc"])
-            file.write(_header(self._unit.header, bitpix, zero))
-            for plane in planes:
+            header = _header(self._unit.header, bitpix, zero)
+            if self._blank and bitpix > 0:
+                header["BLANK"] = self._blank[0] - zero
+            file.write(header.tostring().encode("ascii"))
+            for plane in map(self._with_nan, planes):
                 values = plane.astype(np.int64) - zero if zero else plane
                 file.write(values.astype(stored).tobytes())
             file.write(bytes(-file.tell() % _BLOCK))
             self._copy(file, place["datLoc"] + place["datSpan"], None)
+
+    def _with_nan(self, plane: np.ndarray) -> np.ndarray:
+        """Returns a plane with NaN for missing pixels if it has floats."""
+        if not self._blank or plane.dtype.kind != "f":
+            return plane
+        return np.where(plane == self._blank[0], plane.dtype.type(np.nan), plane)
 
     def _copy(self, file: Any, start: int, end: int | None) -> None:
         self._file.seek(start)
@@ -121,15 +160,15 @@ class _FitsPicture(ArrayPicture):
             file.write(part)
 
 
-def _header(header: Any, bitpix: int, zero: int) -> bytes:
-    """Returns a header in blocks for pixels that are stored in another way."""
+def _header(header: Any, bitpix: int, zero: int) -> Any:
+    """Returns a header for pixels that are stored in another way."""
     header = header.copy()
     for name in _OF_STORED_VALUES:
         header.remove(name, ignore_missing=True)
     header["BITPIX"] = bitpix
     if zero:
         header["BSCALE"], header["BZERO"] = 1, zero
-    return header.tostring().encode("ascii")
+    return header
 
 
 def _write(path: Path, array: np.ndarray, values: Mapping[str, Any]) -> None:
@@ -141,7 +180,7 @@ def _write(path: Path, array: np.ndarray, values: Mapping[str, Any]) -> None:
 FITS = Codec(
     name="FITS",
     family="fits",
-    suffixes=(".fits", ".fit", ".fts"),
+    suffixes=(".fits", ".fit", ".fts", ".fz"),
     magics=(b"SIMPLE  =",),
     open=_FitsPicture,
     write=_write,

@@ -53,6 +53,11 @@ class _Nd2Picture(LibraryPicture):
             )
         return form
 
+    def page_axes(self) -> tuple[str, tuple[int, ...]]:
+        """See `Picture`."""
+        letters = _LOOPS + "C"
+        return letters, tuple(self._sizes[axis] for axis in letters)
+
     @functools.cached_property
     def _places(self) -> list[int]:
         """The number of the frame in the file, in the order of the planes."""

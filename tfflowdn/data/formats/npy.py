@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from tfflowdn.data import memory
-from tfflowdn.data.axes import split_pictures
+from tfflowdn.data.axes import seen_together, split_pictures
 from tfflowdn.data.formats.base import (
     Codec,
     Layout,
@@ -30,6 +30,7 @@ _BFLOAT16_AS_STORED = np.dtype("V2")
 
 class _NpyArray(Picture):
     is_stack_or_large = True
+    has_all_axes = True
 
     @property
     def num_pages(self) -> int:
@@ -48,13 +49,17 @@ class _NpyArray(Picture):
     def _page_layouts(self) -> list[Layout]:
         kind = self._pixels().dtype
         return [
-            Layout(*plane.shape, kind, 1, plane.shape[-1] in self.channels)
+            Layout(*plane.shape, kind, 1, plane.shape[-1] in self._together)
             for plane in self._planes
         ]
 
     @functools.cached_property
     def _planes(self) -> list[np.ndarray]:
-        return split_pictures(self._pixels(), self.axes, self.channels)
+        return split_pictures(self._pixels(), self.axes, self._together)
+
+    @property
+    def _together(self) -> tuple[int, ...]:
+        return seen_together(self.channels, self.axes)
 
     def _view(self, index: int) -> np.ndarray:
         return self._planes[index]
@@ -83,6 +88,39 @@ class _NpyArray(Picture):
         return Metadata()
 
     def _map_pages(
+        self,
+        target: Path,
+        function: PageFunction,
+        dtype: np.typing.DTypeLike | None,
+    ) -> int:
+        def fill(array: np.ndarray, result: np.ndarray) -> None:
+            del array  # Its planes are used.
+            results = split_pictures(result, self.axes, self._together)
+            for plane, place in zip(self._planes, results, strict=True):
+                function(plane, place)
+
+        return self.map_array(target, fill, dtype)
+
+    def map_array(
+        self,
+        target: Path,
+        function: PageFunction,
+        dtype: np.typing.DTypeLike | None = None,
+    ) -> int:
+        """Writes a file with the result of `function` for the whole array.
+
+        Args:
+          target: The file to write.
+          function: Takes the array and one of the same shape, which it fills.
+          dtype: The dtype of the result, by default the dtype of the array.
+
+        Returns:
+          The number of values.
+        """
+        with reading(self.path):
+            return self._map_array(target, function, dtype)
+
+    def _map_array(
         self,
         target: Path,
         function: PageFunction,

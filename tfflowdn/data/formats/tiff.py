@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -58,6 +59,32 @@ class _TiffPicture(Picture):
         with reading(self.path):
             num_bytes = self._tiff.pages[0].nbytes
             return self._num_planes > 1 or memory.is_large(num_bytes)
+
+    def page_axes(self) -> tuple[str, tuple[int, ...]]:
+        """See `Picture`; the axes of OME, ImageJ and tifffile are known."""
+        with reading(self.path):
+            count = self._num_planes
+            known = self._series_axes() if count > 1 else ("", ())
+            return known if math.prod(known[1]) == count else ("I", (count,))
+
+    def _series_axes(self) -> tuple[str, tuple[int, ...]]:
+        self._file.seek(0)
+        with tifffile.TiffFile(self._file) as tiff:  # See `_check_series`.
+            if not (tiff.is_ome or tiff.is_imagej or tiff.is_shaped or tiff.is_lsm):
+                return "", (0,)
+            kinds = {(series.axes, series.shape) for series in tiff.series}
+            pages = [page for series in tiff.series for page in series.pages]
+            numbers = [getattr(page, "index", None) for page in pages]
+            if len(kinds) != 1 or numbers != list(range(len(tiff.pages))):
+                return "", (0,)
+            ((axes, shape),) = kinds
+            pairs = list(zip(axes, shape, strict=True))
+            pairs = [("P", len(tiff.series))] * (len(tiff.series) > 1) + pairs
+        outer = [pair for pair in pairs if pair[0] not in "YXS"]
+        return "".join(axis for axis, _ in outer), tuple(n for _, n in outer)
+
+    def _read_missing(self) -> tuple[float, float] | None:
+        return tiff_page.missing_values(self._tiff.pages[0])
 
     def _layout(self) -> Layout:
         return tiff_page.layout(self._page())
@@ -127,7 +154,7 @@ class _TiffPicture(Picture):
         with tifffile.TiffWriter(target, bigtiff=is_big, byteorder=order) as writer:
             for values, array in self._planes(folder):
                 with _array_like(array, dtype, folder) as result:
-                    function(array, result)
+                    function(self._masked(array), result)
                     written = tiff_page.write(writer.write, result, values, is_big)
                 directories.append(written)
                 num_pixels += array.shape[0] * array.shape[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ __all__ = [
     "layout",
     "left_out",
     "mapped",
+    "missing_values",
     "orientation",
     "pixels",
     "read_metadata",
@@ -50,6 +52,7 @@ _OME_TYPE = re.compile(rb'(?<=\s)Type="(?:u?int\d+|float|double)"')
 _OME_TYPES = {"float32": "float", "float64": "double"} | {
     name: name for name in ("uint8", "int8", "uint16", "int16", "uint32", "int32")
 }
+_GDAL_NODATA = 42113
 _RESOLUTION = (282, 283, 296)  # Horizontal, vertical, and their unit.
 _TEXTS = (271, 272, 305, 306, 315, 33432)  # Make, model, software, date, artist, (c).
 
@@ -82,6 +85,43 @@ def orientation(page: tifffile.TiffPage) -> int:
     """Returns the orientation, 1 to 8."""
     tag = page.tags.get(ORIENTATION_TAG)
     return 1 if tag is None else valid_orientation(tag.value)
+
+
+def missing_values(page: tifffile.TiffPage) -> tuple[float, float] | None:
+    """Returns the value of missing pixels as a range of pixels; GDAL stores it as text.
+
+    Values that the pixels cannot have, and NaN, are left out.
+    """
+    tag = page.tags.get(_GDAL_NODATA)
+    if tag is None or page.dtype is None or page.dtype.kind == "b" or conversion(page):
+        return None
+    text = str(tag.value).strip("\0 ")
+    is_integer = page.dtype.kind in "iu"
+    try:
+        value = float(text)
+        value = int(text) if is_integer and text.lstrip("+-").isdigit() else value
+    except ValueError:
+        return None
+    if math.isnan(value) or (is_integer and not _is_held(value, page.dtype)):
+        return None
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        value = 1 - value if not is_integer else int(np.invert(page.dtype.type(value)))
+    return value, value
+
+
+def _inverted(
+    tag: tiff_tags.RawTag, page: tifffile.TiffPage
+) -> tiff_tags.RawTag | tuple[int, int, int, bytes, bool]:
+    """Returns a tag of a page in which 0 becomes black."""
+    limits = missing_values(page)
+    if tag.code != _GDAL_NODATA or limits is None:
+        return tag
+    return tag._replace(value=f"{limits[0]}".encode() + b"\0", count=0)
+
+
+def _is_held(value: float, dtype: np.dtype) -> bool:
+    info = np.iinfo(dtype)
+    return info.min <= value <= info.max and int(value) == value
 
 
 def conversion(page: tifffile.TiffPage) -> str:
@@ -207,7 +247,10 @@ def read_metadata(
         metadata["subfiletype"] = page.subfiletype
     texts = {code: str(values[code]).encode() for code in _TEXTS if code in values}
     tags = [(code, 2, 0, text, True) for code, text in texts.items()]
-    metadata["extratags"] = [*tags, *tiff_tags.read_tags(page)]
+    copied = tiff_tags.read_tags(page)
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        copied = [_inverted(tag, page) for tag in copied]
+    metadata["extratags"] = [*tags, *copied]
     metadata["byteorder"] = page.parent.byteorder
     if directories := tiff_tags.read_directories(page):
         metadata["directories"] = directories

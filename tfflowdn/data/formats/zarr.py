@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tfflowdn.data.axes import check_axes, joined_axes
+from tfflowdn.data.axes import check_axes, joined_axes, seen_together
 from tfflowdn.data.formats.array_picture import ArrayPicture, Form, import_extra
 from tfflowdn.data.formats.base import UNIFORM_PIXELS, UNIFORM_RATIO, Codec
 from tfflowdn.data.memory import check_fits
@@ -31,6 +31,7 @@ _CODECS = frozenset(
 
 class _ZarrPicture(ArrayPicture):
     largest_ratio, unchecked_pixels = UNIFORM_RATIO, UNIFORM_PIXELS
+    has_all_axes = True
 
     @property
     def notes(self) -> str:
@@ -89,23 +90,40 @@ class _ZarrPicture(ArrayPicture):
         """One letter for each axis; Y, X and S are the axes of a plane."""
         array = self._array
         if self.axes:
-            check_axes(self.axes.upper(), array.shape, self.channels)
-            return joined_axes(self.axes.upper(), array.shape, self.channels)
+            letters = self.axes.upper()
+            together = seen_together(self.channels, letters)
+            check_axes(letters, array.shape, together)
+            return joined_axes(letters, array.shape, together)
         scales = self._attributes.get("multiscales") or [{}]
         named = [axis["name"] for axis in scales[0].get("axes", [])]
         named = named or list(array.metadata.to_dict().get("dimension_names") or [])
         letters = "".join(str(name)[:1].upper() for name in named)
         if len(letters) == array.ndim and {"Y", "X"} <= set(letters):
-            return joined_axes(letters, array.shape, self.channels)
+            together = seen_together(self.channels, letters)
+            return joined_axes(letters, array.shape, together)
         return "?" * (array.ndim - 2) + "YX"
 
     def _read_form(self) -> Form:
         sizes = dict(zip(self._letters, self._array.shape, strict=True))
         channels = sizes.get("S", 1)
         count = self._array.size // (sizes["Y"] * sizes["X"] * channels)
-        together = channels in self.channels
+        together = seen_together(self.channels, "C" if "S" in self._letters else None)
         size = (sizes["Y"], sizes["X"], channels)
-        return Form(count, *size, self._array.dtype, together)
+        return Form(count, *size, self._array.dtype, channels in together)
+
+    def _read_missing(self) -> tuple[float, float] | None:
+        """Returns the missing value by the conventions of CF and xarray.
+
+        The fill value of other arrays is a common value, such as 0 for black.
+        """
+        attributes = dict(self._array.attrs)
+        value = attributes.get("_FillValue", attributes.get("missing_value"))
+        if value is None and "_ARRAY_DIMENSIONS" in attributes:
+            value = self._array.fill_value
+        value = value[0] if isinstance(value, list) and len(value) == 1 else value
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            return None
+        return None if np.isnan(value) else (value, value)
 
     def _index(self, index: int) -> tuple[Any, list[int]]:
         """Returns the place of a plane, and the order of its axes."""
