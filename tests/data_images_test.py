@@ -106,6 +106,16 @@ def test_orientation_is_applied_alike_by_all_formats(tmp_path, orientation):
     for name, array in (("deep.tif", deep[..., 0]), ("shallow.tif", shallow)):
         kind = "rgb" if array.ndim == 3 else "minisblack"
         tifffile.imwrite(tmp_path / name, array, photometric=kind, extratags=tag)
+    for suffix in ("jpg", "webp", "avif"):
+        Image.fromarray(shallow).save(tmp_path / f"other.{suffix}", exif=exif)
+    for path in tmp_path.iterdir():  # `denoise` reads the metadata first.
+        with data.open_picture(path) as picture:
+            assert picture.metadata() is not None
+            read = picture.read()
+        np.testing.assert_array_equal(read, data.read_image(path))
+        data.write_image(
+            path.with_stem(f"new_{path.stem}"), read, data.read_metadata(path)
+        )
     results = {p.stem + p.suffix: data.read_image(p) for p in tmp_path.iterdir()}
     for kind in ("deep", "shallow"):
         png, tif = results[f"{kind}.png"], results[f"{kind}.tif"]
@@ -114,6 +124,9 @@ def test_orientation_is_applied_alike_by_all_formats(tmp_path, orientation):
         assert png.shape[:2] == ((WIDTH, HEIGHT) if rotated else (HEIGHT, WIDTH))
         _check_header(tmp_path / f"{kind}.png", png)
         _check_header(tmp_path / f"{kind}.tif", tif)
+    for path in tmp_path.glob("new_*"):
+        size = (WIDTH, HEIGHT) if rotated else (HEIGHT, WIDTH)
+        assert data.read_image(path).shape[:2] == size, path.name
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
@@ -123,6 +136,10 @@ def test_planar_and_big_endian_tiff(tmp_path, dtype):
     layout = {"photometric": "rgb", "planarconfig": "separate", "byteorder": ">"}
     tifffile.imwrite(tmp_path / "a.tif", planes, **layout)
     result = data.read_image(tmp_path / "a.tif")
+    data.write_image(tmp_path / "b.tif", result, data.read_metadata(tmp_path / "a.tif"))
+    with tifffile.TiffFile(tmp_path / "b.tif") as tiff:
+        assert tiff.pages[0].planarconfig == tifffile.PLANARCONFIG.SEPARATE
+        np.testing.assert_array_equal(tiff.asarray(), planes)
     assert result.dtype == np.dtype(dtype)
     np.testing.assert_array_equal(result, array)
     _check_header(tmp_path / "a.tif", array)

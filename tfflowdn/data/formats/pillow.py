@@ -158,8 +158,11 @@ def _icc_profile(image: Image.Image) -> bytes | None:
 def _exif(image: Image.Image) -> tuple[bytes | None, bool]:
     """Returns EXIF without the orientation, and whether it had to be left out."""
     exif = Image.Image.getexif(image)
-    exif.pop(ORIENTATION_TAG, None)
+    orientation = exif.pop(ORIENTATION_TAG, None)
     try:
         return (exif.tobytes() if len(exif) else None), False
     except Exception:  # Damaged EXIF raises nearly anything.
         return None, True
+    finally:  # The pixels may be read later.
+        if orientation is not None:
+            exif[ORIENTATION_TAG] = orientation

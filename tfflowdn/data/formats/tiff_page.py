@@ -289,9 +289,12 @@ def write(
     is_plain = channels in (1, 3)
     extras = [0] * (channels - 1) if channels > 4 else [] if is_plain else [alpha]
     extras = options.pop("extras", extras)
+    is_planar = options.pop("planar", False) and channels > 1
+    pixels = np.moveaxis(array, -1, 0) if is_planar else array
+    planar = "separate" if is_planar else "contig"
     write_page(
-        array[..., 0] if channels == 1 else array,
-        planarconfig="contig" if channels > 1 else None,
+        array[..., 0] if channels == 1 else pixels,
+        planarconfig=planar if channels > 1 else None,
         extrasamples=extras or None,
         metadata=None,
         software=False,
@@ -328,6 +331,8 @@ def _encoding(page: tifffile.TiffPage) -> dict[str, Any]:
     if page.is_tiled and not any(side % _TILE_MULTIPLE for side in tile):
         encoding["tile"] = tile
     codec, dtype = page.compression, str(page.dtype)
+    if page.axes == "SYX" and not conversion(page) and codec not in _CHANNELS_OF_LOSSY:
+        encoding["planar"] = True
     is_kept = dtype in _LOSSLESS_OF_SOME.get(codec, ()) and not conversion(page)
     if codec in _LOSSLESS or is_kept:
         encoding["compression"] = codec
