@@ -5,20 +5,19 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import re
 import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import forks
 import numpy as np
 import pytest
 from documentation_runs import reason_not_to_run
 from documented_commands import (
     PAGES,
     ROOT,
-    SCRIPTS,
     lines_of,
     source_of,
     split_commands,
@@ -212,19 +211,11 @@ def test_the_readme_adapts_to_pictures(tmp_path):
         for index in range(4):
             picture = Image.fromarray(rng.integers(0, 256, (32, 40), np.uint8))
             picture.save(tmp_path / folder / f"{index}.png")
-    functions = "".join(
-        f'{name}() {{ "{sys.executable}" -m tfflowdn.scripts.{name} "$@"; }}\n'
-        for name in SCRIPTS
-    )
-    result = subprocess.run(
-        ["bash", "-ec", functions + script],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
+    commands = commands_of(f"```bash\n{script}```")
+    assert len(commands) == 5
+    for name, *words in commands:
+        done = forks.run(["-m", f"tfflowdn.scripts.{name}", *words], cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-2000:]
     names = sorted(path.name for path in (tmp_path / "DENOISED").iterdir())
     assert names == ["0.png", "1.png", "2.png", "3.png"]
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import runpy
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import forks
 import keras
 import numpy as np
 import pytest
@@ -772,13 +770,7 @@ def test_score_says_what_is_wrong(prior_path, denoiser_path, pictures):
 
 def test_scripts_run_as_commands(denoiser_path, prior_path, pictures, tmp_path):
     def run(script, *arguments):
-        return subprocess.run(
-            [sys.executable, "-m", f"tfflowdn.scripts.{script}", *map(str, arguments)],
-            cwd=ROOT,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-            capture_output=True,
-            text=True,
-        )
+        return forks.run(["-m", f"tfflowdn.scripts.{script}", *arguments])
 
     report = tmp_path / "report.json"
     held_out = ("--noisy", pictures["noisy_held_out"], "--reference")

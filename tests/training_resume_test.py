@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import forks
 import keras
 import numpy as np
 import pytest
@@ -175,48 +176,49 @@ def _can_mount():
 
 
 TRAIN_ON_A_SMALL_DISK = """
-import pathlib, sys
+import pathlib, subprocess, sys
 sys.path.insert(0, {tests!r})
-import training_resume_test
-directory = pathlib.Path({disk!r}) / "run"
-training_resume_test._fit(directory, num_steps=training_resume_test.STEPS)
-before = (directory / "checkpoint.npz").read_bytes()
-{spoil}
-try:
-    training_resume_test._fit(directory)
-except OSError as error:
-    print("ERROR", error)
-assert (directory / "checkpoint.npz").read_bytes() == before
-training_resume_test.checkpoint.Checkpoint(directory / "checkpoint.npz").state()
-{repair}
-_, record = training_resume_test._fit(directory)
-print("STEPS", record.num_steps)
+from training_resume_test import STEPS, _fit, checkpoint
+
+disk = pathlib.Path({disk!r})
+
+def fill():
+    with (disk / "filler").open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            pass
+
+def mount(mode):
+    subprocess.check_call(["mount", "-o", "remount," + mode, disk])
+
+problems = {{
+    "full": (fill, (disk / "filler").unlink),
+    "read_only": (lambda: mount("ro"), lambda: mount("rw")),
+}}
+for problem, (spoil, repair) in problems.items():
+    directory = disk / problem
+    _fit(directory, num_steps=STEPS)
+    before = (directory / "checkpoint.npz").read_bytes()
+    spoil()
+    try:
+        _fit(directory)
+    except OSError as error:
+        print(problem, "ERROR", error)
+    assert (directory / "checkpoint.npz").read_bytes() == before
+    checkpoint.Checkpoint(directory / "checkpoint.npz").state()
+    repair()
+    _, record = _fit(directory)
+    print(problem, "STEPS", record.num_steps)
 """
 
 
 @pytest.mark.skipif(not _can_mount(), reason="needs the right to mount")
-@pytest.mark.parametrize("problem", ["full", "read_only"])
-def test_a_disk_that_cannot_be_written_to(tmp_path, problem):
+def test_a_disk_that_is_full_or_read_only(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    spoil, repair = {
-        "full": (
-            "filler = directory.parent / 'filler'\n"
-            "with filler.open('wb', buffering=0) as file:\n"
-            "    try:\n"
-            "        while True: file.write(bytes(4096))\n"
-            "    except OSError: pass",
-            "filler.unlink()",
-        ),
-        "read_only": tuple(
-            f"__import__('subprocess').check_call(['mount', '-o', 'remount,{mode}', "
-            f"{str(disk)!r}])"
-            for mode in ("ro", "rw")
-        ),
-    }[problem]
-    code = TRAIN_ON_A_SMALL_DISK.format(
-        tests=str(ROOT / "tests"), disk=str(disk), spoil=spoil, repair=repair
-    )
+    code = TRAIN_ON_A_SMALL_DISK.format(tests=str(ROOT / "tests"), disk=str(disk))
     mount = f'mount -t tmpfs -o size=2m tmpfs {disk} && exec {sys.executable} -c "$0"'
     done = subprocess.run(
         ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, code],
@@ -225,34 +227,27 @@ def test_a_disk_that_cannot_be_written_to(tmp_path, problem):
         capture_output=True,
         text=True,
     )
-    message = {
-        "full": r"ERROR The disk must have room for (.|\n)*No space left",
-        "read_only": r"ERROR The work directory must be writable.*Read-only",
-    }[problem]
-    assert re.search(message, done.stdout), done.stdout + done.stderr
-    assert f"STEPS {2 * STEPS}" in done.stdout, done.stdout + done.stderr
+    for problem, message in (
+        ("full", r"full ERROR The disk must have room for (.|\n)*No space left"),
+        (
+            "read_only",
+            r"read_only ERROR The work directory must be writable.*Read-only",
+        ),
+    ):
+        assert re.search(message, done.stdout), done.stdout + done.stderr
+        assert f"{problem} STEPS {2 * STEPS}" in done.stdout, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("stage", ["prior", "denoiser"])
-def test_killed_trainings_end_as_if_they_had_not_been(tmp_path, stage):
+def test_killed_trainings_end_as_if_they_had_not_been(tmp_path):
     output = tmp_path / "soak.json"
-    options = ["--kills", "2", "--num_steps", "50", "--only", stage]
-    done = subprocess.run(
-        [
-            sys.executable,
-            ROOT / "tools" / "soak_kills.py",
-            *options,
-            "--output",
-            output,
-        ],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    options = ["--kills=2", "--num_steps=50", f"--output={output}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = forks.run([ROOT / "tools/soak_kills.py", *options], env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    result = json.loads(output.read_text())[stage]
-    assert result["kills"] == 2 and result["variables_difference"] < 1e-6
+    results = json.loads(output.read_text())
+    for stage in ("prior", "denoiser"):
+        assert results[stage]["kills"] == 2
+        assert results[stage]["variables_difference"] < 1e-6
 
 
 def _write_pictures(folder):
@@ -266,23 +261,18 @@ def _write_pictures(folder):
 
 
 def _train_prior(folder, workdir, *flags):
-    """Starts `train_prior` on random pictures; it takes some seconds to begin."""
+    """Starts `train_prior` on random pictures."""
     config = {
         "clean.spec": folder / "clean",
         "validation.spec": folder / "held_out",
     }
-    return subprocess.Popen(
+    return forks.Fork(
         [
-            *(sys.executable, "-m", "tfflowdn.scripts.train_prior"),
+            *("-m", "tfflowdn.scripts.train_prior"),
             *("--config", "configs/prior_glow.py:smoke", "--workdir", workdir),
             *(f"--config.{name}={value}" for name, value in config.items()),
             *flags,
-        ],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        ]
     )
 
 

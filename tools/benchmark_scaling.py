@@ -3,7 +3,7 @@
     python tools/benchmark_scaling.py --output tools/results/scaling.json
 
 trains the prior of prior_glow, and the network of denoiser_resnet under the objective,
-for some steps of one global batch. Each number of replicas runs in its own process, on
+for some steps of one global batch. Each number of replicas has its own process, with
 logical devices of this machine's CPU. They share its cores, so that the times show the
 cost of the distribution and not its gain. The final weights must be the weights of a
 single replica (`weights_difference`).
@@ -32,6 +32,7 @@ training = harness.lazy("tfflowdn.training.optimizer")
 
 FLAGS = flags.FLAGS
 STAGES = ("prior", "denoiser")
+REPLICAS = (1, 2, 4)
 ASSUMED = ("step_ms", "link_gbytes", "network_gbytes", "latency_us")
 
 
@@ -58,9 +59,22 @@ def _strategy(num_replicas):
     return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(num_replicas)])
 
 
-def _train(stage, num_replicas, path):
+def _train_all(num_replicas, folder):
+    """Trains each stage, saves its weights, and returns what `_train` returns."""
+    strategy = _strategy(num_replicas)
+    return {
+        stage: _train(stage, strategy, _weights_path(folder, stage, num_replicas))
+        for stage in STAGES
+    }
+
+
+def _weights_path(folder, stage, num_replicas):
+    return Path(folder, f"{stage}_{num_replicas}.npz")
+
+
+def _train(stage, strategy, path):
     """Trains, saves the weights, and returns the gradient bytes and the median step."""
-    with _strategy(num_replicas).scope():
+    with strategy.scope():
         model, batch_size, size = _model(stage)
         # The learning rate is the same for any number of replicas.
         model.compile(training.GuardedAdam(1e-3, clip_norm=50.0))
@@ -94,13 +108,11 @@ def _estimate(gradient_bytes):
     }
 
 
-def _summary(stage, folder):
-    paths = {n: str(Path(folder, f"{stage}_{n}.npz")) for n in (1, 2, 4)}
-    runs = {
-        n: harness.fresh(stage=stage, num_replicas=n, path=path)
-        for n, path in paths.items()
+def _summary(stage, runs, folder):
+    """Summarizes the runs of a stage, by the number of replicas."""
+    weights = {
+        n: list(np.load(_weights_path(folder, stage, n)).values()) for n in REPLICAS
     }
-    weights = {n: list(np.load(path).values()) for n, path in paths.items()}
     return {
         "gradient_bytes": runs[1]["gradient_bytes"],
         "step_ms": {n: run["step_ms"] for n, run in runs.items()},
@@ -122,7 +134,10 @@ def _main():
         "assumed": {name: FLAGS[name].value for name in ASSUMED},
     }
     with tempfile.TemporaryDirectory() as folder:
-        record |= {stage: _summary(stage, folder) for stage in STAGES}
+        runs = {n: harness.fresh(num_replicas=n, folder=folder) for n in REPLICAS}
+        for stage in STAGES:
+            own = {n: run[stage] for n, run in runs.items()}
+            record[stage] = _summary(stage, own, folder)
     harness.save(record, FLAGS.output)
 
 
@@ -136,4 +151,4 @@ if __name__ == "__main__":
     flags.DEFINE_float("link_gbytes", 200, "Assumed GB/s between GPUs of a machine.")
     flags.DEFINE_float("network_gbytes", 10, "Assumed GB/s between machines.")
     flags.DEFINE_float("latency_us", 20, "Assumed latency of a hop.")
-    harness.run(_main, _train)
+    harness.run(_main, _train_all)

@@ -7,7 +7,7 @@ undisturbed and once killed by SIGKILL `--kills` times each. A kill comes after 
 number of steps and a random part of a step, so that some kills interrupt the writing of
 a checkpoint. After each kill the checkpoint must be complete. In the end weights,
 histories and the best prior must equal the results of the undisturbed runs; otherwise
-the exit code is 1. A kill takes about 20 seconds.
+the exit code is 1. A kill takes about 10 seconds.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def _arrays(path):
 
 def _main():
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tfflowdn.scripts.train_denoiser"])
+    context.set_forkserver_preload(["tfflowdn.stages"])
     rng = random.Random(FLAGS.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
