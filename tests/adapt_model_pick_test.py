@@ -57,6 +57,24 @@ def test_the_model_suits_the_picture(folder, camera, name, expected, reason):
     assert first == again and first.model == expected and reason in first.reason
 
 
+@pytest.mark.parametrize(
+    ("name", "start"), [("soft.JPG", "denoiser_camera"), ("sharp.jpg", "denoiser_rgb")]
+)
+def test_an_adaptation_starts_from_the_model_that_suits(folder, tmp_path, name, start):
+    run = adapt.Adaptation(folder / name, tmp_path / "run", minutes=1)
+    assert run.decisions.start == start
+    assert run.decisions.reasons["start"]
+    assert adapt.Adaptation(folder / name, tmp_path / "run", minutes=1).look == run.look
+
+
+def test_the_looked_at_crop_begins_with_a_jpeg_block(tmp_path):
+    pixels = np.uint8(RNG.integers(0, 256, (53, 75, 3)))
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    (plane,), failures = adapt.read_planes([tmp_path / "a.png"], 1, side=40)
+    assert not failures
+    np.testing.assert_array_equal(plane.pixels, pixels[:40, 16:56])
+
+
 def test_what_removes_texture_is_not_picked(folder):
     pixels = data.read_image(folder / "soft.JPG")
 

@@ -126,12 +126,16 @@ GRAY = look_of([np.uint8(100 + 20 * RNG.normal(size=(64, 64, 1)))])
     ("changes", "options", "expected"),
     [
         ({}, {"has_clean": True}, ("denoiser_gray", "residuals", (1.0, 1.0), 0.0)),
-        ({}, {"has_clean": False}, ("denoiser_gray", "residuals", None, 0.5)),
+        ({}, {"has_clean": False}, ("denoiser_gray", "residuals", None, 0.0)),
         ({"channels": 3}, {}, ("denoiser_rgb", "residuals", (1.0, 1.0), 0.0)),
-        ({"channels": 3, "jpeg": True}, {}, ("denoiser_camera", "calm", None, 0.0)),
         (
-            {"channels": 3, "correlation": ((0.5,), (0.5,))},
+            {"channels": 3, "jpeg": True, "correlation": ((0.5,), (0.5,))},
             {},
+            ("denoiser_rgb", "residuals", (1.0, 1.0), 0.0),
+        ),
+        (
+            {"channels": 3},
+            {"is_camera": True},
             ("denoiser_camera", "calm", None, 0.0),
         ),
         (
@@ -147,7 +151,8 @@ GRAY = look_of([np.uint8(100 + 20 * RNG.normal(size=(64, 64, 1)))])
     ],
 )
 def test_decisions(changes, options, expected):
-    options = {"has_clean": True, "is_photograph": False, "minutes": 1.0, **options}
+    options = {"is_photograph": False, "is_camera": False, **options}
+    options = {"has_clean": True, "minutes": 1.0, **options}
     made = adapt.decide(dataclasses.replace(GRAY, **changes), **options)
     names = ("start", "evidence", "zoom_range", "own_share")
     assert tuple(getattr(made, name) for name in names) == expected
@@ -163,6 +168,7 @@ def test_unknown_evidence_is_refused():
             GRAY,
             has_clean=True,
             is_photograph=True,
+            is_camera=False,
             minutes=1,
             overrides={"evidence": "hope"},
         )
@@ -249,14 +255,16 @@ def test_a_run_denoises_records_and_continues(folder, tmp_path):
         return script.adapt(
             str(folder / "noisy"),
             str(tmp_path / "out"),
-            **{"overrides": {"start": str(folder / "start.keras")}, **changes},
+            **{"overrides": overrides, **changes},
         )
 
+    overrides = {"start": str(folder / "start.keras"), "own_share": 0.5}
     run, sentence = go()
     names = [p.relative_to(tmp_path / "out").as_posix() for p in _tifs(tmp_path)]
     assert names == ["stack.tif", "sub/0.tif", "sub/1.tif", "sub/2.tif"]
     assert tifffile.imread(tmp_path / "out/stack.tif").dtype == np.uint16
-    assert "estimated PSNR" in sentence
+    assert " dB" in sentence and len(run.held_out_planes()) == 1
+    assert set(run.comparison.expected) == set(run.comparison.psnr)
     record = json.loads((tmp_path / "out_run/config.json").read_text())
     assert record["decisions"]["pixel_range"] == "0.0,1023.0"
     assert record["noise_ratio"] == pytest.approx(0, abs=0.5)  # It removes nothing.

@@ -93,6 +93,8 @@ def test_stars_are_offered_a_transform_that_calms_the_sky(general, rng, caplog):
     with caplog.at_level(logging.WARNING):
         plain = general(noisy)
     assert "--transform=anscombe" in caplog.text
+    of_model = find_scaling([noisy[..., None]], None, default_range="0,65535")
+    assert not of_model.notes  # A model with a range has learned its noise.
     result = general(noisy, transform="anscombe")
     assert result.dtype == np.uint16
     assert result[sky].std() < min(5.3, plain[sky].std())

@@ -3,9 +3,8 @@
 There are two estimates. Stein's estimate needs only the noisy pictures and the learned
 noise. Its spread is often larger than the difference of two good denoisers, and it
 ignores that noise can be skewed. The score on held-out clean pictures with the learned
-noise has a small spread, but the pictures must be of the same kind. A denoiser with a
-better score is picked unless Stein's estimate contradicts; without such pictures
-Stein's estimate must show that it is better.
+noise has a small spread. A denoiser with a better score is picked unless Stein's
+estimate contradicts; without a score Stein's estimate must show that it is better.
 """
 
 from __future__ import annotations
@@ -66,8 +65,8 @@ def compare(
       networks: The networks by name; the first one is the start.
       pictures: Noisy pictures, float32 [H, W, C] in [0, 1] units.
       noise: The density of their noise.
-      clean: Clean pictures of the same kind, at least 11 pixels high and wide, that no
-        network was trained on.
+      clean: Clean pictures, at least 11 pixels high and wide, that no network was
+        trained on.
     """
     pictures = [inference.middle(picture, SIDE) for picture in pictures]
     levels = None
@@ -104,8 +103,8 @@ def compare(
 
 def denoise_by(network: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     """Returns a function that denoises pictures in [0, 1] units."""
-    denoiser = inference.Denoiser(network)
-    return lambda picture: denoiser(np.float32(picture), pixel_range="dtype")
+    denoiser, units = inference.Denoiser(network), inference.Scaling(None)
+    return lambda picture: denoiser(np.float32(picture), pixel_range=units)
 
 
 def mean_network(start: keras.Model, trained: keras.Model) -> keras.Model:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfflowdn.adapt.look import Look
+from tfflowdn.adapt.model_pick import CAMERA
 from tfflowdn.checks import check_choice
 from tfflowdn.inference import GENERAL, GENERAL_DENOISERS
 
@@ -14,7 +15,6 @@ __all__ = ["Decisions", "decide"]
 
 EVIDENCE = ("residuals", "calm")
 MIN_ZOOM = 2.0  # Softer pictures can be distinguished from sharp ones.
-CAMERA_REACH = 0.25  # Correlation of neighbors that cameras and JPEG leave.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +52,7 @@ def decide(
     *,
     has_clean: bool,
     is_photograph: bool,
+    is_camera: bool,
     minutes: float,
     overrides: Mapping[str, Any] | None = None,
 ) -> Decisions:
@@ -61,6 +62,7 @@ def decide(
       look: Measurements of the noisy pictures.
       has_clean: Whether the user has given clean pictures.
       is_photograph: Whether the noisy pictures may be photographs.
+      is_camera: Whether `denoiser_camera` suits most of them, see `suits_camera`.
       minutes: Time for everything, in minutes.
       overrides: Decisions of the user by name; None stands for no decision.
 
@@ -70,7 +72,6 @@ def decide(
     Raises:
       ValueError: If the evidence of the user is unknown.
     """
-    is_camera = look.channels == 3 and (look.jpeg or _reach(look) > CAMERA_REACH)
     made = {
         "start": _start(look, is_camera),
         "evidence": _evidence(is_camera),
@@ -81,7 +82,7 @@ def decide(
         "zoom_range": _zoom(has_clean, is_camera),
         "level_range": _levels(is_camera),
         "match_brightness": _brightness(has_clean, is_photograph),
-        "own_share": _own(is_camera, has_clean, is_photograph),
+        "own_share": (0.0, "training on clean pictures is better for most noise"),
         "prior": (
             "prior_gray" if look.channels == 1 else "prior_rgb",
             "it has the number of channels of the pictures",
@@ -98,18 +99,11 @@ def decide(
     return Decisions(**values, reasons={name: why for name, (_, why) in made.items()})
 
 
-def _reach(look: Look) -> float:
-    return max(lags[0] for lags in look.correlation)
-
-
 def _start(look: Look, is_camera: bool) -> tuple[str, str]:
     if is_camera:
-        return (
-            "denoiser_camera",
-            "the pictures are in color, and JPEG or the camera correlated the noise",
-        )
+        return CAMERA, "most pictures are as soft as a camera's own JPEG files"
     if look.channels == 3:
-        return "denoiser_rgb", "the pictures are in color and no JPEG files"
+        return "denoiser_rgb", "the pictures are in color, and not soft as a camera's"
     return "denoiser_gray", "the pictures are gray"
 
 
@@ -138,13 +132,3 @@ def _brightness(has_clean: bool, is_photograph: bool) -> tuple[bool, str]:
     if has_clean or is_photograph:
         return False, "the clean pictures are of the same kind"
     return True, "photographs are brighter than these pictures"
-
-
-def _own(is_camera: bool, has_clean: bool, is_photograph: bool) -> tuple[float, str]:
-    if is_camera:
-        return 0.0, "the noise of calm places is weaker than the noise elsewhere"
-    if has_clean:
-        return 0.0, "your clean pictures are of the same kind"
-    if is_photograph:
-        return 0.0, "photographs serve as clean pictures"
-    return 0.5, "no clean pictures of this kind are given"

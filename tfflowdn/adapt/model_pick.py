@@ -12,7 +12,7 @@ from tfflowdn import data
 from tfflowdn.adapt.measure import blockiness, calm_noise, noise_correlation
 from tfflowdn.inference import GENERAL_DENOISERS
 
-__all__ = ["CAMERA", "ModelPick", "may_be_camera", "pick_model"]
+__all__ = ["CAMERA", "ModelPick", "may_be_camera", "pick_model", "suits_camera"]
 
 CAMERA = "denoiser_camera"
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".jpe")
@@ -47,12 +47,8 @@ def pick_model(
 ) -> ModelPick:
     """Picks the denoiser that suits a picture.
 
-    `denoiser_camera` is for JPEG photographs at the camera's own size. Their noise
-    reaches over several pixels, and they are so soft that the borders of JPEG blocks
-    stand out. On sharp pictures it removes texture, so a picture that looks like a
-    camera's is tried: the part that the model removes from small crops must be weak,
-    and about as strong everywhere. All others get the general denoiser for their
-    channels.
+    `denoiser_camera` is for JPEG files with the noise of cameras, see `suits_camera`.
+    All others get the general denoiser for their channels.
 
     Args:
       path: The file.
@@ -67,9 +63,29 @@ def pick_model(
         return ModelPick(general, "no JPEG file")
     if min(color.shape[:2]) < SMALLEST or color.dtype != np.uint8:
         return ModelPick(general, "too small to look at")
-    if not _looks_soft(color) or not _is_evenly_noisy(color, camera):
+    if not suits_camera(color, camera):
         return ModelPick(general, "sharper than a camera's own JPEG file")
     return ModelPick(CAMERA, "soft as a JPEG file of the camera's own size")
+
+
+def suits_camera(
+    pixels: np.ndarray, camera: Callable[[np.ndarray], np.ndarray]
+) -> bool:
+    """Returns whether `denoiser_camera` suits a color picture.
+
+    It is for photographs at the camera's own size that were compressed as JPEG. Their
+    noise reaches over several pixels, and they are so soft that the borders of JPEG
+    blocks stand out. On sharp pictures it removes texture, so a picture that looks
+    like a camera's is tried: the part that the model removes from small crops must be
+    weak, and about as strong everywhere.
+
+    Args:
+      pixels: uint8 [H, W, 3]; the first pixel must be the first one of a JPEG block.
+      camera: Applies `denoiser_camera` to a picture in [0, 1] units.
+    """
+    if min(pixels.shape[:2]) < SMALLEST or pixels.dtype != np.uint8:
+        return False
+    return _looks_soft(pixels) and _is_evenly_noisy(pixels, camera)
 
 
 def _looks_soft(pixels: np.ndarray) -> bool:

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from tfflowdn import data
-from tfflowdn.inference.risk import middle
 
 __all__ = [
     "Plane",
@@ -74,7 +73,8 @@ def read_planes(
     Args:
       files: The files.
       count: Largest number of planes.
-      side: Larger planes are cropped to their middle; None reads them whole.
+      side: Larger planes are cropped to their middle; None reads them whole. The first
+        pixel of a crop is the first one of a JPEG block.
       axes: The meaning of the axes of arrays and stacks, see `inference.Denoiser`.
 
     Returns:
@@ -137,9 +137,17 @@ def _planes_of(
             color, _ = data.split_alpha(page, picture.layout().has_alpha)
             color = data.cut_gaps(color)
             name = path.name if num_pages == 1 else f"{path.name}, plane {index + 1}"
-            cropped = color if side is None else middle(color, side)
+            cropped = color if side is None else _middle(color, side)
             planes.append(Plane(name, path, np.array(cropped)))
     return planes
+
+
+def _middle(picture: np.ndarray, side: int) -> np.ndarray:
+    rows, columns = (
+        slice(start, start + side)
+        for start in (max(0, size - side) // 2 // 8 * 8 for size in picture.shape[:2])
+    )
+    return picture[rows, columns]
 
 
 def _spread(total: int, count: int) -> list[int]:

@@ -16,7 +16,7 @@ __all__ = ["HELD_OUT", "prepare_clean", "prepare_noisy", "read_folder"]
 
 NUM_NOISY, NUM_CHECK, NUM_CLEAN = 48, 8, 128
 NOISY_SIDE, CLEAN_SIDE = 512, 512
-HELD_OUT, HELD_OUT_EVERY = "held_out", 8
+HELD_OUT, HELD_OUT_EVERY, MIN_TO_HOLD_OUT = "held_out", 8, 4
 
 
 def prepare_noisy(
@@ -62,8 +62,8 @@ def prepare_clean(
 ) -> None:
     """Writes clean pictures to a folder, unless they are complete.
 
-    Every eighth of at least 16 pictures goes to the folder `held_out` next to it, for
-    the comparison; of fewer pictures, all are in both.
+    Every eighth picture, and at least one, goes to the folder `held_out` next to it,
+    for the comparison. This folder is empty if there are fewer than four pictures.
 
     Args:
       folder: The folder to write.
@@ -90,17 +90,20 @@ def prepare_clean(
     result = clean.clean_pictures(planes, channels)
     if examples is not None:
         result = clean.with_brightness_of(result, examples())
-    held_out = result
-    if len(result) >= 2 * HELD_OUT_EVERY:
-        held_out = result[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]
-        result = [p for i, p in enumerate(result) if (i + 1) % HELD_OUT_EVERY]
+    held_out = []
+    if len(result) >= MIN_TO_HOLD_OUT:
+        every = min(HELD_OUT_EVERY, len(result))
+        held_out = result[every - 1 :: every]
+        result = [p for i, p in enumerate(result) if (i + 1) % every]
     pictures.write_planes(folder.with_name(HELD_OUT), held_out)
     pictures.write_planes(folder, result)
 
 
 def read_folder(folder: Path, pixel_range: str) -> list[np.ndarray]:
-    """Returns the planes of a folder, float32 in [0, 1] units."""
-    files_found = pictures.find_files(folder)
+    """Returns the planes of a folder of `write_planes`, float32 in [0, 1] units."""
+    files_found = sorted(folder.glob("*.tif"))
+    if not files_found:
+        return []
     planes, _ = pictures.read_planes(files_found, len(files_found))
     return pictures.to_units(planes, pixel_range)
 

@@ -18,6 +18,7 @@ from tfflowdn.adapt.choose import Comparison, compare, denoise_by, mean_network
 from tfflowdn.adapt.decide import Decisions, decide
 from tfflowdn.adapt.describe import describe
 from tfflowdn.adapt.look import Look, choose_range, look_at
+from tfflowdn.adapt.model_pick import CAMERA, suits_camera
 from tfflowdn.adapt.plans import (
     NOISE_SIDE,
     command_of,
@@ -124,6 +125,11 @@ class Adaptation:
         return Comparison(**self._record["comparison"])
 
     @property
+    def has_clean(self) -> bool:
+        """Whether the user has given clean pictures."""
+        return self._clean_spec is not None
+
+    @property
     def record(self) -> dict[str, Any]:
         """Everything that `config.json` has: inputs, decisions, trainings, results."""
         return dict(self._record.values)
@@ -143,7 +149,7 @@ class Adaptation:
     def held_out_planes(self) -> list[np.ndarray]:
         """Returns clean pictures that no training has seen, float32 in [0, 1] units.
 
-        If there are few clean pictures, they are pictures of the training.
+        There are none if there are fewer than four clean pictures.
         """
         return read_folder(self.workdir / HELD_OUT, "dtype")
 
@@ -162,8 +168,9 @@ class Adaptation:
             photographs = _may_be_photographs(look)
         decisions = decide(
             look,
-            has_clean=self._clean_spec is not None,
+            has_clean=self.has_clean,
             is_photograph=photographs,
+            is_camera=look.channels == 3 and _are_of_camera(planes),
             minutes=self._minutes,
             overrides=given,
         )
@@ -252,13 +259,13 @@ class Adaptation:
 
     # The choice.
 
-    def _own_clean(self) -> list[np.ndarray]:
-        """Returns the held-out clean pictures if they are of the same kind.
+    def _scored_planes(self) -> list[np.ndarray]:
+        """Returns the held-out clean pictures if their scores say enough.
 
         Noise that was learned from calm places may be weaker than the noise elsewhere,
         so that a score on clean pictures with it says little.
         """
-        if self._clean_spec is None or self.decisions.evidence != "residuals":
+        if self.decisions.evidence != "residuals":
             return []
         planes = self.held_out_planes()
         return [plane for plane in planes if min(plane.shape[:2]) >= SSIM_SIDE]
@@ -271,7 +278,7 @@ class Adaptation:
             networks[each.parent.name] = network
         networks["half"] = mean_network(start, networks["denoiser"])
         model = inference.load_noise(noise)
-        result = compare(networks, self.check_planes(), model, self._own_clean())
+        result = compare(networks, self.check_planes(), model, self._scored_planes())
         best = networks[result.best]
         options = {"pixel_range": self.decisions.pixel_range, "precision": "float32"}
         self._record["comparison"] = dataclasses.asdict(result)
@@ -280,3 +287,9 @@ class Adaptation:
 
 def _may_be_photographs(look: Look) -> bool:
     return look.channels == 3 or (look.dtype == "uint8" and look.spread[5] > DARK)
+
+
+def _are_of_camera(planes: Sequence[pictures.Plane]) -> bool:
+    camera = denoise_by(inference.load_denoiser(CAMERA))
+    suited = [suits_camera(plane.pixels, camera) for plane in planes]
+    return 2 * sum(suited) > len(suited)

@@ -87,13 +87,14 @@ def _bits(prior, picture: np.ndarray) -> float:
 
 def _expected(run: Adaptation, denoise, noise: NoiseModel) -> str:
     clean = [inference.middle(p, 256) for p in run.held_out_planes()[:8]]
+    if not clean:
+        return "There are fewer than four clean pictures, so none was held out."
     rows = inference.expected_scores(denoise, clean, noise)
     psnr, ssim = (np.array([row[key] for row in rows]) for key in ("psnr", "ssim"))
     return (
-        f"On {len(rows)} clean pictures with the learned noise the denoiser has "
-        f"a PSNR of {psnr.mean():.1f} dB (spread {psnr.std():.1f}) and an SSIM of "
-        f"{ssim.mean():.3f}. If there are at least 16 clean pictures, the training has "
-        "not seen these."
+        f"On {len(rows)} held-out clean pictures with the learned noise the denoiser "
+        f"has a PSNR of {psnr.mean():.1f} dB (spread {psnr.std():.1f}) and an SSIM of "
+        f"{ssim.mean():.3f}."
     )
 
 
@@ -147,7 +148,7 @@ def _compared(run: Adaptation) -> list[tuple[str, str, str]]:
         gain, error = result.gain[name]
         used = "; used" if name == result.best else ""
         if name in result.expected:
-            used = f"; {result.expected[name]:.2f} dB on your clean pictures{used}"
+            used = f"; {result.expected[name]:.2f} dB on held-out clean pictures{used}"
         reason = f"error lower by {100 * gain:.2f} % of the noise, +- {100 * error:.2f}"
         facts.append((name, f"{psnr:.2f} dB", f"{reason}{used}"))
     return facts

@@ -130,7 +130,7 @@ def find_scaling(
     if transform is not None:
         low, high = transform.forward(limits or data.dtype_limits(source))
         limits = float(low), float(max(high, low + _LEAST_WIDTH))
-    else:
+    elif default_range == "dtype":  # Models with a range have learned their noise.
         notes += _photon_note(source, blocks)
     is_low_count = _is_low_count(source, blocks)
     if is_low_count and dtype.kind in "iu":

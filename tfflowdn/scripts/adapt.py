@@ -141,10 +141,11 @@ def _gained(run: tfflowdn.adapt.Adaptation, output: str) -> str:
         )
     if result.expected:
         best, start = (result.expected[name] for name in (result.best, "start"))
+        kind = "your clean pictures" if run.has_clean else "photographs"
         return (
-            f"{output} was denoised by the adapted denoiser. On clean pictures of "
-            f"yours with this noise it has {best:.1f} dB, and {run.decisions.start} "
-            f"{start:.1f} dB; the estimates on the noisy pictures do not contradict."
+            f"{output} was denoised by the adapted denoiser. On held-out {kind} with "
+            f"this noise it has {best:.1f} dB, and {run.decisions.start} {start:.1f} "
+            "dB; the estimates on the noisy pictures do not contradict."
         )
     best = result.psnr[result.best]
     return (
