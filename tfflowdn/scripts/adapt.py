@@ -141,7 +141,7 @@ def _gained(run: tfflowdn.adapt.Adaptation, output: str) -> str:
         )
     if result.expected:
         best, start = (result.expected[name] for name in (result.best, "start"))
-        kind = "your clean pictures" if run.has_clean else "photographs"
+        kind = "clean pictures of yours" if run.has_clean else "photographs"
         return (
             f"{output} was denoised by the adapted denoiser. On held-out {kind} with "
             f"this noise it has {best:.1f} dB, and {run.decisions.start} {start:.1f} "
