@@ -16,6 +16,7 @@ from tfflowdn import Denoiser, data
 from tfflowdn.data.formats import FORMATS
 from tfflowdn.models import ResNetDenoiser
 from tfflowdn.scripts.denoise import denoise_files
+from tfflowdn.scripts.denoise_plan import plan
 
 RNG = np.random.default_rng(0)
 FRAMES = RNG.integers(0, 4000, (3, 8, 9, 2)).astype(np.uint16)
@@ -377,3 +378,16 @@ def test_missing_libraries_are_named(tmp_path, monkeypatch, name, module, extra)
     monkeypatch.setitem(__import__("sys").modules, module, None)
     with pytest.raises(data.ImageReadError, match=rf"pip install 'tfflowdn\[{extra}\]"):
         data.num_pages(tmp_path / name)
+
+
+def test_results_in_another_format_do_not_share_a_name(tmp_path):
+    for name in ("a.nd2", "a.dng", "b.nd2", "c.nd2", "c.ome.tif"):
+        (tmp_path / name).write_bytes(b"")
+    pairs, _ = plan([tmp_path], tmp_path / "out")
+    assert {source.name: target.name for source, target in pairs} == {
+        "a.nd2": "a.nd2.ome.tif",
+        "a.dng": "a.dng.ome.tif",
+        "b.nd2": "b.ome.tif",
+        "c.nd2": "c.nd2.ome.tif",
+        "c.ome.tif": "c.ome.tif",
+    }

@@ -285,7 +285,7 @@ def test_sample_weights_multiply_the_loss_of_each_picture(name):
     assert all(np.all(change == 0) for change in zeros)
 
 
-@pytest.mark.parametrize("name", OF_PICTURES)
+@pytest.mark.parametrize("name", ["prior", "denoiser"])
 def test_sample_weights_in_validation(name):
     model, pictures = MAKERS[name](), _pictures(4)
     model.compile(SGD(0.0), run_eagerly=True)
@@ -399,7 +399,7 @@ def test_xla_hides_neighbors():
     assert logs["skipped"] == [0] and max(np.abs(c).max() for c in changes) > 0
 
 
-@pytest.mark.parametrize("name", OF_PICTURES)
+@pytest.mark.parametrize("name", ["prior", "denoiser"])
 def test_xla_takes_the_same_step(name):
     expected, _ = _changes(name, SGD(0.01), _pictures(4), run_eagerly=True)
     changes, _ = _changes(name, SGD(0.01), _pictures(4), jit_compile=True)

@@ -257,6 +257,7 @@ def test_folders(connection, network, pictures, tmp_path):
 def test_the_command(server, pictures, tmp_path):
     sources, _ = pictures
     (tmp_path / "noisy" / "broken.png").write_bytes(b"no picture")
+    np.save(tmp_path / "noisy" / "left_out.npy", np.zeros((3, 3)))
     done = subprocess.run(
         [
             *(sys.executable, "-m", "tfflowdn.scripts.denoise_client"),
@@ -268,6 +269,7 @@ def test_the_command(server, pictures, tmp_path):
     )
     assert done.returncode == 1
     assert re.search(r"broken\.png: .*must be PNG or JPEG", done.stderr)
+    assert re.search(r"1 file was not sent; .*left_out\.npy", done.stderr)
     assert "Traceback" not in done.stderr
     assert len(list((tmp_path / "out").rglob("*.png"))) == 2
 
@@ -293,6 +295,27 @@ def test_files_that_are_converted(connection, network, tmp_path, name, dtype, pa
     for page, noisy in zip(_pages(target), stack, strict=True):
         assert page.dtype == dtype
         assert np.abs(page.astype(int) - Denoiser(network)(noisy)).max() <= 1
+
+
+def test_channels_and_missing_pixels_are_sent_as_denoise_sees_them(
+    connection, network, tmp_path
+):
+    dyes, path = _noisy(20, 30, 2, dtype=np.uint16), tmp_path / "dyes.tif"
+    options = {"photometric": "minisblack", "planarconfig": "contig"}
+    tifffile.imwrite(path, dyes, extrasamples=[0], **options)
+    gaps = _noisy(20, 30, dtype=np.uint16)
+    gaps[3:6, 4:9] = 7
+    tag = (42113, 2, 0, "7", True)
+    tifffile.imwrite(tmp_path / "gaps.tif", gaps, extratags=[tag], metadata=None)
+    assert not client.denoise_folder(connection, [tmp_path], tmp_path / "out")
+    local = Denoiser(network)
+    for name, expected in (
+        ("dyes.tif", np.stack([local(dyes[..., i]) for i in range(2)], -1)),
+        ("gaps.tif", local(np.ma.masked_equal(gaps, 7)).data),
+    ):
+        result = tifffile.imread(tmp_path / "out" / name)
+        assert np.abs(result.astype(int) - expected).max() <= 1
+    assert (result[3:6, 4:9] == 7).all()
 
 
 def _pages(path):

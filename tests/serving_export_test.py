@@ -114,7 +114,7 @@ def test_saved_model_cli_shows_the_signatures(saved_model):
         "        shape: (-1, -1, -1, 1)",
     ):
         assert expected in shown
-    names = {"encoded", "serve", "serving_default", "uint8"}
+    names = {"encoded", "network", "serve", "serving_default", "uint8"}
     assert all(f"signature_def['{name}']" in shown for name in names)
 
 
@@ -166,6 +166,7 @@ def test_a_model_of_another_range_has_all_signatures(
     folder = serving.export_model(network, tmp_path, "denoiser")
     assert set(tf.saved_model.load(str(folder)).signatures) == {
         "encoded",
+        "network",
         "serve",
         "serving_default",
         "uint8",

@@ -337,6 +337,25 @@ def test_a_sound_range_is_chosen_as_by_a_denoiser(randomize, dtype, inside):
         assert np.abs(denoised.astype(int) - expected).max() <= 1
 
 
+@pytest.mark.parametrize("pixel_range", ["dtype", "100,300"])
+def test_floats_get_a_sound_range_and_the_network_does_not(randomize, pixel_range):
+    network = ResNetDenoiser(
+        1, num_blocks=1, hidden_channels=4, pixel_range=pixel_range
+    )
+    randomize(network, scale=0.2)
+    rng, endpoints = np.random.default_rng(0), _Endpoints(network)
+    levels = np.array([0.5, -40.0, 9.0])[:, None, None, None]
+    noisy = np.float32(levels + 0.05 * rng.standard_normal((3, 30, 42, 1)))
+    low, high = (0, 1) if pixel_range == "dtype" else (100, 300)
+    stored = noisy * np.float32(high - low) + low
+    expected = np.stack([Denoiser(network)(picture) for picture in stored])
+    denoised = endpoints.serve(noisy)["denoised"]
+    np.testing.assert_allclose(denoised, (expected - low) / (high - low), atol=2e-5)
+    raw = endpoints.served.network(noisy)["denoised"].numpy()
+    np.testing.assert_allclose(raw, network(noisy), atol=1e-4)
+    assert np.abs(raw[1] - denoised[1]).max() > 1e-3
+
+
 @pytest.mark.parametrize("height, width", [(1, 1), (3, 9), (5, 7), (6, 6)])
 def test_small_pictures_have_the_range_of_the_model(height, width):
     picture = tf.fill((height, width, 1), 3.0)

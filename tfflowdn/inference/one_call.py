@@ -30,8 +30,12 @@ def denoise(
     luminance_only: bool = False,
     pixel_range: str | Sequence[float] | Scaling | None = None,
     transform: str | Transform = "none",
+    gain: float | None = None,
+    offset: float | None = None,
     dtype: npt.DTypeLike | None = None,
+    percentiles_by: str = "file",
     remove_outliers: bool = False,
+    has_alpha: bool | None = None,
     return_std: bool = False,
     trust: bool = False,
 ) -> np.ndarray | tf.Tensor | tuple[np.ndarray | tf.Tensor, ...]:
@@ -50,8 +54,12 @@ def denoise(
       luminance_only: Whether to denoise only the luminance of color pictures.
       pixel_range: The values that become 0 and 1.
       transform: The map under which the noise is uniform.
+      gain: The gain of the transform.
+      offset: The offset of the transform.
       dtype: The dtype of the result.
+      percentiles_by: Whether planes share their range ("file") or have one each.
       remove_outliers: Whether isolated hot and dead pixels are replaced.
+      has_alpha: Whether the last channel is alpha.
       return_std: Whether to return (denoised, std) with the predicted standard
         deviation of the error of each value.
       trust: Whether to load any SavedModel, which can run code.
@@ -76,8 +84,12 @@ def denoise(
         luminance_only=luminance_only,
         pixel_range=pixel_range,
         transform=transform,
+        gain=gain,
+        offset=offset,
         dtype=dtype,
+        percentiles_by=percentiles_by,
         remove_outliers=remove_outliers or None,
+        has_alpha=has_alpha,
         return_std=return_std,
     )
 

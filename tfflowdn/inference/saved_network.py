@@ -26,7 +26,7 @@ MANIFEST = "assets.extra/manifest.json"
 """SHA-256 checksums of all other files of a SavedModel, by their relative paths."""
 
 _GRAPH = "saved_model.pb"
-_SIGNATURE = "serve"
+_SIGNATURES = ("network", "serve")  # Exports of earlier versions have only the latter.
 _FLAG = "--trust_saved_model (trust=True in Python)"
 
 # Operations that reach files, other processes or state outside of the graph.
@@ -63,7 +63,8 @@ class SavedNetwork:
             _check_trusted(Path(path))
         try:
             self._model = tf.saved_model.load(self.name)
-            self._serve = self._model.signatures[_SIGNATURE]
+            known = [s for s in _SIGNATURES if s in self._model.signatures]
+            self._serve = self._model.signatures[known[0] if known else "serve"]
             (noisy,) = self._serve.structured_input_signature[1].values()
             self.channels = noisy.shape[-1]
             self._serve.structured_outputs["denoised"]  # noqa: B018

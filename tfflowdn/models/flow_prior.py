@@ -171,6 +171,7 @@ class FlowPrior(GuardedModel):
 
     def likelihood_map(self, image: Any, **options: Any) -> np.ndarray:
         """Returns the bits/dim around every pixel, see `likelihood.likelihood_map`."""
+        check_floats(image)
         return likelihood.likelihood_map(self, image, **options)
 
     def sample(

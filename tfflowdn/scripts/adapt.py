@@ -114,7 +114,10 @@ def _check_outputs(noisy: str, output: str, left_out: list[Path]) -> None:
     path = Path(noisy)
     root = path if path.is_dir() else path.parent
     found = tfflowdn.adapt.find_files(noisy, left_out)
-    targets = [Path(output) / file.relative_to(root) for file in found]
+    targets = [
+        Path(output) / tfflowdn.data.result_name(file.relative_to(root))
+        for file in found
+    ]
     existing = [str(target) for target in targets if target.exists()]
     if existing:
         raise ValueError(

@@ -14,9 +14,10 @@ Example:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from absl import flags
+from absl import flags, logging
 
 from tfflowdn.progress import Progress
 from tfflowdn.scripts import command
@@ -26,6 +27,7 @@ from tfflowdn.serving import client
 __all__ = ["main"]
 
 FLAGS = flags.FLAGS
+MOST_SHOWN = 20
 
 
 def _main(argv: list[str]) -> None:
@@ -45,7 +47,24 @@ def _main(argv: list[str]) -> None:
             report=progress.update,
             on_failure=failures.add,
         )
+    _tell_omitted(client.find_omitted(sources, output))
     failures.raise_any(num_files, output)
+
+
+def _tell_omitted(omitted: Sequence[Path]) -> None:
+    """Logs the files that were not sent."""
+    if not omitted:
+        return
+    noun = "file was" if len(omitted) == 1 else "files were"
+    names = [str(path) for path in omitted[:MOST_SHOWN]]
+    names += ["..."] if len(omitted) > MOST_SHOWN else []
+    logging.warning(
+        "%d %s not sent; the command takes PNG, JPEG, TIFF and WebP files, and denoise "
+        "takes others: %s",
+        len(omitted),
+        noun,
+        ", ".join(names),
+    )
 
 
 def main() -> None:

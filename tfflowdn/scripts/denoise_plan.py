@@ -21,10 +21,10 @@ def plan(
     Raises:
       ValueError: If an input has no pictures.
     """
-    pairs, omitted = [], {}
+    names, omitted = [], {}
     for path in map(Path, inputs):
         if tfflowdn.data.is_picture(path):
-            pairs.append((path, output / tfflowdn.data.result_name(path.name)))
+            names.append((path, Path(path.name)))
             continue
         # An output folder below the input holds results of an earlier run.
         is_inside = output.resolve() != path.resolve()
@@ -38,11 +38,29 @@ def plan(
                 f"({', '.join(tfflowdn.data.PICTURE_SUFFIXES)}). "
                 f"Received: {str(path)!r}."
             )
-        pairs += [
-            (file, output / tfflowdn.data.result_name(file.relative_to(path)))
-            for file in listing.pictures
-        ]
-    return pairs, omitted
+        names += [(file, file.relative_to(path)) for file in listing.pictures]
+    return _with_outputs(names, output), omitted
+
+
+def _with_outputs(
+    names: Sequence[tuple[Path, Path]], output: Path
+) -> list[tuple[Path, Path]]:
+    """Returns pairs of input and output files.
+
+    Results in another format keep the suffix of the input where two outputs would have
+    the same name: `a.nd2.ome.tif` and `a.dng.ome.tif`.
+    """
+    results = [
+        (source, name, tfflowdn.data.result_name(name)) for source, name in names
+    ]
+    counts = collections.Counter(result for *_, result in results)
+    pairs = []
+    for source, name, result in results:
+        if result != name and counts[result] > 1:
+            added = result.name.removeprefix(name.stem)
+            result = name.with_name(f"{name.name}{added}")
+        pairs.append((source, output / result))
+    return pairs
 
 
 def check_outputs(targets: Sequence[Path], overwrite: bool) -> None:

@@ -26,7 +26,7 @@ from tfflowdn.serving.answers import (
     in_words,
     wrong_answer,
 )
-from tfflowdn.serving.folder import denoise_folder, find_targets
+from tfflowdn.serving.folder import denoise_folder, find_omitted, find_targets
 from tfflowdn.serving.requests import (
     RequestError,
     ServerError,
@@ -41,6 +41,7 @@ __all__ = [
     "RestClient",
     "ServerError",
     "denoise_folder",
+    "find_omitted",
     "find_targets",
     "predict_request",
     "rest_body",

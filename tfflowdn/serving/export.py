@@ -63,12 +63,14 @@ def export_model(
 ) -> Path:
     """Writes a model as `<root>/<name>/<version>`, completely or not at all.
 
-    "saved_model" is a folder for TF Serving. A denoiser has three signatures, each for
+    "saved_model" is a folder for TF Serving. A denoiser has four signatures, each for
     pictures of any size; large pictures are denoised by tiles, see `ServedDenoiser`:
 
     - `serve` (also named `serving_default`) maps `noisy`, float32 [batch, H, W, C], to
       `denoised` of the same shape. Pixels are in units of the model's pixel range,
-      which is [0, 1] for most models.
+      which is [0, 1] for most models. A picture of which a sizeable part lies outside
+      of [0, 1] is scaled by its percentiles 0.1 and 99.9 in between.
+    - `network` does the same without this choice, for callers that scale pictures.
     - `uint8` does the same for stored 8-bit pixels.
     - `encoded` maps `noisy_bytes`, PNG and JPEG files of any sizes and depths, to
       `denoised_bytes`, PNG files. Pixels are stored values: the graph applies the
@@ -187,6 +189,9 @@ def _add_denoiser_endpoints(archive, served):
     """Adds the endpoints and returns a request for each of them."""
     shape = (None, None, None, served.channels)
     archive.add_endpoint("serve", served.serve, [_pictures(served.channels, "noisy")])
+    archive.add_endpoint(
+        "network", served.network, [_pictures(served.channels, "noisy")]
+    )
     archive.add_endpoint(
         "uint8", served.uint8, [tf.TensorSpec(shape, tf.uint8, "noisy")]
     )

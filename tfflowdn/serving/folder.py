@@ -17,9 +17,15 @@ from tfflowdn.serving.requests import RequestError, ServerError
 if TYPE_CHECKING:
     from tfflowdn.serving.client import Client
 
-__all__ = ["denoise_folder", "find_targets"]
+__all__ = ["denoise_folder", "find_omitted", "find_targets"]
 
-SENT_SUFFIXES = (".png", ".jpg", ".jpeg")  # The server decodes these itself.
+SENT_SUFFIXES = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+)  # The server decodes these itself.
 CONVERTED_SUFFIXES = (".webp", ".tif", ".tiff")
 SUFFIXES = (*SENT_SUFFIXES, *CONVERTED_SUFFIXES)
 MAX_SILENT_FILES = 5
@@ -127,8 +133,11 @@ def _denoise_converted(client, source, target):
     """Denoises a file that the server cannot decode."""
     from tfflowdn import data
 
+    with data.open_picture(source) as picture:
+        is_independent = picture.layout().is_independent
+
     def denoise(pixels, out):
-        out[:] = _denoise_pixels(client, pixels)
+        out[:] = _denoise_page(client, pixels, is_independent)
 
     try:
         if data.is_stack_or_large(source):
@@ -139,8 +148,26 @@ def _denoise_converted(client, source, target):
             raise error.__cause__ from None
         raise
     metadata = data.read_metadata(source)
-    pixels = _denoise_pixels(client, data.read_image(source))
+    pixels = _denoise_page(client, data.read_image(source), is_independent)
     data.write_image(target, pixels, metadata)
+
+
+def _denoise_page(client, pixels, is_independent):
+    """Denoises [H, W, C] without missing pixels, and puts these back.
+
+    Channels without a meaning are sent one by one.
+    """
+    from tfflowdn import data
+
+    filled = data.fill_gaps(pixels)
+    if is_independent:
+        channels = np.split(filled, filled.shape[-1], -1)
+        denoised = [_denoise_pixels(client, channel) for channel in channels]
+        result = np.concatenate(denoised, -1)
+    else:
+        result = np.array(_denoise_pixels(client, filled))
+    data.restore_gaps(result, pixels)
+    return result
 
 
 def _denoise_pixels(client, pixels):
@@ -184,6 +211,25 @@ def find_targets(sources: Iterable[Path], output: Path) -> dict[Path, Path]:
             f"Received: {[*map(str, sources)]}."
         )
     return targets
+
+
+def find_omitted(sources: Iterable[Path], output: Path) -> list[Path]:
+    """Returns the files of folders that `denoise_folder` does not send.
+
+    Args:
+      sources: Files and folders.
+      output: The folder of the results, which is not looked at.
+    """
+    return sorted(
+        path
+        for source in sources
+        if source.is_dir()
+        for path in source.rglob("*")
+        if path.is_file()
+        and path.suffix.lower() not in SUFFIXES
+        and not path.name.startswith(".")
+        and output not in path.parents
+    )
 
 
 def _pictures(source, output):

@@ -27,7 +27,9 @@ class ServedDenoiser:
 
     `serve` takes and returns pixels in units of the pixel range of the network, which
     is [0, 1] for the range "dtype". `uint8` and `encoded` take and return stored
-    pixels, as `inference.Denoiser` does.
+    pixels, as `inference.Denoiser` does. Pictures of which a sizeable part lies outside
+    of the range get a sound range of their own. `network` is the network itself,
+    without this choice.
 
     Args:
       network: Keras model that maps pictures [batch, H, W, C] to the same shape. C is
@@ -97,13 +99,8 @@ class ServedDenoiser:
         """Whether stored pixels of 16 bits can hold the ends of the pixel range."""
         if self.pixel_range == "dtype" or "%" in self.pixel_range:
             return True
-        low, high = self._ends
+        low, high = _ends(self.pixel_range)
         return low >= 0 and high <= 65535 and high - low >= 2
-
-    @property
-    def _ends(self):
-        """The two numbers of a pixel range that is not "dtype"."""
-        return [float(end.removesuffix("%")) for end in self.pixel_range.split(",")]
 
     def serve(self, noisy: tf.Tensor) -> dict[str, tf.Tensor]:
         """Denoises pictures in units of the network's pixel range.
@@ -114,10 +111,20 @@ class ServedDenoiser:
         Returns:
           `denoised` of the same shape and dtype.
         """
-        noisy = tf.debugging.check_numerics(
+        noisy = self._finite(noisy)
+        low, high = self._limits(noisy, 1.0, "0,1")
+        return {
+            "denoised": self._denoise((noisy - low) / (high - low)) * (high - low) + low
+        }
+
+    def network(self, noisy: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Denoises pictures as `serve` does, without the choice of a sound range."""
+        return {"denoised": self._denoise(self._finite(noisy))}
+
+    def _finite(self, noisy):
+        return tf.debugging.check_numerics(
             self._checked(noisy), "The pixels of noisy must be finite"
         )
-        return {"denoised": self._denoise(noisy)}
 
     def uint8(self, noisy: tf.Tensor) -> dict[str, tf.Tensor]:
         """Denoises pictures of 8-bit pixels.
@@ -185,19 +192,21 @@ class ServedDenoiser:
             summarize=4,
         )
 
-    def _limits(self, pixels, largest):
+    def _limits(self, pixels, largest, pixel_range=None):
         """Returns the stored values that become 0 and 1, each [batch, 1, 1, 1].
 
         Args:
           pixels: float32 [batch, H, W, C], without alpha.
           largest: Largest value of the stored integer type.
+          pixel_range: The range, by default the range of the network.
         """
-        if self.pixel_range == "dtype":
+        pixel_range = pixel_range or self.pixel_range
+        if pixel_range == "dtype":
             return tf.zeros([1, 1, 1, 1]), tf.reshape(largest, [1, 1, 1, 1])
-        ends = self._ends
+        ends = _ends(pixel_range)
 
         def find(picture):
-            if "%" in self.pixel_range:
+            if "%" in pixel_range:
                 return percentiles(picture, ends)
             return sound_limits(picture, *map(tf.constant, ends))
 
@@ -271,6 +280,11 @@ class ServedDenoiser:
             multiple=self.multiple,
             max_pixels=self.max_pixels,
         )
+
+
+def _ends(pixel_range):
+    """Returns the two numbers of a pixel range that is not "dtype"."""
+    return [float(end.removesuffix("%")) for end in pixel_range.split(",")]
 
 
 def _to_integers(pixels, dtype):

@@ -26,8 +26,8 @@ def with_axes(
     Args:
       picture: The open picture.
       axes: One letter for each axis, such as "TCYX"; S is the axis of the samples of a
-        pixel. Axes of length 1 may be absent in the file. None for the axes that the
-        file names.
+        pixel and may be left out. Axes of length 1 may be absent in the file. None for
+        the axes that the file names.
       channels: The numbers of channels that are seen together; None for any.
 
     Returns:
@@ -188,9 +188,7 @@ def _named(
     samples, count = picture.layout().channels, picture.num_pages
     received = f"Received: {axes=}, {count} pages with {samples} samples for a pixel"
     letters = "".join(axis for axis in axes if axis not in "YXS")
-    if samples > 1 and "S" not in axes:
-        if "C" not in axes:
-            raise ValueError(f"axes must name the samples by S. {received}.")
+    if samples > 1 and "S" not in axes:  # The file says which samples a pixel has.
         letters = letters.replace("C", "")
     is_valid = len(set(axes)) == len(axes) and set("YX") <= set(axes)
     if not is_valid or (count > 1 and not letters):
