@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfflowdn import inference
 from tfflowdn.inference import Denoiser
-from tfflowdn.models import ResNetDenoiser, UncertaintyNetwork
+from tfflowdn.models import ResNetDenoiser, UncertaintyNetwork, fingerprint
 
 
 def denoiser(channels=1, **options):
@@ -131,3 +131,31 @@ def test_the_uncertainty_next_to_a_file_is_loaded(tmp_path):
         loaded(image, return_std=True), model(image, return_std=True), strict=True
     ):
         np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_the_uncertainty_of_another_denoiser_is_not_used(tmp_path):
+    mine, other = (
+        ResNetDenoiser(1, num_blocks=1, hidden_channels=4, seed=seed) for seed in (0, 1)
+    )
+    uncertainty = UncertaintyNetwork(
+        1, hidden_channels=4, num_layers=2, denoiser=fingerprint(other)
+    )
+    assert uncertainty.belongs_to(other) and not uncertainty.belongs_to(mine)
+    uncertainty.save(tmp_path / "uncertainty.keras")
+    for name, network in (("mine", mine), ("other", other)):
+        network.save(tmp_path / f"{name}.keras")
+    loaded = Denoiser.from_pretrained(tmp_path / "other.keras")
+    _, std = loaded(picture((10, 10)), return_std=True)
+    assert std.shape == (10, 10)
+    loaded = Denoiser.from_pretrained(tmp_path / "mine.keras")
+    with pytest.raises(ValueError, match="no uncertainty for the denoiser"):
+        loaded(picture((10, 10)), return_std=True)
+    with pytest.raises(ValueError, match="an uncertainty of another denoiser"):
+        Denoiser(mine, uncertainties=[uncertainty])
+
+
+@pytest.mark.parametrize("kind", ["gray", "rgb"])
+def test_the_uncertainties_of_the_package_know_their_denoisers(kind):
+    uncertainty = inference.load_uncertainty(f"uncertainty_{kind}")
+    denoiser = inference.load_denoiser(f"denoiser_{kind}")
+    assert uncertainty.denoiser == fingerprint(denoiser)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tfflowdn import config_files, noise, stages
-from tfflowdn.models import ResNetDenoiser, UncertaintyNetwork
+from tfflowdn.models import ResNetDenoiser, UncertaintyNetwork, fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,8 @@ def test_a_run_writes_the_network_and_continues(folder, tmp_path):
     path = stages.train_uncertainty(config(folder), tmp_path)
     network = keras.models.load_model(path)
     assert isinstance(network, UncertaintyNetwork)
+    denoiser = keras.models.load_model(config(folder).denoiser)
+    assert network.denoiser == fingerprint(denoiser)
     with open(tmp_path / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["0", "1"]

@@ -119,10 +119,13 @@ class Denoiser:
         names = GENERAL_DENOISERS if model == GENERAL else (model,)
         networks = [load_denoiser(name, trust=trust) for name in names]
         files = filter(None, map(find_uncertainty, names))
-        known = [num_channels(network) for network in networks]
-        loaded = map(load_uncertainty, files)
+        known = {num_channels(network): network for network in networks}
         # The file in the folder may belong to another denoiser.
-        uncertainties = [one for one in loaded if one.channels in known]
+        uncertainties = [
+            one
+            for one in map(load_uncertainty, files)
+            if one.channels in known and one.belongs_to(known[one.channels])
+        ]
         return cls(*networks, max_pixels=max_pixels, uncertainties=uncertainties)
 
     @property

@@ -172,6 +172,12 @@ def _with_std(by_channels, uncertainties):
                 "uncertainties must have the channels of the networks. Received: "
                 f"{uncertainty.channels=}, networks for {sorted(by_channels)}."
             )
+        if not uncertainty.belongs_to(by_channels[channels]):
+            raise ValueError(
+                "uncertainties must be trained on the errors of the networks, see "
+                "train_uncertainty. Received: an uncertainty of another denoiser, for "
+                f"{channels=}."
+            )
         result[channels] = WithUncertainty(by_channels[channels], uncertainty)
     return result
 

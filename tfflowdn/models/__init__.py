@@ -13,6 +13,7 @@ from tfflowdn.models.uncertainty import (
     UncertaintyNetwork,
     WithUncertainty,
     coverage_loss,
+    fingerprint,
 )
 from tfflowdn.models.unpaired_denoiser import UnpairedDenoiser
 
@@ -29,6 +30,7 @@ __all__ = [
     "WithUncertainty",
     "blind_spots",
     "coverage_loss",
+    "fingerprint",
     "hourglass",
     "make_network",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import keras
@@ -11,7 +12,13 @@ from keras import ops
 from tfflowdn.layers import depth_to_space, mirror_pad, space_to_depth
 from tfflowdn.saving import Versioned
 
-__all__ = ["COVERAGES", "UncertaintyNetwork", "WithUncertainty", "coverage_loss"]
+__all__ = [
+    "COVERAGES",
+    "UncertaintyNetwork",
+    "WithUncertainty",
+    "coverage_loss",
+    "fingerprint",
+]
 
 COVERAGES = {1.0: 0.6827, 2.0: 0.9545}
 """Shares of a normal distribution within so many standard deviations."""
@@ -35,6 +42,8 @@ class UncertaintyNetwork(Versioned):
       num_features: Features whose root mean square is the standard deviation.
       scale: Factor by which pictures are squeezed (space to depth).
       seed: Seed of the weights.
+      denoiser: The `fingerprint` of the denoiser whose errors it predicts; None if this
+        is not known.
       **kwargs: Arguments of `keras.Model`.
     """
 
@@ -47,10 +56,12 @@ class UncertaintyNetwork(Versioned):
         num_features: int = 2,
         scale: int = 2,
         seed: int = 0,
+        denoiser: str | None = None,
         **kwargs: Any,
     ):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.channels = channels
+        self.denoiser = denoiser
         self.hidden_channels = hidden_channels
         self.num_layers = num_layers
         self.num_features = num_features
@@ -120,8 +131,14 @@ class UncertaintyNetwork(Versioned):
             "num_features": self.num_features,
             "scale": self.scale,
             "seed": self.seed,
+            "denoiser": self.denoiser,
         }
         return {**super().get_config(), **config}
+
+    def belongs_to(self, denoiser: keras.Model) -> bool:
+        """Returns whether it was trained on the errors of a denoiser, if known."""
+        known = fingerprint(denoiser)
+        return self.denoiser is None or known is None or self.denoiser == known
 
     def _pad(self, images: tf.Tensor, axis: int) -> tf.Tensor:
         missing = (self.scale - 1) - (ops.shape(images)[axis] - 1) % self.scale
@@ -167,6 +184,17 @@ class WithUncertainty(keras.Model):
         denoised = ops.cast(self.denoiser(noisy, training=False), noisy.dtype)
         std = self.uncertainty((denoised, noisy))
         return ops.stack([denoised, std], axis=-1)
+
+
+def fingerprint(network: keras.Model) -> str | None:
+    """Returns a short hash of the weights of a network; None if it has none."""
+    weights = network.get_weights()
+    if not weights:
+        return None
+    digest = hashlib.sha256()
+    for weight in weights:
+        digest.update(weight.astype("float32").tobytes())
+    return digest.hexdigest()[:16]
 
 
 def coverage_loss(clean: tf.Tensor, predicted: tf.Tensor) -> tf.Tensor:

@@ -18,6 +18,7 @@ from tfflowdn.models import (
     UncertaintyNetwork,
     WithUncertainty,
     coverage_loss,
+    fingerprint,
 )
 from tfflowdn.noise import GenericNoise
 from tfflowdn.stages.pairs import noisy_pairs
@@ -62,7 +63,8 @@ def train_uncertainty(
     with strategy.scope():
         denoiser = inference.load_denoiser(config.denoiser)
         channels = inference.num_channels(denoiser)
-        network = UncertaintyNetwork(channels, **config.uncertainty)
+        options = {**config.uncertainty, "denoiser": fingerprint(denoiser)}
+        network = UncertaintyNetwork(channels, **options)
         model = WithUncertainty(denoiser, network)
         scores = [metrics.Coverage(factor) for factor in COVERAGES]
     noise = _noise(config, channels)
