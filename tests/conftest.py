@@ -18,6 +18,33 @@ tf.config.set_logical_device_configuration(
     [tf.config.LogicalDeviceConfiguration()] * 2,
 )
 
+# The files that take longest begin first: the two workers of pytest-xdist then end at
+# about the same time.
+LONGEST = (
+    "training_workers_test.py",
+    "scripts_test.py",
+    "flows_test.py",
+    "noise_model_test.py",
+    "training_resume_test.py",
+    "models_guarded_model_test.py",
+    "models_unpaired_denoiser_test.py",
+    "docs_test.py",
+    "bijectors_test.py",
+    "adapt_test.py",
+    "serving_export_test.py",
+    "models_flow_prior_test.py",
+)
+
+
+def pytest_configure(config):
+    if hasattr(config.option, "loadscopereorder"):  # By the number of tests.
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
 
 @pytest.fixture(scope="session")
 def randomize():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tfflowdn import data
+from tfflowdn.data import softness
 
 NUM_PICTURES, SIDE = 12, 192
 
@@ -28,6 +31,14 @@ def _clean(tmp_path_factory):
     for i, picture in enumerate(_pictures(0)):
         data.write_image(folder / f"{i}.png", np.uint8(255 * picture + 0.5))
     return data.open_source(str(folder), channels=1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _crops_are_read_once():
+    """Each call of `matching_zoom_range` reads the same crops of the clean pictures."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(softness, "_crops", functools.cache(softness._crops))
+        yield
 
 
 def _enlarged(zoom):

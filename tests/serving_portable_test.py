@@ -81,14 +81,14 @@ def test_versions_are_counted_over_all_formats(tmp_path):
     network = ResNetDenoiser(num_blocks=1, hidden_channels=4)
     names = [
         serving.export_model(network, tmp_path, "d", format=name).name
-        for name in ("onnx", "litert", "saved_model")
+        for name in ("litert", "onnx", "saved_model")
     ]
-    assert names == ["1.onnx", "2.tflite", "3"]
-    serving.export_model(network, tmp_path, "d", 1, format="litert")
+    assert names == ["1.tflite", "2.onnx", "3"]
+    serving.export_model(network, tmp_path, "d", 1, format="onnx")
     with pytest.raises(ValueError, match="Received: version=1"):
-        serving.export_model(network, tmp_path, "d", 1, format="onnx")
+        serving.export_model(network, tmp_path, "d", 1, format="litert")
     written = sorted(path.name for path in (tmp_path / "d").iterdir())
-    assert written == ["1.onnx", "1.tflite", "2.tflite", "3"]
+    assert written == ["1.onnx", "1.tflite", "2.onnx", "3"]
 
 
 def test_unavailable_formats_are_refused(tmp_path):
