@@ -206,6 +206,21 @@ def test_planes_come_from_all_files_and_pages(tmp_path):
         pictures.find_files(tmp_path / "none")
 
 
+def test_channels_without_a_meaning_are_gray_planes(tmp_path):
+    for channels in (2, 5):
+        pixels = np.arange(8 * 9 * channels, dtype=np.uint16).reshape(8, 9, channels)
+        options = {"photometric": "minisblack", "planarconfig": "contig"}
+        extra = [0] * (channels - 1)
+        path = tmp_path / f"{channels}.tif"
+        tifffile.imwrite(path, pixels, extrasamples=extra, **options)
+        planes, _ = pictures.read_planes([path], 10, split=True)
+        assert [p.pixels.shape for p in planes] == channels * [(8, 9, 1)]
+        np.testing.assert_array_equal(planes[1].pixels[..., 0], pixels[..., 1])
+        assert planes[1].name == f"{channels}.tif, channel 2"
+        ((whole,), _) = pictures.read_planes([path], 10)
+        assert whole.pixels.shape == (8, 9, channels)
+
+
 def test_the_photographs_of_the_package_are_licensed():
     text = (data.PHOTOGRAPHS / "LICENSE.md").read_text("utf-8")
     found = data.photographs()

@@ -331,6 +331,40 @@ def test_graphs_give_the_same_pictures(randomize):
         denoiser(keras.Input((12, 9, 1)))
 
 
+def test_bfloat16_is_denoised_in_float32(networks):
+    denoiser = Denoiser(networks[1])
+    picture = tf.cast(_picture(9, 12), tf.bfloat16)
+    expected = tf.cast(denoiser(tf.cast(picture, tf.float32)), tf.bfloat16)
+    array, out = picture.numpy(), np.empty((9, 12), picture.numpy().dtype)
+    mapped = tf.data.Dataset.from_tensors(picture).map(denoiser)
+    results = [denoiser(picture), denoiser(array), denoiser(array, out=out), out]
+    for result in [*results, *mapped]:
+        assert result.dtype == picture.dtype
+        np.testing.assert_array_equal(np.float32(result), np.float32(expected))
+    assert denoiser(array, dtype="float64").dtype == np.float64
+    unchanged = denoiser(array, strength=0)
+    assert unchanged.tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize(
+    "value, dtype",
+    [
+        (2**31 - 1, "int32"),
+        (2**53 + 1, "int64"),
+        (-(2**62) - 1, "int64"),
+        (2**64 - 1, "uint64"),
+        (0.1, "float64"),
+        (1e-200, "float64"),
+        (1 / 3, "float64"),
+    ],
+)
+def test_constants_of_wide_types_stay_exactly(networks, value, dtype):
+    picture = np.full((9, 12), value, dtype)
+    for pixel_range in ("0,4095", "0.1%,99.9%"):
+        denoised = Denoiser(networks[1])(picture, pixel_range=pixel_range)
+        np.testing.assert_array_equal(denoised, picture)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "float64"])
 def test_an_empty_batch_stays_empty(dtype):
     denoiser = Denoiser(ResNetDenoiser(num_blocks=1, hidden_channels=2))

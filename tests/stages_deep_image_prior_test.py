@@ -99,6 +99,26 @@ def test_a_denoiser_handles_its_pictures_as_those_of_a_network(channels):
 
 
 @pytest.mark.usefixtures("eager")
+def test_channels_are_fitted_together_or_one_by_one(tmp_path):
+    rng = np.random.default_rng(0)
+    for channels in (2, 5):
+        noisy = np.float32(rng.random((9, 8, channels)))
+        options = {"max_steps": 1, "noise_sigma": 0.1, **TINY}
+        fit = DeepImagePrior(channels, **options).fit(noisy)
+        assert fit.denoised.shape == noisy.shape
+        stack = np.uint16(4095 * noisy)
+        data.write_image(tmp_path / f"{channels}.tif", stack)
+        np.save(tmp_path / f"{channels}.npy", stack.transpose(2, 0, 1))
+    reading = {"axes": "CYX", "pixel_range": "0,4095"}
+    written = fit_files([tmp_path], tmp_path / "out", reading=reading, **options)
+    assert len(written) == 4
+    result = data.read_image(tmp_path / "out/5.tif")
+    one = tfflowdn.Denoiser(DeepImagePrior(**options), max_pixels=10**6)
+    expected = one(stack[..., 3], pixel_range="0,4095")
+    np.testing.assert_array_equal(result[..., 3], expected)
+    np.testing.assert_array_equal(np.load(tmp_path / "out/5.npy")[3], expected)
+
+
 def test_the_command_writes_each_file_once(tmp_path):
     for name, channels in (("gray", 1), ("color", 3)):
         pixels = data.from_float(_picture(channels=channels)[1], np.uint8)
@@ -119,7 +139,7 @@ def test_the_command_writes_each_file_once(tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"channels": 2}, "channels must be 1 or 3. Received: channels=2"),
+        ({"channels": 17}, "channels must be 1 to 16. Received: channels=17"),
         ({"noise_sigma": 0}, "noise_sigma must be above 0.*Received: noise_sigma=0"),
         ({"noise_sigma": 25}, "noise_sigma must be above 0.*noise_sigma=25"),
         ({"discrepancy": 0}, "discrepancy must be above 0.*discrepancy=0"),

@@ -67,6 +67,7 @@ def read_planes(
     *,
     side: int | None = None,
     axes: str | None = None,
+    split: bool = False,
 ) -> tuple[list[Plane], dict[str, str]]:
     """Reads planes that are spread evenly over files and their pages.
 
@@ -76,6 +77,7 @@ def read_planes(
       side: Larger planes are cropped to their middle; None reads them whole. The first
         pixel of a crop is the first one of a JPEG block.
       axes: The meaning of the axes of arrays and stacks, see `inference.Denoiser`.
+      split: Whether channels without a meaning, such as dyes, are gray planes.
 
     Returns:
       The planes without alpha, and the reasons why files could not be read, by name.
@@ -86,7 +88,7 @@ def read_planes(
     planes, failures = [], {}
     for path in chosen:
         try:
-            planes += _planes_of(path, per_file, side, axes)
+            planes += _planes_of(path, per_file, side, axes, split)
         except (ValueError, OSError, MemoryError) as error:
             failures[path.name] = str(error)
     return planes, failures
@@ -124,22 +126,35 @@ def plane_names(folder: Path) -> list[str]:
 
 
 def _planes_of(
-    path: Path, count: int, side: int | None, axes: str | None
+    path: Path, count: int, side: int | None, axes: str | None, split: bool
 ) -> list[Plane]:
     planes = []
     with (
         data.open_picture(path, axes) as picture,
         tempfile.TemporaryDirectory() as folder,
     ):
-        num_pages = picture.num_pages
+        num_pages, layout = picture.num_pages, picture.layout()
+        is_split = split and layout.is_independent
+        count = max(1, count // layout.channels) if is_split else count
         indices = _spread(num_pages, count)
         for index, page in zip(indices, picture.pages(folder, indices), strict=True):
-            color, _ = data.split_alpha(page, picture.layout().has_alpha)
+            color, _ = data.split_alpha(page, layout.has_alpha)
             color = data.cut_gaps(color)
             name = path.name if num_pages == 1 else f"{path.name}, plane {index + 1}"
             cropped = color if side is None else _middle(color, side)
             planes.append(Plane(name, path, np.array(cropped)))
-    return planes
+    return _channels_of(planes) if is_split else planes
+
+
+def _channels_of(planes: Sequence[Plane]) -> list[Plane]:
+    """Returns the channels of planes as gray planes."""
+    return [
+        Plane(f"{plane.name}, channel {channel + 1}", plane.path, pixels)
+        for plane in planes
+        for channel, pixels in enumerate(
+            np.split(plane.pixels, plane.pixels.shape[-1], -1)
+        )
+    ]
 
 
 def _middle(picture: np.ndarray, side: int) -> np.ndarray:

@@ -36,7 +36,9 @@ def prepare_noisy(
       ValueError: If no file is readable.
     """
     count = NUM_NOISY + NUM_CHECK
-    planes, failures = pictures.read_planes(files, count, side=NOISY_SIDE, axes=axes)
+    planes, failures = pictures.read_planes(
+        files, count, side=NOISY_SIDE, axes=axes, split=True
+    )
     for name, reason in failures.items():
         logging.warning("%s cannot be read: %s", name, reason)
     planes = _largest_group(planes)
@@ -83,6 +85,7 @@ def prepare_clean(
         NUM_CLEAN,
         side=CLEAN_SIDE,
         axes=axes,
+        split=True,
     )
     if failures:
         name, reason = next(iter(failures.items()))

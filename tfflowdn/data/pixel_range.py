@@ -217,7 +217,7 @@ def _parse(pixel_range: str | Sequence[float]) -> tuple[float, float, str] | Non
     if pixel_range == "dtype":
         return None
     is_text = isinstance(pixel_range, str)
-    parts = pixel_range.split(",") if is_text else list(pixel_range)
+    parts = pixel_range.split(",") if is_text else np.ravel(pixel_range).tolist()
     percent = "%" if is_text and all(p.strip().endswith("%") for p in parts) else ""
     try:
         low, high = (float(p.strip().removesuffix(percent)) for p in map(str, parts))

@@ -14,7 +14,7 @@ __all__ = ["works_in_graphs"]
 
 
 def works_in_graphs(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Makes a method of arrays also take tensors of a graph, and empty batches.
+    """Makes a method of arrays also take tensors of a graph, bfloat16, empty batches.
 
     In a graph (`tf.function`, `tf.data.Dataset.map`) the method runs as a Python
     function, with equal results. Such a graph cannot be exported or compiled by XLA.
@@ -34,6 +34,8 @@ def works_in_graphs(call: Callable[..., Any]) -> Callable[..., Any]:
                 "image must be an array or a tensor; use the network itself in a Keras "
                 f"model. Received: {image=}."
             )
+        if _is_bfloat16(image):
+            return _as_float32(functools.partial(call_anywhere, self), image, options)
         if tf.is_tensor(image) and not tf.executing_eagerly():
             return _in_graph(functools.partial(call, self, **options), image, options)
         if _is_empty_batch(np.shape(image), options):
@@ -42,6 +44,27 @@ def works_in_graphs(call: Callable[..., Any]) -> Callable[..., Any]:
         return call(self, image, **options)
 
     return call_anywhere
+
+
+def _is_bfloat16(image):
+    """Returns whether NumPy has no arithmetic for the pixels."""
+    return getattr(getattr(image, "dtype", None), "name", "") == "bfloat16"
+
+
+def _as_float32(call, image, options):
+    """Denoises bfloat16 in float32, which holds its values."""
+    out = options.pop("out", None)
+    wide = tf.cast(image, tf.float32) if tf.is_tensor(image) else image.astype("f4")
+    result = call(wide, **options)
+    denoised, *rest = result if isinstance(result, tuple) else (result,)
+    if options.get("dtype") is None:
+        is_tensor = tf.is_tensor(denoised)
+        cast = functools.partial(tf.cast, dtype=tf.bfloat16)
+        denoised = cast(denoised) if is_tensor else denoised.astype(image.dtype)
+    if out is not None:
+        out[...] = denoised
+        denoised = out
+    return (denoised, *rest) if rest else denoised
 
 
 def _in_graph(call, image, options):

@@ -20,6 +20,9 @@ __all__ = [
 ]
 
 
+_WIDE = ("int32", "uint32", "int64", "uint64", "float64")
+
+
 def denoised_batch(
     batch: np.ndarray,
     scalings: Sequence[Scaling],
@@ -58,8 +61,8 @@ def denoised_batch(
     _check_result(denoised, pixel_range)
     result = np.stack(
         [
-            _in_pixels(*pair, values, dtype, strength)
-            for pair, values in zip(pairs, denoised, strict=True)
+            _in_pixels(*pair, *units, dtype, strength)
+            for pair, *units in zip(pairs, denoised, noisy, strict=True)
         ]
     )
     if alpha is not None:
@@ -133,6 +136,20 @@ def _check_units(noisy, pixel_range):
         )
 
 
+def _changed(color, scaling, values, noisy):
+    """Returns pixels that float32 cannot hold, plus the changes by the network."""
+    low, high = scaling.limits or data.dtype_limits(color.dtype)
+    change = (values.astype(np.float64) - noisy) * (high - low)
+    if color.dtype.kind == "f":
+        return color + change
+    # The nearest float of the largest integer may be larger.
+    info, wide = np.iinfo(color.dtype), color.astype(np.longdouble) + np.rint(change)
+    inside = (wide > info.min) & (wide < info.max)
+    result = np.where(wide > 0, info.max, info.min).astype(color.dtype)
+    result[inside] = wide[inside].astype(color.dtype)
+    return result
+
+
 def _check_result(denoised, pixel_range):
     if not np.isfinite(denoised).all():
         raise ValueError(
@@ -141,8 +158,11 @@ def _check_result(denoised, pixel_range):
         )
 
 
-def _in_pixels(color, scaling, values, dtype, strength):
+def _in_pixels(color, scaling, values, noisy, dtype, strength):
     """Returns denoised pixels, as floats where the target rounds them."""
+    is_plain = scaling.transform is None and not scaling.is_low_count
+    if is_plain and dtype == color.dtype and dtype.name in _WIDE:
+        return _changed(color, scaling, values, noisy)
     blends = strength != 1 and scaling.transform is not None
     if not (blends or scaling.is_low_count):
         return scaling.from_unit(values, dtype, color.dtype)

@@ -19,7 +19,9 @@ from tfflowdn.scripts.command_line import own_flags, parse, require
 from tfflowdn.scripts.configuration import UsageError
 from tfflowdn.scripts.console import import_tensorflow, publish, speak_plainly
 from tfflowdn.scripts.shared_flags import (
+    define_channels_flag,
     define_denoiser_flags,
+    define_pixel_flags,
     define_stack_flags,
     define_strategy_flag,
     define_training_flags,
@@ -30,7 +32,9 @@ from tfflowdn.scripts.shared_flags import (
 __all__ = [
     "EXIT_RESUME",
     "EXIT_USAGE",
+    "define_channels_flag",
     "define_denoiser_flags",
+    "define_pixel_flags",
     "define_stack_flags",
     "define_strategy_flag",
     "define_training_flags",

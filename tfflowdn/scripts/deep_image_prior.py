@@ -14,7 +14,7 @@ Example: a picture whose noise has a standard deviation of 25 gray levels (of 25
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ def fit_files(
     *,
     overwrite: bool = False,
     skip_existing: bool = False,
+    reading: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> list[Path]:
     """Denoises files and the files of folders, each by a network of its own.
@@ -45,6 +46,8 @@ def fit_files(
       output: Folder to write, made if it is absent.
       overwrite: Whether files in `output` may be replaced.
       skip_existing: Whether files that already have an output are left out.
+      reading: `axes`, `pixel_range`, `percentiles_by`, `channels` and
+        `remove_outliers` of `denoise_files`.
       **options: See `stages.DeepImagePrior`.
 
     Returns:
@@ -63,6 +66,7 @@ def fit_files(
         denoiser,
         overwrite=overwrite,
         skip_existing=skip_existing,
+        **(reading or {}),
     )
 
 
@@ -76,6 +80,13 @@ def _main(argv: Sequence[str]) -> None:
         max_steps=FLAGS.max_steps,
         precision=tfflowdn.devices.faster_precision() or "float32",
         seed=FLAGS.seed,
+        reading={
+            "axes": FLAGS.axes,
+            "pixel_range": FLAGS.range,
+            "percentiles_by": FLAGS.percentiles_by,
+            "channels": FLAGS.channels,
+            "remove_outliers": FLAGS.remove_outliers or None,
+        },
     )
     noun = "picture is" if len(written) == 1 else "pictures are"
     logging.info("%d %s in %s", len(written), noun, FLAGS.output)
@@ -100,6 +111,8 @@ def main() -> None:
         False,
         "Leave out files that have an output, to continue after a kill.",
     )
+    command.define_stack_flags()
+    command.define_pixel_flags()
     command.require("output")
     command.run(_main, arguments="INPUT...")
 

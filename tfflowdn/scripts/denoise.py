@@ -253,13 +253,7 @@ def main() -> None:
         "compare", None, "Folder for a PNG of each picture, noisy next to denoised."
     )
     command.define_denoiser_flags()
-    flags.DEFINE_enum(
-        "channels",
-        "auto",
-        ("auto", "independent"),
-        "independent: denoise each channel of a picture as a gray picture, as it is "
-        "done for channels without a meaning, such as the dyes of a microscope.",
-    )
+    command.define_channels_flag()
     flags.DEFINE_enum(
         "dtype",
         None,

@@ -11,7 +11,9 @@ from tfflowdn.scripts.command_line import require
 
 __all__ = [
     "STRATEGIES",
+    "define_channels_flag",
     "define_denoiser_flags",
+    "define_pixel_flags",
     "define_stack_flags",
     "define_strategy_flag",
     "define_training_flags",
@@ -76,19 +78,24 @@ def define_stack_flags() -> None:
     )
 
 
-def define_denoiser_flags() -> None:
-    """Defines the flags that `denoiser_options` reads."""
-    flags.DEFINE_float("strength", 1.0, "Part of the correction to apply, 0 to 1.")
-    flags.DEFINE_bool(
-        "self_ensemble",
-        False,
-        "Average over 8 flips and rotations. It takes 8 times as long.",
+def define_pixel_flags() -> None:
+    """Defines `--channels`, `--range` and `--remove_outliers`."""
+    define_channels_flag()
+    _define_range_flags()
+
+
+def define_channels_flag() -> None:
+    """Defines `--channels`, see `denoise_files`."""
+    flags.DEFINE_enum(
+        "channels",
+        "auto",
+        ("auto", "independent"),
+        "independent: denoise each channel of a picture as a gray picture, as it is "
+        "done for channels without a meaning, such as the dyes of a microscope.",
     )
-    flags.DEFINE_bool(
-        "luminance_only",
-        False,
-        "Denoise only the luminance of color pictures and keep their chroma.",
-    )
+
+
+def _define_range_flags() -> None:
     flags.DEFINE_bool(
         "remove_outliers",
         False,
@@ -103,6 +110,22 @@ def define_denoiser_flags() -> None:
         "LOW%,HIGH% of each picture or stack, or dtype. The model has a default, and "
         "percentiles are used if a sizeable part of the pixels lies outside of it.",
     )
+
+
+def define_denoiser_flags() -> None:
+    """Defines the flags that `denoiser_options` reads."""
+    flags.DEFINE_float("strength", 1.0, "Part of the correction to apply, 0 to 1.")
+    flags.DEFINE_bool(
+        "self_ensemble",
+        False,
+        "Average over 8 flips and rotations. It takes 8 times as long.",
+    )
+    flags.DEFINE_bool(
+        "luminance_only",
+        False,
+        "Denoise only the luminance of color pictures and keep their chroma.",
+    )
+    _define_range_flags()
     flags.DEFINE_enum(
         "transform",
         "none",

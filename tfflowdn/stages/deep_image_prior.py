@@ -94,7 +94,7 @@ class DeepImagePrior:
         precision: str = "float32",
         seed: int = 0,
     ) -> None:
-        _check("channels", channels, channels in (1, 3), "1 or 3")
+        _check("channels", channels, channels in range(1, 17), "1 to 16")
         is_valid = noise_sigma is None or 0 < noise_sigma <= 1
         _check("noise_sigma", noise_sigma, is_valid, "above 0 and at most 1, or None")
         _check("discrepancy", discrepancy, 0 < discrepancy < np.inf, "above 0")
