@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forks
 import pytest
 from absl import flags
 
@@ -156,11 +157,12 @@ def test_overrides_may_come_before_the_configuration(tmp_path):
 
 
 def test_traceback_shows_where_an_error_occurred(tmp_path):
-    arguments = ("score", tmp_path / "no", "--prior", tmp_path / "none.keras")
-    done = _run(*arguments)
+    flags = (tmp_path / "no", "--prior", tmp_path / "none.keras")
+    arguments = ["-m", "tfflowdn.scripts.score", *flags]
+    done = forks.run(arguments)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    done = _run(*arguments, "--traceback")
+    done = forks.run([*arguments, "--traceback"])
     assert done.returncode == 1
     assert "Traceback" in done.stderr and "in load_prior" in done.stderr
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forks
 import keras
 import numpy as np
 import pytest
@@ -95,8 +96,7 @@ def saved_model(network, tmp_path_factory):
 
 def _saved_model_cli(*arguments):
     tool = Path(sys.executable).with_name("saved_model_cli")
-    command = [str(tool), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = forks.run([tool, *arguments])
     assert done.returncode == 0, done.stderr
     return done.stdout
 
