@@ -380,6 +380,35 @@ def test_missing_libraries_are_named(tmp_path, monkeypatch, name, module, extra)
         data.num_pages(tmp_path / name)
 
 
+@pytest.mark.parametrize("given", [(), ("exif",), ("xmp", "icc_profile"), None])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_deep_avif_keeps_metadata(tmp_path, channels, given):
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    values = {"exif": exif.tobytes(), "xmp": b"<x/>", "icc_profile": bytes(128) + b"p"}
+    values = {n: values[n] for n in (values if given is None else given)}
+    pixels = np.random.default_rng(0).integers(0, 1024, (18, 20, channels))
+    pixels = pixels.astype(np.uint16)
+    path, plain = tmp_path / "a.avif", tmp_path / "b.avif"
+    kinds = {"family": "exif", "values": {**values, "avif_bits": 10}}
+    data.write_image(path, pixels, data.Metadata(**kinds))
+    kinds["values"] = {"avif_bits": 10}
+    data.write_image(plain, pixels, data.Metadata(**kinds))
+    read = data.read_image(path)
+    assert read.shape == pixels.shape and read.dtype == np.uint16
+    np.testing.assert_array_equal(read, data.read_image(plain))
+    with Image.open(path) as image:
+        image.load()
+        for name in values:
+            if name == "exif":
+                assert image.getexif()[0x010F] == "Maker"
+            else:
+                assert image.info[name] == values[name]
+        assert ("exif" in image.info) is ("exif" in values)
+    kept = data.read_metadata(path).values
+    assert set(values) <= set(kept)
+
+
 def test_results_in_another_format_do_not_share_a_name(tmp_path):
     for name in ("a.nd2", "a.dng", "b.nd2", "c.nd2", "c.ome.tif"):
         (tmp_path / name).write_bytes(b"")

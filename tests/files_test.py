@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import subprocess
@@ -99,3 +100,10 @@ def test_check_probability_refuses_what_is_not_within_0_and_1(value):
     checks.check_probability("share", 1.0)
     with pytest.raises(ValueError, match=r"share must be in \[0, 1\]\. Received: "):
         checks.check_probability("share", value)
+
+
+def test_json_has_no_numbers_that_are_not_finite():
+    value = {"a": [1.5, float("nan"), (float("inf"), "x")], "b": {"c": -float("inf")}}
+    text = files.json_text(value)
+    expected = {"a": [1.5, None, [None, "x"]], "b": {"c": None}}
+    assert json.loads(text) == expected and "NaN" not in text

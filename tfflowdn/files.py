@@ -6,18 +6,20 @@ import contextlib
 import functools
 import hashlib
 import itertools
+import json
+import math
 import os
 import secrets
 import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import filelock
 import psutil
 
-__all__ = ["locked", "replace", "replace_folder", "temporary_folder"]
+__all__ = ["json_text", "locked", "replace", "replace_folder", "temporary_folder"]
 
 Result = TypeVar("Result")
 
@@ -26,6 +28,24 @@ _LONGEST_SUFFIX = 32  # Writers that choose a format by the suffix have short on
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 _RUN = secrets.token_hex(4)  # Process numbers are used again; this number is unique.
 _COUNTER = itertools.count()
+
+
+def json_text(value: Any) -> str:
+    """Returns JSON with null in place of numbers that are not finite.
+
+    Args:
+      value: Dictionaries, lists, tuples, texts and numbers.
+    """
+    return json.dumps(_as_json(value), indent=2, allow_nan=False) + "\n"
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _as_json(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(part) for part in value]
+    is_lost = isinstance(value, float) and not math.isfinite(value)
+    return None if is_lost else value
 
 
 def replace(path: str | os.PathLike, write: Callable[[Path], Result]) -> Result:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import os
 import sys
 import tempfile
@@ -31,16 +29,8 @@ def publish(report: dict, output: str | None) -> None:
         print(f"The peak of the PSNR is {report['peak']}.")
     if output:
         path = Path(output)
-        text = json.dumps(_as_json(report), indent=2, allow_nan=False) + "\n"
+        text = tfflowdn.files.json_text(report)
         tfflowdn.files.replace(path, lambda temporary: temporary.write_text(text))
-
-
-def _as_json(value):
-    """Returns values of a report with None in place of numbers that are not finite."""
-    if isinstance(value, dict):
-        return {name: _as_json(part) for name, part in value.items()}
-    is_lost = isinstance(value, float) and not math.isfinite(value)
-    return None if is_lost else value
 
 
 def _table(report: dict) -> str:

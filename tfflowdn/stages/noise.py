@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -132,7 +131,7 @@ def _write_curves(
     plain = {name: _plain(dataclasses.asdict(c)) for name, c in curves.items()}
     levels = np.exp(model.log_levels.numpy())
     plain["learned"]["level_quantiles"] = np.quantile(levels, DECILES).tolist()
-    text = json.dumps(plain, indent=2) + "\n"
+    text = files.json_text(plain)
     files.replace(directory / "noise.json", lambda path: path.write_text(text))
     files.replace(directory / "noise.png", lambda path: plot_curves(path, curves))
 

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import AvifImagePlugin
 
 from tfflowdn.data.formats import pillow
+from tfflowdn.data.formats.avif_items import add_items
 from tfflowdn.data.formats.base import (
     UNIFORM_PIXELS,
     UNIFORM_RATIO,
@@ -77,9 +78,10 @@ def _write(path: Path, array: np.ndarray, values: Mapping[str, Any]) -> None:
         bits = max(10, values.get("avif_bits", 12))
         kept = np.minimum(array, 2**bits - 1)
         kept = kept[..., 0] if kept.shape[-1] == 1 else kept
-        path.write_bytes(
-            imagecodecs.avif_encode(kept, level=_QUALITY, bitspersample=bits)
-        )
+        content = imagecodecs.avif_encode(kept, level=_QUALITY, bitspersample=bits)
+        names = ("exif", "xmp", "icc_profile")
+        metadata = {name: values[name] for name in names if name in values}
+        path.write_bytes(add_items(content, **metadata))
         return
     xmp = {"xmp": values["xmp"]} if "xmp" in values else {}
     subsampling = "4:0:0" if array.shape[-1] == 1 else "4:4:4"
