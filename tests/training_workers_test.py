@@ -47,7 +47,6 @@ def _command(stage, folder, workdir, **changes):
             "clean.spec": folder / "clean",
             "validation.spec": folder / "held_out",
             "prior.dequantization_sigma": 0.0,
-            "training.checkpoint_seconds": 0,
         },
         "denoiser": {
             "clean.spec": folder / "clean",
@@ -141,9 +140,9 @@ def test_two_workers_of_which_one_is_killed_train_a_prior_as_one_process(
 ):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     longer = {"training.num_steps": 80, "training.steps_per_epoch": 40}
+    often = {**longer, "training.checkpoint_seconds": 0}
     one = _start(_command("prior", folder, whole, **longer))
-    arguments = _command("prior", folder, parts, **longer)
-    chief, other = _start_two(arguments)
+    chief, other = _start_two(_command("prior", folder, parts, **often))
     checkpoint = Checkpoint(parts / "checkpoint.npz")
     while not (checkpoint.exists() and checkpoint.state()["step"] > 10):
         assert chief.poll() is other.poll() is None
@@ -153,19 +152,25 @@ def test_two_workers_of_which_one_is_killed_train_a_prior_as_one_process(
     output = "".join(chief.communicate())
     assert chief.returncode == command.EXIT_RESUME, output
     assert 10 < checkpoint.state()["step"] < 80
-    _wait(one, *_start_two(arguments))
+    _wait(one, *_start_two(_command("prior", folder, parts, **longer)))
     _assert_same_run(whole, parts)
 
 
-def test_one_two_and_four_replicas_train_alike(tmp_path):
+def test_one_and_four_replicas_train_alike(tmp_path):
     output = tmp_path / "scaling.json"
     tool = ROOT / "tools" / "benchmark_scaling.py"
-    options = ["--variant=smoke", "--steps=3", f"--output={output}"]
+    options = [
+        "--variant=smoke",
+        "--steps=3",
+        "--replicas=1",
+        "--replicas=4",
+        f"--output={output}",
+    ]
     _wait(_start([tool, *options]))
     results = json.loads(output.read_text())
     for stage in ("prior", "denoiser"):
         differences = results[stage]["weights_difference"]
-        assert list(differences) == ["1", "2", "4"]
+        assert list(differences) == ["1", "4"]
         # Three of Adam's steps move a weight by up to 3e-3, of which rounding decides
         # a little where a gradient is near 0.
         assert max(differences.values()) < 3e-5

@@ -3,10 +3,10 @@
     python tools/benchmark_scaling.py --output tools/results/scaling.json
 
 trains the prior of prior_glow, and the network of denoiser_resnet under the objective,
-for some steps of one global batch. Each number of replicas has its own process, with
-logical devices of this machine's CPU. They share its cores, so that the times show the
-cost of the distribution and not its gain. The final weights must be the weights of a
-single replica (`weights_difference`).
+for some steps of one global batch (`--replicas` chooses other numbers of replicas).
+Each number of replicas has its own process, with logical devices of this machine's CPU.
+They share its cores, so that the times show the cost of the distribution and not its
+gain. The final weights must be the weights of a single replica (`weights_difference`).
 
 The estimate is arithmetic. A step with an equal batch on each of n GPUs takes the time
 of one GPU, `--step_ms`, and the time to exchange the gradients. In a ring,
@@ -32,7 +32,6 @@ training = harness.lazy("tfflowdn.training.optimizer")
 
 FLAGS = flags.FLAGS
 STAGES = ("prior", "denoiser")
-REPLICAS = (1, 2, 4)
 ASSUMED = ("step_ms", "link_gbytes", "network_gbytes", "latency_us")
 
 
@@ -111,7 +110,8 @@ def _estimate(gradient_bytes):
 def _summary(stage, runs, folder):
     """Summarizes the runs of a stage, by the number of replicas."""
     weights = {
-        n: list(np.load(_weights_path(folder, stage, n)).values()) for n in REPLICAS
+        n: list(np.load(_weights_path(folder, stage, n)).values())
+        for n in FLAGS.replicas
     }
     return {
         "gradient_bytes": runs[1]["gradient_bytes"],
@@ -134,7 +134,7 @@ def _main():
         "assumed": {name: FLAGS[name].value for name in ASSUMED},
     }
     with tempfile.TemporaryDirectory() as folder:
-        runs = {n: harness.fresh(num_replicas=n, folder=folder) for n in REPLICAS}
+        runs = {n: harness.fresh(num_replicas=n, folder=folder) for n in FLAGS.replicas}
         for stage in STAGES:
             own = {n: run[stage] for n, run in runs.items()}
             record[stage] = _summary(stage, own, folder)
@@ -142,6 +142,9 @@ def _main():
 
 
 if __name__ == "__main__":
+    flags.DEFINE_multi_integer(
+        "replicas", [1, 2, 4], "Numbers of replicas, of which the first is 1."
+    )
     flags.DEFINE_integer("steps", 20, "Steps of each training.")
     flags.DEFINE_enum(
         "variant", "quickstart", ["quickstart", "smoke"], "Variant of the configs."

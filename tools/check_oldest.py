@@ -47,8 +47,10 @@ def _main():
     requirements = [oldest(package) for package in PACKAGES]
     print(*requirements, flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target"]
-        subprocess.run([*pip, folder, *requirements], check=True)
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps"]
+        # Python compiles the few modules that are imported.
+        options = ["--no-compile", "--target", folder]
+        subprocess.run([*pip, *options, *requirements], check=True)
         path = os.pathsep.join([folder, str(harness.ROOT)])
         tests = [str(harness.ROOT / "tests" / name) for name in FLAGS.tests]
         done = subprocess.run(
