@@ -23,14 +23,14 @@ FIT_GIVEN = (
 SECTIONS = {
     "prior": {
         "prior": (models.FlowPrior, "trainable pixel_range kwargs"),
-        "clean": (data.open_source, "channels"),
-        "validation": (data.open_source, "channels pixel_range"),
+        "clean": (data.open_source, "channels together"),
+        "validation": (data.open_source, "channels together pixel_range"),
         "crops": (data.RandomCrops, "source crop_size"),
         "training": (training.fit, FIT_GIVEN),
     },
     "denoiser": {
-        "noisy": (data.open_source, "channels"),
-        "clean": (data.open_source, "channels"),
+        "noisy": (data.open_source, "channels together"),
+        "clean": (data.open_source, "channels together"),
         "network": (models.ResNetDenoiser, "channels pixel_range kwargs"),
         "start.crops": (data.RandomCrops, "source"),
         "start.noise": (GenericNoise, ""),
@@ -58,8 +58,8 @@ SECTIONS = {
         "recorrupt.training": (training.fit, FIT_GIVEN),
     },
     "noise": {
-        "noisy": (data.open_source, "channels"),
-        "clean": (data.open_source, "channels"),
+        "noisy": (data.open_source, "channels together"),
+        "clean": (data.open_source, "channels together"),
         "residuals": (
             estimate_noise,
             "denoise noisy clean model_options callbacks",
@@ -68,8 +68,8 @@ SECTIONS = {
         "model": (noise.NoiseModel, "channels num_pictures kwargs"),
     },
     "uncertainty": {
-        "clean": (data.open_source, "channels"),
-        "validation": (data.open_source, "channels"),
+        "clean": (data.open_source, "channels together"),
+        "validation": (data.open_source, "channels together"),
         "uncertainty": (models.UncertaintyNetwork, "channels kwargs"),
         "crops": (data.RandomCrops, "source"),
         "generic_noise": (GenericNoise, ""),
