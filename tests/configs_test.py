@@ -70,7 +70,7 @@ SECTIONS = {
     "uncertainty": {
         "clean": (data.open_source, "channels together"),
         "validation": (data.open_source, "channels together"),
-        "uncertainty": (models.UncertaintyNetwork, "channels kwargs"),
+        "uncertainty": (models.UncertaintyNetwork, "channels denoiser kwargs"),
         "crops": (data.RandomCrops, "source"),
         "generic_noise": (GenericNoise, ""),
         "training": (training.fit, FIT_GIVEN),
