@@ -760,6 +760,17 @@ def test_more_formats_are_read_and_written(tmp_path, name, channels):
     assert name[1:] in data.IMAGE_SUFFIXES
 
 
+@pytest.mark.parametrize("unit, x, y", [(0, 2, 1), (1, 300, 150), (2, 65535, 40000)])
+def test_the_density_of_jpeg_is_kept_as_it_is_stored(tmp_path, unit, x, y):
+    path, target = tmp_path / "a.jpg", tmp_path / "b.jpg"
+    Image.fromarray(_pixels(3)).save(path)
+    content = bytearray(path.read_bytes())
+    content[13:18] = struct.pack(">BHH", unit, x, y)
+    path.write_bytes(content)
+    data.write_image(target, data.read_image(path), data.read_metadata(path))
+    assert struct.unpack(">BHH", target.read_bytes()[13:18]) == (unit, x, y)
+
+
 def test_a_density_that_jpeg_cannot_hold_is_left_out(tmp_path):
     metadata = data.Metadata("exif", {"dpi": (100_000, 100_000)})
     data.write_image(tmp_path / "a.jpg", _pixels(3), metadata)

@@ -17,6 +17,7 @@ __all__ = ["JPEG"]
 
 _LONG_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 _LARGEST_DENSITY = 2**16 - 1
+_JFIF_DENSITY = 13  # The place of its unit in a file.
 
 
 class _JpegPicture(pillow.PillowPicture):
@@ -34,8 +35,20 @@ class _JpegPicture(pillow.PillowPicture):
             for name, body in kinds
             if _is_copied(name, body)
         )
-        values = {**metadata.values, "jpeg_segments": parts} if parts else None
-        return metadata._replace(values=values or metadata.values)
+        values = dict(metadata.values)
+        if parts:
+            values["jpeg_segments"] = parts
+        if (density := self._density()) is not None:
+            values["jfif_density"] = density
+        return metadata._replace(values=values)
+
+    def _density(self) -> tuple[int, int, int] | None:
+        """Returns the unit and the two densities as they are stored."""
+        info = self._image.info
+        unit, density = info.get("jfif_unit"), info.get("jfif_density")
+        if unit not in (0, 1, 2) or not density or 0 in density:
+            return None
+        return (unit, *density)
 
 
 def _write(path: Path, array: np.ndarray, values: Mapping[str, Any]) -> None:
@@ -46,6 +59,16 @@ def _write(path: Path, array: np.ndarray, values: Mapping[str, Any]) -> None:
     extra = {"extra": values["jpeg_segments"]} if "jpeg_segments" in values else {}
     options = {"quality": 95, "subsampling": 0, **kept, **extra}
     pillow.save(path, array, values, format="JPEG", **options)
+    if "jfif_density" in values:
+        _set_density(path, values["jfif_density"])
+
+
+def _set_density(path: Path, density: tuple[int, int, int]) -> None:
+    """Writes the density as it was stored: Pillow has square pixels of an inch only."""
+    with path.open("r+b") as file:
+        if file.read(_JFIF_DENSITY).endswith(b"JFIF\0\1\1"):
+            file.seek(_JFIF_DENSITY)
+            file.write(struct.pack(">BHH", *density))
 
 
 def _is_copied(name: str, body: bytes) -> bool:
