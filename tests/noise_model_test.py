@@ -215,7 +215,8 @@ def _estimate(noisy, clean, num_knots=3, order=3, **options):
         clean,
         crop_size=32,
         crops_per_picture=8,
-        num_steps=150,
+        batch_size=32,
+        num_steps=100,
         model_options={"num_knots": num_knots, "order": order},
         **options,
     )
