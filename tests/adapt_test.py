@@ -388,8 +388,29 @@ def test_a_network_that_is_worse_is_not_chosen(folder):
     result = adapt.compare({"start": start, "bad": bad}, noisy, noise)
     assert result.best == "start" and result.gain["bad"][0] < 0
     assert result.psnr["bad"] < result.psnr["start"]
+    assert result.is_credible
+    bad.set_weights([0.9 * w for w in start.get_weights()])
     swapped = adapt.compare({"bad": bad, "start": start}, noisy, noise)
-    assert swapped.best == "start"
+    assert swapped.best == ("start" if swapped.gain["start"][0] > 0 else "bad")
+
+
+def test_estimates_with_too_weak_noise_do_not_count(monkeypatch):
+    estimate = choose.inference.estimate_risk
+
+    def at_the_learned_level(*arguments, log_level, **options):
+        return estimate(*arguments, log_level=np.log(level), **options)
+
+    monkeypatch.setattr(choose.inference, "estimate_risk", at_the_learned_level)
+    strong = inference.load_denoiser("denoiser_gray")
+    weak = mean_network(strong, strong)
+    weak.set_weights([0.5 * w for w in strong.get_weights()])
+    noisy = [np.float32(0.5 + 0.1 * RNG.normal(size=(64, 64, 1))) for _ in range(3)]
+    for level, is_credible in ((0.1, True), (0.03, False)):
+        noise = NoiseModel()
+        noise.log_levels.assign([np.log(level)])
+        result = adapt.compare({"start": strong, "weak": weak}, noisy, noise)
+        assert result.best == "start" and result.is_credible == is_credible
+    assert result.gain["weak"][0] > 0.1  # It would seem better.
 
 
 def test_clean_pictures_of_the_same_kind_decide_unless_the_noisy_ones_contradict():

@@ -5,6 +5,10 @@ noise. Its spread is often larger than the difference of two good denoisers, and
 ignores that noise can be skewed. The score on held-out clean pictures with the learned
 noise has a small spread. A denoiser with a better score is picked unless Stein's
 estimate contradicts; without a score Stein's estimate must show that it is better.
+
+Neither counts if the first denoiser removes more than the learned noise, so that
+Stein's estimate is worse than the noisy pictures. Then the learned noise is too weak,
+as that of calm places often is, and a denoiser that removes less would seem better.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ __all__ = ["Comparison", "compare", "denoise_by", "mean_network"]
 SIDE = 256  # Pictures are compared in their middle.
 NUM_PROBES = 2
 CONTRADICTION = 2.0  # In standard errors.
+MAX_HARM = 0.5  # Of a first denoiser by a credible estimate, dB.
 MIN_EXPECTED = 0.05  # Smaller differences of the scores do not count, dB.
 
 
@@ -41,6 +46,8 @@ class Comparison:
         number is a lower error.
       expected: By denoiser, PSNR in dB on clean pictures with the learned noise, in the
         mean; empty without such pictures.
+      is_credible: Whether the learned noise is as strong as the removed one, see the
+        module. Otherwise the first denoiser is the best one.
     """
 
     best: str
@@ -48,6 +55,7 @@ class Comparison:
     noisy_psnr: float
     gain: Mapping[str, tuple[float, float]]
     expected: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    is_credible: bool = True
 
 
 def compare(
@@ -92,12 +100,16 @@ def compare(
         if clean
     }
     pooled = {name: inference.pool_risks(each) for name, each in risks.items()}
+    psnr = {name: _mean_psnr(each) for name, each in pooled.items()}
+    noisy_psnr = float(np.mean([risk.noisy_psnr for risk in risks[first]]))
+    is_credible = psnr[first] > noisy_psnr - MAX_HARM
     return Comparison(
-        best=_pick(gain, expected, first),
-        psnr={name: _mean_psnr(each) for name, each in pooled.items()},
-        noisy_psnr=float(np.mean([risk.noisy_psnr for risk in risks[first]])),
+        best=_pick(gain, expected, first) if is_credible else first,
+        psnr=psnr,
+        noisy_psnr=noisy_psnr,
         gain=gain,
         expected=expected,
+        is_credible=is_credible,
     )
 
 

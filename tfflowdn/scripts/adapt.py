@@ -136,6 +136,12 @@ def _denoiser(path: Path, channels: int) -> tfflowdn.Denoiser:
 def _gained(run: tfflowdn.adapt.Adaptation, output: str) -> str:
     result = run.comparison
     noisy, start = result.noisy_psnr, result.psnr["start"]
+    if not result.is_credible:
+        return (
+            f"{output} was denoised by {run.decisions.start}, because the learned "
+            "noise is weaker than the noise that this model removes, so that an "
+            "adaptation to it cannot be judged."
+        )
     if result.best == "start":
         return (
             f"{output} was denoised by {run.decisions.start} (estimated PSNR "
