@@ -397,8 +397,9 @@ def test_a_network_that_is_worse_is_not_chosen(folder):
 def test_estimates_with_too_weak_noise_do_not_count(monkeypatch):
     estimate = choose.inference.estimate_risk
 
-    def at_the_learned_level(*arguments, log_level, **options):
-        return estimate(*arguments, log_level=np.log(level), **options)
+    def at_the_learned_level(*arguments, **options):
+        options["log_level"] = np.log(level)
+        return estimate(*arguments, **options)
 
     monkeypatch.setattr(choose.inference, "estimate_risk", at_the_learned_level)
     strong = inference.load_denoiser("denoiser_gray")
