@@ -352,11 +352,34 @@ def uncertainty() -> str:
     return _table(("errors within, in %", *titles), [_one_digit(row) for row in rows])
 
 
+def adapt() -> str:
+    """Returns the PSNR of noisy, first and adapted pictures by task of `adapt`."""
+    titles = {
+        "w2s": "microscopy, `--clean`",
+        "w2s_alone": "microscopy",
+        "camera": "camera, `--clean`",
+        "camera_alone": "camera",
+        "correlated": "correlated, 25 of 255, `--clean`",
+    }
+    rows = []
+    for name, title in titles.items():
+        result = _read(f"adapt/{name}.json")
+        scores = [
+            result["scores"][key]["psnr"] for key in ("noisy", "start", "adapted")
+        ]
+        start = f"`{result['decisions']['start']}`"
+        minutes = f"{result['minutes_taken']:.1f}"
+        rows.append((title, start, *(f"{score:.2f}" for score in scores), minutes))
+    columns = ("pictures", "start", "noisy", "start, dB", "after `adapt`", "minutes")
+    return _table(columns, rows)
+
+
 def _one_digit(row: Row) -> Row:
     return [f"{cell:.1f}" if isinstance(cell, float) else cell for cell in row]
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "adapt": adapt,
     "camera": camera,
     "comparison": comparison,
     "density": density,
