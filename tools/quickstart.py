@@ -7,7 +7,7 @@ noise that neighboring pixels share (sigma 25 of 255). `adapt` learns this noise
 adapts `denoiser_gray` to it with other, clean photographs, and denoises the noisy ones.
 Neither the noise nor the held-out picture is known to it. quickstart/ gets the
 pictures, the results, the run with its report, and comparison.png: the held-out picture
-noisy | by denoiser_gray | adapted | clean. About 2 minutes on 2 cores.
+noisy | by denoiser_gray | adapted | clean. About 2.5 minutes on 2 idle cores.
 """
 
 from __future__ import annotations
