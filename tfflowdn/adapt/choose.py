@@ -8,7 +8,7 @@ estimate contradicts; without a score Stein's estimate must show that it is bett
 
 Neither counts if the first denoiser removes more than the learned noise, so that
 Stein's estimate is worse than the noisy pictures. Then the learned noise is too weak,
-as that of calm places often is, and a denoiser that removes less would seem better.
+and a denoiser that removes less would seem better. Calm places often have such noise.
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ class Comparison:
     """Estimated errors of several denoisers on the same pictures.
 
     Attributes:
-      best: The name of the denoiser to use, see the module. It is the first one if no
-        other is better.
+      best: The name of the denoiser to use. It is the first one if no other is better.
       psnr: Estimated PSNR in dB by denoiser, in the mean over pictures.
       noisy_psnr: Estimated PSNR of the noisy pictures in dB, likewise.
       gain: By denoiser, the difference to the error of the first one, in units of the
@@ -46,8 +45,8 @@ class Comparison:
         number is a lower error.
       expected: By denoiser, PSNR in dB on clean pictures with the learned noise, in the
         mean; empty without such pictures.
-      is_credible: Whether the learned noise is as strong as the removed one, see the
-        module. Otherwise the first denoiser is the best one.
+      is_credible: Whether the learned noise is as strong as the noise that the first
+        denoiser removes. Otherwise `best` is the first one.
     """
 
     best: str

@@ -103,7 +103,7 @@ def _start(look: Look, is_camera: bool) -> tuple[str, str]:
     if is_camera:
         return CAMERA, "most pictures are as soft as a camera's own JPEG files"
     if look.channels == 3:
-        return "denoiser_rgb", "the pictures are in color, and not soft as a camera's"
+        return "denoiser_rgb", "the pictures are in color, and sharper than a camera's"
     return "denoiser_gray", "the pictures are gray"
 
 
